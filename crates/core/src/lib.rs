@@ -1,0 +1,29 @@
+//! The words everyone speaks: time, batches, keys, places and remedies, and the traits of the outer world.
+//!
+//! ```text
+//!  Source ──rows──▶ Batch (+ marks) ──▶ operators ──▶ Batch ──▶ Sink
+//!                   Watermark ────────▶           ──▶
+//! ```
+//!
+//! Nothing here does any work of its own: no thread, no I/O, no clock but the trait of one. Every other crate
+//! may use this one, and this one uses none of ours.
+
+pub mod batch;
+pub mod bytes;
+pub mod clock;
+pub mod error;
+pub mod key;
+pub mod metadata;
+pub mod sink;
+pub mod source;
+pub mod table;
+pub mod time;
+
+pub use batch::{Batch, ChangeKind};
+pub use bytes::ByteSize;
+pub use clock::Clock;
+pub use error::{Error, ErrorKind, Place, Result};
+pub use sink::Sink;
+pub use source::{BadRow, PartitionReader, Polled, Source, SourceRows};
+pub use table::{Connectors, TableSpec};
+pub use time::{Millis, TimeDomain, Watermark};

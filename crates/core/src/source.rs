@@ -1,0 +1,71 @@
+//! Where rows come from.
+//!
+//! ```text
+//!  Source (one for each table) ──partitions──▶ PartitionReader (one for each partition; owned by one task)
+//!                                                 └─ poll ─▶ Rows | Pending | End
+//! ```
+//!
+//! A partition is what has an order of its own: a Kafka partition, one share of a generator, or *all* files of a
+//! file table in path order. Watermarks belong to partitions.
+
+use crate::error::{Place, Result};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+/// A table that can be read. Opened once for a job.
+pub trait Source: Send {
+    /// Columns of the rows handed on: the projected physical columns, then the metadata columns asked for.
+    fn schema(&self) -> SchemaRef;
+
+    /// Whether every partition ends by itself.
+    fn bounded(&self) -> bool;
+
+    /// The partitions' readers. `parallelism` is how many tasks will share them: a source whose partitions are not
+    /// given from outside (a generator) may cut itself into that many. What the rows are, taken together, may not
+    /// depend on it.
+    fn partitions(&mut self, parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>>;
+}
+
+/// Reads one partition, in its order. Owned and driven by one task.
+pub trait PartitionReader: Send {
+    /// The partition's name, for messages and metrics.
+    fn name(&self) -> &str;
+
+    /// The next rows, as many as are there, up to about 8,192. Returns soon: where nothing has arrived it says
+    /// [`Polled::Pending`]; decoding happens in here, I/O that may block long belongs on a thread of the reader's own.
+    fn poll(&mut self) -> Result<Polled>;
+}
+
+#[derive(Debug)]
+pub enum Polled {
+    Rows(SourceRows),
+    /// Nothing now; ask again. The driver waits a little (about a millisecond) before it does.
+    Pending,
+    /// This partition has ended and will give nothing more.
+    End,
+}
+
+#[derive(Debug)]
+pub struct SourceRows {
+    pub rows: RecordBatch,
+    /// Rows that could not be read, set aside. Empty when the table's option says to fail on them.
+    pub bad: Vec<BadRow>,
+    /// Bytes read from outside for these rows.
+    pub bytes: u64,
+}
+
+impl From<RecordBatch> for SourceRows {
+    fn from(rows: RecordBatch) -> SourceRows {
+        let bytes = rows.get_array_memory_size() as u64;
+        SourceRows { rows, bad: Vec::new(), bytes }
+    }
+}
+
+/// A row that could not be read: nothing is lost, it goes to the bad-row output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRow {
+    pub place: Place,
+    pub reason: String,
+    /// The bytes as they came.
+    pub raw: Vec<u8>,
+}

@@ -1,0 +1,59 @@
+//! A table of the outer world, as the SQL text declares it: plain data from the planner to the connectors.
+
+use crate::error::{Place, Result};
+use crate::sink::Sink;
+use crate::source::Source;
+use arrow::datatypes::{Field, SchemaRef};
+use std::collections::BTreeMap;
+
+/// What a connector needs to know to open a table.
+#[derive(Debug, Clone)]
+pub struct TableSpec {
+    /// The table's name, for messages and metrics.
+    pub name: String,
+    /// The physical columns: those that are stored outside, with their types. For a sink: the columns it gets.
+    pub schema: SchemaRef,
+    /// A source reads only these columns of `schema`, in this order. `None`: all.
+    pub projection: Option<Vec<usize>>,
+    /// A source appends these behind the projected columns: the connector's own key (`file.path`, `timestamp`, or
+    /// [`ROW_ORDER`](crate::metadata::ROW_ORDER)) and the column to hand on, with its declared type.
+    pub metadata: Vec<(String, Field)>,
+    /// The options of the `WITH` clause, keys as written, without `connector` taken out.
+    pub options: BTreeMap<String, String>,
+    /// Names of the columns of `PARTITIONED BY`.
+    pub partitioned_by: Vec<String>,
+    /// Names of the columns of `PRIMARY KEY (..) NOT ENFORCED`.
+    pub primary_key: Vec<String>,
+    /// Where the table is declared.
+    pub place: Option<Place>,
+}
+
+impl TableSpec {
+    pub fn option(&self, key: &str) -> Option<&str> {
+        self.options.get(key).map(String::as_str)
+    }
+
+    pub fn connector(&self) -> &str {
+        self.option("connector").unwrap_or("")
+    }
+}
+
+/// What opens tables. The runtime is handed one; it knows no connector by name.
+pub trait Connectors: Send + Sync {
+    /// Checks the options without opening anything: unknown keys, wrong values, a missing format.
+    fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()>;
+
+    /// The metadata keys that the connector of this table can read, with their types.
+    fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>>;
+
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
+
+    /// Opens one of `parallelism` writers, the `index`-th, of a table.
+    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableUse {
+    Source,
+    Sink,
+}

@@ -1,0 +1,312 @@
+//! A job as plain data: nodes in topological order, each naming its inputs.
+//!
+//! ```text
+//!  Source ─▶ Calc ─▶ WindowAggregate ─▶ Calc ─▶ Sink
+//! ```
+//!
+//! The planner makes it without knowing the parallelism; the runtime places it, cuts it at the exchanges and puts a
+//! local aggregation before them where that pays.
+
+use crate::expr::Expr;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use millstream_core::{Millis, TableSpec, TimeDomain};
+use std::sync::Arc;
+
+/// A whole job.
+#[derive(Debug, Clone, Default)]
+pub struct Dataflow {
+    /// In topological order: a node's inputs come before it.
+    pub nodes: Vec<Node>,
+    /// Where rows go that are late everywhere. Their count is kept in any case.
+    pub late_output: Option<SideOutput>,
+    /// Where rows go that could not be read.
+    pub bad_output: Option<SideOutput>,
+}
+
+/// One node of the graph.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Stable under edits of the query that do not concern this node. Unique in the graph.
+    pub id: String,
+    /// For people: `WindowAggregate(TUMBLE 1 h, by origin)`.
+    pub label: String,
+    pub kind: NodeKind,
+    pub inputs: Vec<Input>,
+    /// Columns of what the node emits. A sink's: the columns it is given.
+    pub schema: SchemaRef,
+}
+
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Index into [`Dataflow::nodes`].
+    pub node: usize,
+    pub port: usize,
+    pub exchange: Exchange,
+}
+
+impl Input {
+    pub fn forward(node: usize) -> Input {
+        Input { node, port: 0, exchange: Exchange::Forward }
+    }
+}
+
+/// How rows get from the tasks of one node to the tasks of the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exchange {
+    /// To the task of the same index, by direct call.
+    Forward,
+    /// To the owner of the key group of these columns.
+    Hash(Vec<usize>),
+    /// All to task 0.
+    Single,
+}
+
+#[derive(Debug, Clone)]
+pub enum NodeKind {
+    Source(SourceNode),
+    Calc(Calc),
+    /// Hands on the rows of all inputs; the watermark is the least of theirs.
+    Union,
+    WindowRows(WindowRows),
+    WindowAggregate(WindowAggregate),
+    Over(Over),
+    Unnest(Unnest),
+    Expand(Expand),
+    Limit(u64),
+    Sink(SinkNode),
+}
+
+/// Reads a table, completes its rows and makes the watermark.
+///
+/// Columns: the projected physical columns, the metadata columns, then `$proctime` where it is asked for; from these
+/// `computed` makes the columns handed on.
+#[derive(Debug, Clone)]
+pub struct SourceNode {
+    pub table: TableSpec,
+    pub processing_time: bool,
+    pub computed: Option<Vec<Expr>>,
+    pub watermark: Option<WatermarkSpec>,
+    /// A partition that is silent for this long (wall clock) leaves the minimum. `None`: never.
+    pub idle_timeout: Option<Millis>,
+    /// When every partition is silent, let the watermark follow the clock this far behind it. `None`: never.
+    pub wall_clock_fallback: Option<Millis>,
+    /// Set a row with a NULL event time aside instead of failing the job.
+    pub null_time_set_aside: bool,
+}
+
+/// `WATERMARK FOR column AS expression`.
+#[derive(Debug, Clone)]
+pub struct WatermarkSpec {
+    /// The event-time column, among the columns handed on.
+    pub column: usize,
+    /// Over the columns handed on; of type `Timestamp(Millisecond, _)`.
+    pub expression: Expr,
+    /// Where the expression is `column - constant`: the constant.
+    pub delay: Option<Millis>,
+}
+
+/// Keeps the rows where `filter` holds, then makes `columns` of them.
+#[derive(Debug, Clone)]
+pub struct Calc {
+    pub filter: Option<Expr>,
+    /// `None`: all columns as they are.
+    pub columns: Option<Vec<Expr>>,
+}
+
+/// How rows fall into windows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Window {
+    /// Fixed windows without gap or overlap.
+    Tumble { size: Millis, offset: Millis },
+    /// A window of `size` starts every `slide`. `size` need not be a multiple of `slide`.
+    Hop { size: Millis, slide: Millis, offset: Millis },
+    /// Windows that start together every `size` and end every `step` later.
+    Cumulate { size: Millis, step: Millis, offset: Millis },
+    /// For each key: rows at most `gap` apart belong together. Columns of the key are `partition`.
+    Session { gap: Millis, partition: Vec<usize> },
+    /// The window stands in two columns (`TIMESTAMP(3)`), made by an earlier node.
+    Attached { start: usize, end: usize },
+}
+
+/// What windows follow: a column, a clock, and a zone for windows over `TIMESTAMP_LTZ`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowTime {
+    /// The time attribute's column: `Timestamp(Millisecond, _)`. For [`Window::Attached`] it has no meaning.
+    pub column: usize,
+    pub domain: TimeDomain,
+    /// Windows over `TIMESTAMP_LTZ` are cut in this zone's local time; `None` for UTC and for plain `TIMESTAMP`.
+    /// An IANA name (`Asia/Shanghai`) or an offset (`+08:00`).
+    pub zone: Option<String>,
+}
+
+/// A window table function by itself: each row comes out once for each of its windows, with the columns
+/// `window_start`, `window_end` (`Timestamp(Millisecond, None)`) and `window_time` (as the time attribute) appended.
+/// Rows of sessions wait until their session has closed.
+#[derive(Debug, Clone)]
+pub struct WindowRows {
+    pub window: Window,
+    pub time: WindowTime,
+    /// Column to order ties by, where the input has it: [`ROW_ORDER`](millstream_core::metadata::ROW_ORDER).
+    pub order: Option<usize>,
+}
+
+/// `GROUP BY window_start, window_end, keys`: emitted once, when the watermark closes the window; again at once for
+/// each change within `lateness`.
+///
+/// Emits the key columns, `window_start`, `window_end` (`Timestamp(Millisecond, None)`), `window_time` (the type
+/// of the time column), then one column for each call.
+#[derive(Debug, Clone)]
+pub struct WindowAggregate {
+    pub window: Window,
+    pub time: WindowTime,
+    pub keys: Vec<usize>,
+    pub calls: Vec<AggregateCall>,
+    /// How long a closed window still takes rows. 0: none.
+    pub lateness: Millis,
+    pub order: Option<usize>,
+}
+
+/// One aggregate of one query.
+#[derive(Debug, Clone)]
+pub struct AggregateCall {
+    pub function: AggregateFunction,
+    /// Argument columns of the input.
+    pub args: Vec<usize>,
+    pub distinct: bool,
+    /// A BOOLEAN column of the input: only rows where it is true count.
+    pub filter: Option<usize>,
+    /// Name and type of the result.
+    pub result: Field,
+}
+
+#[derive(Debug, Clone)]
+pub enum AggregateFunction {
+    /// Without argument: rows. With one: values that are not NULL.
+    Count,
+    /// Exact and independent of order for every type; an overflow of the result type is an error.
+    Sum,
+    /// Of integers an integer, rounded toward zero, as in Flink.
+    Avg,
+    Min,
+    Max,
+    VarPop,
+    VarSamp,
+    StddevPop,
+    StddevSamp,
+    /// By (time, order). NULLs count as values, as in Flink.
+    FirstValue,
+    LastValue,
+    /// Values that are not NULL, by (time, order), joined with the separator.
+    ListAgg {
+        separator: String,
+    },
+    ArrayAgg,
+    ApproxCountDistinct,
+    /// `fraction` in 0..=1.
+    ApproxPercentile {
+        fraction: f64,
+    },
+    /// Any other aggregate of DataFusion, run as a kernel over its own state columns. Its arguments are columns.
+    Kernel(Arc<AggregateFunctionExpr>),
+}
+
+/// `OVER (PARTITION BY keys ORDER BY time ...)`: each input row with one more column for each call.
+///
+/// A row comes out when the watermark has reached its time, so that every earlier row has been seen.
+#[derive(Debug, Clone)]
+pub struct Over {
+    pub keys: Vec<usize>,
+    /// The time attribute: `Timestamp(Millisecond, _)`.
+    pub time: usize,
+    pub domain: TimeDomain,
+    pub order: Option<usize>,
+    pub calls: Vec<OverCall>,
+}
+
+#[derive(Debug, Clone)]
+pub struct OverCall {
+    pub function: OverFunction,
+    pub frame: Frame,
+}
+
+#[derive(Debug, Clone)]
+pub enum OverFunction {
+    Aggregate(AggregateCall),
+    /// 1, 2, 3 … by (time, order).
+    RowNumber {
+        result: Field,
+    },
+    Rank {
+        result: Field,
+    },
+    DenseRank {
+        result: Field,
+    },
+    /// The value `offset` rows before; NULL where there is none.
+    Lag {
+        arg: usize,
+        offset: u64,
+        result: Field,
+    },
+}
+
+/// From where to the current row. `None`: from the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// Rows at most this much older, both bounds inclusive; all rows of the same time are in (peers).
+    Range { preceding: Option<Millis> },
+    /// That many rows before, and this one.
+    Rows { preceding: Option<u64> },
+}
+
+/// `CROSS JOIN UNNEST(array)`: a row for each element, appended as columns. With `outer`, one row with NULLs for an
+/// empty or NULL array. A ROW element gives one column for each of its fields; a MAP key and value.
+#[derive(Debug, Clone)]
+pub struct Unnest {
+    pub array: Expr,
+    pub outer: bool,
+    pub with_ordinality: bool,
+}
+
+/// Each row once for each of the `rows` of expressions: how GROUPING SETS come about.
+#[derive(Debug, Clone)]
+pub struct Expand {
+    pub rows: Vec<Vec<Expr>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct SinkNode {
+    pub table: TableSpec,
+}
+
+/// A table for rows set aside, with the columns of its schema that it takes, by index into [`late_schema`] or
+/// [`bad_schema`].
+#[derive(Debug, Clone)]
+pub struct SideOutput {
+    pub table: TableSpec,
+    pub columns: Vec<usize>,
+}
+
+/// The columns that a table for late rows may have: `operator STRING, reason STRING, event_time TIMESTAMP(3),
+/// watermark TIMESTAMP(3), row STRING` (`row` as JSON).
+pub fn late_schema() -> Schema {
+    let time = DataType::Timestamp(TimeUnit::Millisecond, None);
+    Schema::new(vec![
+        Field::new("operator", DataType::Utf8, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("event_time", time.clone(), false),
+        Field::new("watermark", time, false),
+        Field::new("row", DataType::Utf8, false),
+    ])
+}
+
+/// The columns that a table for bad rows may have: `source STRING, place STRING, reason STRING, raw STRING`.
+pub fn bad_schema() -> Schema {
+    Schema::new(vec![
+        Field::new("source", DataType::Utf8, false),
+        Field::new("place", DataType::Utf8, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("raw", DataType::Utf8, false),
+    ])
+}

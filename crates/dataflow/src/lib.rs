@@ -1,0 +1,12 @@
+//! The graph of a job as plain data, and the operators that do its work.
+//!
+//! ```text
+//!  plan ──▶ graph::Dataflow ──▶ runtime places it ──▶ operator::build(node) ──▶ step(event) ──▶ Output
+//! ```
+//!
+//! An operator is a synchronous state machine over columns: no clock, no thread, no I/O, no randomness. What it
+//! decides depends on the events it is given alone.
+
+pub mod expr;
+pub mod graph;
+pub mod operator;

@@ -1,0 +1,111 @@
+//! The statements of a script, parsed.
+
+use crate::catalog::{Span, TableDef, ViewDef};
+use arrow::datatypes::DataType;
+use datafusion_sql::sqlparser::ast;
+use millstream_core::{Millis, Place};
+
+/// One statement with where it starts.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    pub span: Span,
+    pub kind: StatementKind,
+}
+
+#[derive(Debug, Clone)]
+pub enum StatementKind {
+    CreateTable {
+        table: TableDef,
+        if_not_exists: bool,
+    },
+    CreateView {
+        view: ViewDef,
+        if_not_exists: bool,
+    },
+    DropTable {
+        name: String,
+        if_exists: bool,
+    },
+    DropView {
+        name: String,
+        if_exists: bool,
+    },
+    /// `SET 'key' = 'value'`; `value` `None` for a bare `SET 'key'` or `RESET 'key'`.
+    Set {
+        key: String,
+        value: Option<String>,
+    },
+    Insert(Insert),
+    /// `EXECUTE STATEMENT SET BEGIN ... END`.
+    StatementSet(Vec<Insert>),
+    /// A plain `SELECT` (or `VALUES`, `WITH`): its result is printed.
+    Query(Box<ast::Query>),
+    Explain {
+        mermaid: bool,
+        statement: Box<Statement>,
+    },
+}
+
+/// `INSERT INTO table [(columns)] query`.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    pub span: Span,
+    pub table: String,
+    pub columns: Vec<String>,
+    pub query: Box<ast::Query>,
+}
+
+/// What `SET` changes. Flink's keys under Flink's names; our own under `millstream.`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `table.local-time-zone`: an IANA name or an offset; `UTC` unless set (also for Flink's `default`).
+    pub local_time_zone: String,
+    /// `table.exec.source.idle-timeout`: a silent partition leaves the watermark's minimum. 0 ms: never.
+    pub idle_timeout: Millis,
+    /// `millstream.watermark.wall-clock-fallback`: when all partitions are silent, the watermark follows the clock this
+    /// far behind. `None`: off.
+    pub wall_clock_fallback: Option<Millis>,
+    /// `table.exec.emit.allow-lateness`: how long a closed window still takes rows. Default 0 ms.
+    pub allowed_lateness: Millis,
+    /// `millstream.late-rows.table`: the declared table that late rows go to.
+    pub late_rows_table: Option<String>,
+    /// `millstream.bad-rows.table`: the declared table that bad rows go to. Setting it makes every source set bad rows
+    /// aside instead of failing.
+    pub bad_rows_table: Option<String>,
+    /// `parallelism.default`: `None` unless set.
+    pub parallelism: Option<usize>,
+    /// `execution.runtime-mode`: streaming unless set to `batch`.
+    pub batch: bool,
+    /// `pipeline.name`.
+    pub job_name: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            local_time_zone: "UTC".into(),
+            idle_timeout: 0,
+            wall_clock_fallback: None,
+            allowed_lateness: 0,
+            late_rows_table: None,
+            bad_rows_table: None,
+            parallelism: None,
+            batch: false,
+            job_name: None,
+        }
+    }
+}
+
+/// A type as declared, for messages: `DECIMAL(10, 2)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredType {
+    pub data_type: DataType,
+    pub nullable: bool,
+}
+
+impl Statement {
+    /// `file:line:column` of the statement.
+    pub fn place(&self, file: &str) -> Place {
+        Place::line_column(file, self.span.line, self.span.column)
+    }
+}
