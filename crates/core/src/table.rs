@@ -46,6 +46,12 @@ pub trait Connectors: Send + Sync {
     /// The metadata keys that the connector of this table can read, with their types.
     fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>>;
 
+    /// Whether all rows of this table must go through one writer, because it is one file or one stream of text.
+    fn single_writer(&self, table: &TableSpec) -> bool {
+        let _ = table;
+        false
+    }
+
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
 
     /// Opens one of `parallelism` writers, the `index`-th, of a table.

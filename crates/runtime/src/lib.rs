@@ -1,1 +1,32 @@
-//! placeholder
+//! Turns the mill: runs a [`Dataflow`](millstream_dataflow::graph::Dataflow) on worker threads.
+//!
+//! ```text
+//!  Dataflow ──placement──▶ stages, cut at exchanges ──▶ one task of each stage on each worker
+//!
+//!  worker 0:  ┌ source ▸ calc ▸ local ┐──┐      ┌ aggregate ▸ calc ▸ sink ┐
+//!                                        ├─hash─┤                               queues bounded in bytes
+//!  worker 1:  ┌ source ▸ calc ▸ local ┐──┘      └ aggregate ▸ calc ▸ sink ┘
+//! ```
+//!
+//! This is the only crate that starts threads inside a job. What decides (operators, valves, feeds) are state machines
+//! of `dataflow`; here is the thin part that turns them.
+//!
+//! A worker runs its tasks in turn, the ones farthest downstream first. A task that finds the next queue full does
+//! not block its thread: it runs the worker's tasks farther downstream meanwhile. Since the graph has no cycle, some
+//! task at the far end can always go on, so nothing deadlocks, and no queue grows past its bound by more than one batch.
+
+mod chain;
+mod clock;
+mod exchange;
+mod job;
+mod metrics;
+mod placement;
+mod side;
+mod source;
+mod worker;
+
+pub use clock::SystemClock;
+pub use job::{Job, JobConfig, Stop, Summary, start};
+pub use metrics::{Metrics, NodeMetrics, NodeSnapshot, Snapshot};
+pub use side::Sides;
+pub use placement::{Placement, Stage};

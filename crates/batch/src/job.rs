@@ -1,0 +1,176 @@
+//! The life of a bounded job.
+
+use crate::tables::{Scans, resolve};
+use crate::windows::lower;
+use datafusion::execution::TaskContext;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::SessionConfig;
+use datafusion_common::DataFusionError;
+use datafusion_expr::LogicalPlan;
+use futures::StreamExt;
+use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, TableSpec, Watermark};
+use millstream_dataflow::graph::SideOutput;
+use millstream_plan::catalog::Catalog;
+use millstream_plan::plan::provider::Provider;
+use millstream_runtime::{Metrics, NodeMetrics, Sides, Snapshot, Summary, SystemClock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A query and the table that its rows go to.
+pub struct Query {
+    pub sink: TableSpec,
+    pub plan: LogicalPlan,
+}
+
+/// A running bounded job.
+pub struct Job {
+    thread: Option<JoinHandle<Result<()>>>,
+    cancelled: Arc<AtomicBool>,
+    read: Arc<NodeMetrics>,
+    written: Arc<NodeMetrics>,
+    clock: Arc<dyn Clock>,
+    started_at: u64,
+}
+
+/// Opens the tables and starts to answer `queries`, one after another.
+///
+/// # Errors
+/// A table that cannot be opened, or one that never ends.
+pub fn start(
+    queries: Vec<Query>,
+    bad_output: Option<&SideOutput>,
+    catalog: &Catalog,
+    file: &str,
+    connectors: Arc<dyn Connectors>,
+) -> Result<Job> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let read = Arc::new(NodeMetrics::new("scan".into(), true, false, 1));
+    let written = Arc::new(NodeMetrics::new("sink".into(), false, true, 1));
+    let sides = Arc::new(Sides::open(None, bad_output, connectors.as_ref())?);
+    let scans = Scans { connectors: connectors.clone(), sides: sides.clone(), read: read.clone() };
+    let provider = Provider::new(catalog, file, clock.now());
+    let mut ready = Vec::with_capacity(queries.len());
+    for query in queries {
+        let plan = lower(query.plan, &catalog.settings.local_time_zone).map_err(ours)?;
+        let plan = resolve(plan, &provider, &scans).map_err(ours)?;
+        ready.push((query.sink, plan));
+    }
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::with_capacity(ready.len());
+    for (spec, _) in &ready {
+        match connectors.open_sink(spec, 0, 1) {
+            Ok(sink) => sinks.push(sink),
+            Err(e) => {
+                sinks.iter_mut().for_each(|s| s.abort());
+                return Err(e);
+            }
+        }
+    }
+    let state = session(&catalog.settings.local_time_zone);
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let started_at = clock.monotonic_nanos();
+    let (stop, counters) = (cancelled.clone(), written.clone());
+    let work = move || {
+        let plans = ready.into_iter().map(|(_, plan)| plan).collect();
+        let done = answer(plans, &mut sinks, &state, &stop, &counters);
+        drop(scans);
+        // The scans have ended, so nobody else holds the side outputs.
+        sinks.extend(Arc::into_inner(sides).map(Sides::into_sinks).unwrap_or_default());
+        let done = done.and_then(|()| sinks.iter_mut().try_for_each(|s| s.finish()));
+        if done.is_err() {
+            sinks.iter_mut().for_each(|s| s.abort());
+        }
+        done
+    };
+    let thread = std::thread::Builder::new().name("millstream-batch".into()).spawn(work);
+    let thread = thread.map_err(|e| Error::io(format!("cannot start a thread: {e}")))?;
+    Ok(Job { thread: Some(thread), cancelled, read, written, clock, started_at })
+}
+
+fn session(zone: &str) -> SessionState {
+    let mut config = SessionConfig::new();
+    config.options_mut().execution.time_zone = Some(zone.to_owned());
+    SessionStateBuilder::new().with_config(config).with_default_features().build()
+}
+
+fn answer(
+    plans: Vec<LogicalPlan>,
+    sinks: &mut [Box<dyn Sink>],
+    state: &SessionState,
+    stop: &AtomicBool,
+    counters: &NodeMetrics,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|e| Error::io(format!("cannot start the batch executor: {e}")))?;
+    runtime.block_on(async {
+        for (plan, sink) in plans.into_iter().zip(sinks) {
+            let physical = state.create_physical_plan(&plan).await.map_err(ours)?;
+            let mut rows = execute_stream(physical, Arc::new(TaskContext::from(state))).map_err(ours)?;
+            while let Some(batch) = rows.next().await {
+                if stop.load(Relaxed) {
+                    return Err(Error::usage("the job was cancelled before its end"));
+                }
+                let batch = batch.map_err(ours)?;
+                counters.rows_in.fetch_add(batch.num_rows() as u64, Relaxed);
+                sink.write(&Batch::from(batch))?;
+                counters.bytes.store(sink.bytes(), Relaxed);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Finds our own error inside DataFusion's, or makes one of it.
+fn ours(e: DataFusionError) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&e);
+    while let Some(at) = cause {
+        if let Some(found) = at.downcast_ref::<Error>() {
+            return found.clone();
+        }
+        cause = match at.downcast_ref::<DataFusionError>() {
+            Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),
+            _ => at.source(),
+        };
+    }
+    Error::data(e.strip_backtrace())
+}
+
+impl Job {
+    pub fn snapshot(&self) -> Snapshot {
+        let metrics = Metrics::default();
+        let mut snapshot = metrics.snapshot();
+        snapshot.rows_in = self.read.rows_out.load(Relaxed);
+        snapshot.bytes_in = self.read.bytes.load(Relaxed);
+        snapshot.bad = self.read.bad.load(Relaxed);
+        snapshot.rows_out = self.written.rows_in.load(Relaxed);
+        snapshot.bytes_out = self.written.bytes.load(Relaxed);
+        snapshot.watermark = Watermark::MIN;
+        snapshot
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(|t| t.is_finished())
+    }
+
+    /// Gives up: a bounded job has no result before its end.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Relaxed);
+    }
+
+    /// Waits for the end and says what was done.
+    pub fn wait(mut self) -> Result<Summary> {
+        match self.thread.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => {
+                let wall = Duration::from_nanos(self.clock.monotonic_nanos() - self.started_at);
+                Ok(Summary { snapshot: self.snapshot(), wall, stopped: None })
+            }
+            Some(Ok(Err(e))) => Err(e),
+            Some(Err(_)) => Err(Error::internal("the batch executor panicked")
+                .remedy("this is a bug in Millstream; please report it with the query")),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What can be said on the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use millstream::Mode;
+use millstream::target::Target;
+use std::path::PathBuf;
+
+/// Streaming SQL over real events: exact results by event time, as one binary.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, propagate_version = true, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, or stopped cleanly with Ctrl-C
+  1    the input holds what its declaration does not allow (a bad row, a NULL event time, an overflow)
+  2    the command line or a setting is wrong
+  3    the SQL text is wrong, or asks for what is not there yet
+  4    the outer world failed: a missing file, a full disk, an unwritable folder
+  70   a bug in Millstream
+  130  stopped at once by a second Ctrl-C";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a script of SQL statements, or a single one.
+    ///
+    /// INSERT writes to its table, a plain SELECT prints its rows. Progress goes to standard error. Ctrl-C stops
+    /// cleanly: what is in flight arrives, files are completed, open windows are not emitted; a second Ctrl-C stops at
+    /// once.
+    Run(Run),
+    /// Checks a script without running it: syntax, names, types, options.
+    Check(Check),
+    /// Shows the plan of a script's queries as a graph.
+    Explain(Explain),
+    /// Prints completions for a shell, to be sourced from its start-up file.
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Where the SQL text comes from.
+#[derive(Debug, Args)]
+pub struct Script {
+    /// The script; `-` reads standard input.
+    #[arg(value_name = "FILE.sql", required_unless_present = "execute", conflicts_with = "execute")]
+    pub file: Option<PathBuf>,
+    /// SQL text instead of a file. Statements end with `;`, the last one may go without.
+    #[arg(short, long, value_name = "SQL")]
+    pub execute: Option<String>,
+    /// Settings as by `SET 'KEY' = 'VALUE'`, before the first statement.
+    #[arg(short = 'S', long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub settings: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub script: Script,
+    /// Streaming: by event time and watermark, as the rows come. Batch: over bounded input, all at once; the same answer.
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode_>,
+    /// Worker threads. Changes the speed, never the answer. Default: the number of cores.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub parallelism: Option<u16>,
+    /// How the rows of a plain SELECT are printed.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Progress on standard error. Auto: live on a terminal, a plain line every 5 seconds elsewhere.
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub progress: Progress,
+    /// On Ctrl-C also close and emit the windows that are open, as at the end of the input.
+    #[arg(long)]
+    pub drain: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub script: Script,
+    /// Also warn of what would not run, or mean something else, in that version of Apache Flink.
+    #[arg(long, value_enum)]
+    pub target: Option<Target_>,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub script: Script,
+    /// As a Mermaid diagram.
+    #[arg(long)]
+    pub mermaid: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub enum Mode_ {
+    Streaming,
+    Batch,
+}
+
+impl From<Mode_> for Mode {
+    fn from(mode: Mode_) -> Mode {
+        match mode {
+            Mode_::Streaming => Mode::Streaming,
+            Mode_::Batch => Mode::Batch,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target_ {
+    #[value(name = "flink-1.20")]
+    Flink1_20,
+    #[value(name = "flink-2.2")]
+    Flink2_2,
+}
+
+impl From<Target_> for Target {
+    fn from(target: Target_) -> Target {
+        match target {
+            Target_::Flink1_20 => Target::Flink1_20,
+            Target_::Flink2_2 => Target::Flink2_2,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns side by side, with a header.
+    Table,
+    Csv,
+    /// One JSON object for each row.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    Auto,
+    /// One line every 5 seconds.
+    Plain,
+    None,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(format!("`{text}` is not of the form KEY=VALUE")),
+    }
+}

@@ -1,0 +1,6 @@
+//! The command line.
+
+pub mod args;
+pub mod print;
+pub mod progress;
+pub mod run;

@@ -1,0 +1,167 @@
+//! The commands.
+
+use super::args::{Check, Cli, Explain, Run, Script};
+use super::print::Printer;
+use super::progress::Reporter;
+use clap::CommandFactory;
+use millstream::{Error, ErrorKind, Program, Result, RunOptions, Runner, Step, Stop, Tables, message};
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// `millstream run`.
+pub fn run(args: &Run) -> ExitCode {
+    let interrupted = match catch_interrupts() {
+        Ok(flag) => flag,
+        Err(e) => return fail(&e, None),
+    };
+    with_program(&args.script, |program| {
+        let options = RunOptions {
+            mode: args.mode.map(Into::into),
+            parallelism: args.parallelism.map(usize::from),
+            tables: Tables::default().with_result(Arc::new(Printer::new(args.format))),
+            ..RunOptions::default()
+        };
+        let mut runner = Runner::new(program, options);
+        while let Some(step) = runner.step() {
+            match step? {
+                Step::Declared(notices) => notices.iter().for_each(|n| note(n)),
+                Step::Text(text) => show(&text)?,
+                Step::Running(running) => {
+                    running.notices().iter().for_each(|n| note(n));
+                    let prints = running.prints_result() && std::io::stdout().is_terminal();
+                    watch(running, args, &interrupted, prints)?;
+                }
+            }
+            if interrupted.load(Relaxed) {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Waits for a query's end, shows how it is getting on, hands an interrupt on to it.
+fn watch(running: millstream::Running, args: &Run, interrupted: &AtomicBool, prints: bool) -> Result<()> {
+    let mut reporter = Reporter::new(args.progress, prints);
+    let mut stopping = false;
+    // Short at first, so that a small job is not kept waiting; then as often as the display is renewed.
+    let mut pause = std::time::Duration::from_millis(1);
+    while !running.is_finished() {
+        if interrupted.load(Relaxed) && !std::mem::replace(&mut stopping, true) {
+            running.stop(if args.drain { Stop::Drain } else { Stop::Here });
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(reporter.pause());
+        reporter.show(&running.snapshot());
+    }
+    match running.wait() {
+        Ok(summary) => {
+            reporter.finish(&summary, summary.stopped == Some(Stop::Here));
+            Ok(())
+        }
+        Err(e) => {
+            reporter.clear();
+            Err(e)
+        }
+    }
+}
+
+/// `millstream check`.
+pub fn check(args: &Check) -> ExitCode {
+    with_program(&args.script, |program| {
+        let (plans, notices) = program.check(&Tables::default())?;
+        notices.iter().for_each(|n| note(n));
+        plans.iter().flat_map(|p| p.notices()).for_each(|n| note(n));
+        let warnings = args.target.map_or_else(Vec::new, |t| program.lint(t.into()));
+        for warning in &warnings {
+            eprintln!("warning: {}\n  at {}\n  help: {}", warning.what, warning.place, warning.remedy);
+        }
+        let found = if warnings.is_empty() { String::new() } else { format!(", {} warnings", warnings.len()) };
+        show(&format!("{}: ok, {} queries{found}", program.file, plans.len()))
+    })
+}
+
+/// `millstream explain`.
+pub fn explain(args: &Explain) -> ExitCode {
+    with_program(&args.script, |program| {
+        let (plans, _) = program.check(&Tables::default())?;
+        let texts: Vec<String> = plans.iter().map(|p| if args.mermaid { p.mermaid() } else { p.text() }).collect();
+        show(texts.join("\n").trim_end())
+    })
+}
+
+/// `millstream completions`.
+pub fn completions(shell: clap_complete::Shell) -> ExitCode {
+    clap_complete::generate(shell, &mut Cli::command(), "millstream", &mut std::io::stdout());
+    ExitCode::SUCCESS
+}
+
+/// Reads and parses the script, then does `what` with it; an error is shown with its line of the script.
+fn with_program(script: &Script, what: impl FnOnce(Program) -> Result<()>) -> ExitCode {
+    let (file, text) = match read(script) {
+        Ok(read) => read,
+        Err(e) => return fail(&e, None),
+    };
+    let done = Program::parse(&text, &file).and_then(|mut program| {
+        script.settings.iter().try_for_each(|(key, value)| program.set(key, value))?;
+        what(program)
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&e, Some(&text)),
+    }
+}
+
+fn read(script: &Script) -> Result<(String, String)> {
+    if let Some(text) = &script.execute {
+        return Ok(("-e".to_owned(), text.clone()));
+    }
+    let path = script.file.clone().unwrap_or_default();
+    let name = path.display().to_string();
+    if name == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io(format!("cannot read standard input: {e}")))?;
+        return Ok(("<stdin>".to_owned(), text));
+    }
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((name, text)),
+        Err(e) => Err(Error::io(format!("cannot read the script {name}: {e}"))
+            .remedy("give the path of a text file with SQL statements, or the statements themselves with -e")),
+    }
+}
+
+/// Prints the error and gives its exit code.
+fn fail(e: &Error, text: Option<&str>) -> ExitCode {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    eprintln!("{}", message::render(e, text.unwrap_or(""), colour).trim_end());
+    ExitCode::from(match e.kind() {
+        ErrorKind::Data => 1,
+        ErrorKind::Usage => 2,
+        ErrorKind::Sql => 3,
+        ErrorKind::Io => 4,
+        ErrorKind::Internal => 70,
+    })
+}
+
+fn note(text: &str) {
+    eprintln!("note: {text}");
+}
+
+fn show(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|e| Error::io(format!("cannot write to standard output: {e}")))
+}
+
+/// The first Ctrl-C (or SIGTERM) raises the flag; the second ends the process at once.
+fn catch_interrupts() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // In this order: the exit looks at the flag before the flag is raised.
+        let both = signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())
+            .and_then(|_| signal_hook::flag::register(signal, flag.clone()));
+        both.map_err(|e| Error::io(format!("cannot catch interrupts: {e}")))?;
+    }
+    Ok(flag)
+}

@@ -1,0 +1,61 @@
+//! The tables that a job can open: every connector there is, and the place where the rows of a plain `SELECT` go.
+
+use crate::result::{ResultRows, ResultSink};
+use arrow::datatypes::Field;
+use millstream_connect::Registry;
+use millstream_core::table::TableUse;
+use millstream_core::{Connectors, Result, Sink, Source, TableSpec};
+use std::sync::Arc;
+
+/// The name under which the planner addresses the result of a plain `SELECT`.
+pub(crate) const RESULT: &str = "result";
+
+/// All connectors. Programs may add their own with [`Tables::over`].
+#[derive(Clone)]
+pub struct Tables {
+    inner: Arc<dyn Connectors>,
+    result: Option<Arc<dyn ResultRows>>,
+}
+
+impl Default for Tables {
+    fn default() -> Tables {
+        Tables::over(Arc::new(Registry::default()))
+    }
+}
+
+impl Tables {
+    /// These connectors, and nothing else but the result of a `SELECT`.
+    pub fn over(inner: Arc<dyn Connectors>) -> Tables {
+        Tables { inner, result: None }
+    }
+
+    /// Sends the rows of a plain `SELECT` to `rows`.
+    pub fn with_result(&self, rows: Arc<dyn ResultRows>) -> Tables {
+        Tables { inner: self.inner.clone(), result: Some(rows) }
+    }
+}
+
+impl Connectors for Tables {
+    fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
+        if table.connector() == RESULT { Ok(()) } else { self.inner.validate(table, use_as) }
+    }
+
+    fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>> {
+        if table.connector() == RESULT { Ok(Vec::new()) } else { self.inner.metadata(table) }
+    }
+
+    fn single_writer(&self, table: &TableSpec) -> bool {
+        table.connector() == RESULT || self.inner.single_writer(table)
+    }
+
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
+        self.inner.open_source(table)
+    }
+
+    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>> {
+        match &self.result {
+            Some(rows) if table.connector() == RESULT => Ok(Box::new(ResultSink::new(rows.clone(), &table.schema))),
+            _ => self.inner.open_sink(table, index, parallelism),
+        }
+    }
+}

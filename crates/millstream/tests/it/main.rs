@@ -1,0 +1,5 @@
+//! What a user would try, through the library: SQL in, rows out.
+
+mod cli;
+mod random_queries;
+mod support;

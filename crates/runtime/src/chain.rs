@@ -1,0 +1,244 @@
+//! One task's operators, joined by direct calls.
+//!
+//! ```text
+//!  signal ─▶ valve (where several channels meet) ─▶ operator.step ─▶ Out ─▶ next cell, or an exchange
+//! ```
+//!
+//! A push runs down the chain at once: what an operator emits has left the chain before its step goes on.
+
+use crate::exchange::{Inbox, Sender, Signal};
+use crate::metrics::Metrics;
+use crate::side::Sides;
+use crate::worker::Helper;
+use millstream_core::{Batch, Result, Sink, TimeDomain, Watermark};
+use millstream_dataflow::operator::{Event, LateRows, Operator, Output};
+use millstream_dataflow::valve::Valve;
+use std::cell::{Cell as Flag, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(crate) struct Chain {
+    pub cells: Vec<Cell>,
+    pub helper: Rc<Helper>,
+    pub metrics: Arc<Metrics>,
+    pub sides: Arc<Sides>,
+    /// Which of the stage's tasks this is.
+    pub task: usize,
+}
+
+/// An operator at its place in the chain.
+pub(crate) struct Cell {
+    /// Index of the node in the placement, which is also its index in the metrics.
+    pub node: usize,
+    pub work: RefCell<Part>,
+    /// Merges the channels where there is more than one.
+    pub valve: Option<RefCell<Valve>>,
+    /// Where each output port leads.
+    pub routes: Vec<Vec<Route>>,
+    pub ended: Flag<bool>,
+}
+
+pub(crate) enum Part {
+    /// A source's place: the source task pushes from here.
+    Source,
+    Operator(Box<dyn Operator>),
+    Sink { sink: Box<dyn Sink>, unflushed: bool },
+}
+
+pub(crate) enum Route {
+    /// To another cell of the chain: its index, its input, its valve's channel.
+    Local { cell: usize, input: usize, channel: usize },
+    Remote(RefCell<Sender>),
+}
+
+impl Chain {
+    /// Takes a signal into a cell.
+    pub fn deliver(&self, at: usize, input: usize, channel: usize, signal: Signal) -> Result<()> {
+        let cell = &self.cells[at];
+        match signal {
+            Signal::Batch(mut batch) => {
+                if let Some(valve) = &cell.valve {
+                    valve.borrow_mut().clamp(channel, &mut batch);
+                }
+                self.step(at, Event::Batch { input, batch })
+            }
+            Signal::Watermark(domain, to) => match &cell.valve {
+                None => self.step(at, Event::Watermark(domain, to)),
+                Some(valve) => {
+                    let merged = valve.borrow_mut().on_watermark(channel, domain, to);
+                    merged.map_or(Ok(()), |to| self.step(at, Event::Watermark(domain, to)))
+                }
+            },
+            Signal::Idle => {
+                let Some(valve) = &cell.valve else { return self.pass_on(at, &Signal::Idle) };
+                let risen = valve.borrow_mut().on_idle(channel);
+                self.risen(at, risen)?;
+                self.tell_idle(at, valve)
+            }
+            Signal::Active => {
+                let Some(valve) = &cell.valve else { return self.pass_on(at, &Signal::Active) };
+                let risen = valve.borrow_mut().on_active(channel);
+                self.tell_idle(at, valve)?;
+                self.risen(at, risen)
+            }
+            Signal::End => {
+                if let Some(valve) = &cell.valve {
+                    let risen = valve.borrow_mut().on_end(channel);
+                    for (domain, to) in risen {
+                        to.map_or(Ok(()), |to| self.step(at, Event::Watermark(domain, to)))?;
+                    }
+                    if !valve.borrow().ended() {
+                        return self.tell_idle(at, valve);
+                    }
+                }
+                self.step(at, Event::End)?;
+                cell.ended.set(true);
+                self.pass_on(at, &Signal::End)
+            }
+            Signal::Stop => {
+                // The first one tells: the job stops as a whole, and nothing is computed any more.
+                if !cell.ended.replace(true) { self.pass_on(at, &Signal::Stop) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn risen(&self, at: usize, to: Option<Watermark>) -> Result<()> {
+        to.map_or(Ok(()), |to| self.step(at, Event::Watermark(TimeDomain::Event, to)))
+    }
+
+    /// Tells the readers when the merge of all channels has become idle, or is no longer.
+    fn tell_idle(&self, at: usize, valve: &RefCell<Valve>) -> Result<()> {
+        let change = valve.borrow_mut().idle_changed();
+        match change {
+            None => Ok(()),
+            Some(true) => self.pass_on(at, &Signal::Idle),
+            Some(false) => self.pass_on(at, &Signal::Active),
+        }
+    }
+
+    fn step(&self, at: usize, event: Event) -> Result<()> {
+        let cell = &self.cells[at];
+        let counters = &self.metrics.nodes[cell.node];
+        if let Event::Batch { batch, .. } = &event {
+            if batch.is_empty() {
+                return Ok(());
+            }
+            counters.rows_in.fetch_add(batch.len() as u64, Relaxed);
+        }
+        match &mut *cell.work.borrow_mut() {
+            Part::Source => self.pass_event(at, event),
+            Part::Sink { sink, unflushed } => {
+                match event {
+                    Event::Batch { batch, .. } => {
+                        sink.write(&batch)?;
+                        *unflushed = true;
+                        counters.bytes.store(sink.bytes(), Relaxed);
+                    }
+                    Event::Watermark(TimeDomain::Event, to) => counters.set_watermark(self.task, to),
+                    Event::Watermark(..) => {}
+                    Event::End => sink.flush()?,
+                }
+                Ok(())
+            }
+            Part::Operator(operator) => {
+                operator.step(event, &mut Out { chain: self, at })?;
+                counters.set_state_bytes(self.task, operator.state_bytes());
+                Ok(())
+            }
+        }
+    }
+
+    /// A source's events go to its readers as they are.
+    fn pass_event(&self, at: usize, event: Event) -> Result<()> {
+        let mut out = Out { chain: self, at };
+        match event {
+            Event::Batch { batch, .. } => out.emit(0, batch),
+            Event::Watermark(domain, to) => out.advance(domain, to),
+            Event::End => Ok(()),
+        }
+    }
+
+    /// Hands a signal that is no batch to every reader of every port.
+    pub fn pass_on(&self, at: usize, signal: &Signal) -> Result<()> {
+        for route in self.cells[at].routes.iter().flatten() {
+            match route {
+                Route::Local { cell, input, channel } => self.deliver(*cell, *input, *channel, signal.clone())?,
+                Route::Remote(sender) => {
+                    for (inbox, channel) in &sender.borrow().targets {
+                        inbox.put(*channel, signal.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, route: &Route, batch: Batch) -> Result<()> {
+        match route {
+            Route::Local { cell, input, channel } => self.deliver(*cell, *input, *channel, Signal::Batch(batch)),
+            Route::Remote(sender) => {
+                let pieces = sender.borrow_mut().cut(batch)?;
+                for (target, piece) in pieces {
+                    let (inbox, channel): (Arc<Inbox>, usize) = sender.borrow().targets[target].clone();
+                    self.helper.wait_for_room(&inbox)?;
+                    inbox.put(channel, Signal::Batch(piece));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Flushes the sinks that hold something back.
+    pub fn flush(&self) -> Result<()> {
+        for cell in &self.cells {
+            // A sink that is writing right now is not idle: it is farther up this call stack.
+            let Ok(mut work) = cell.work.try_borrow_mut() else { continue };
+            if let Part::Sink { sink, unflushed } = &mut *work
+                && std::mem::take(unflushed)
+            {
+                sink.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn into_sinks(self) -> Vec<Box<dyn Sink>> {
+        let parts = self.cells.into_iter().map(|c| c.work.into_inner());
+        parts.filter_map(|p| if let Part::Sink { sink, .. } = p { Some(sink) } else { None }).collect()
+    }
+}
+
+/// Where the operator of cell `at` puts its results.
+struct Out<'a> {
+    chain: &'a Chain,
+    at: usize,
+}
+
+impl Output for Out<'_> {
+    fn emit(&mut self, port: usize, batch: Batch) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let cell = &self.chain.cells[self.at];
+        self.chain.metrics.nodes[cell.node].rows_out.fetch_add(batch.len() as u64, Relaxed);
+        let Some((last, others)) = cell.routes.get(port).and_then(|r| r.split_last()) else { return Ok(()) };
+        for route in others {
+            self.chain.send(route, batch.clone())?;
+        }
+        self.chain.send(last, batch)
+    }
+
+    fn advance(&mut self, domain: TimeDomain, to: Watermark) -> Result<()> {
+        if domain == TimeDomain::Event {
+            self.chain.metrics.nodes[self.chain.cells[self.at].node].set_watermark(self.chain.task, to);
+        }
+        self.chain.pass_on(self.at, &Signal::Watermark(domain, to))
+    }
+
+    fn set_aside(&mut self, late: LateRows) -> Result<()> {
+        let node = &self.chain.metrics.nodes[self.chain.cells[self.at].node];
+        node.late.fetch_add(late.rows.num_rows() as u64, Relaxed);
+        self.chain.sides.late(&node.label, &late)
+    }
+}

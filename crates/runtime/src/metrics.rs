@@ -1,0 +1,128 @@
+//! What a running job says of itself: counters that tasks add to once for each batch, read by anyone at any time.
+
+use millstream_core::Watermark;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+/// Counters of one node, summed over its tasks.
+#[derive(Debug)]
+pub struct NodeMetrics {
+    pub label: String,
+    pub is_source: bool,
+    pub is_sink: bool,
+    pub rows_in: AtomicU64,
+    pub rows_out: AtomicU64,
+    pub late: AtomicU64,
+    pub bad: AtomicU64,
+    pub bytes: AtomicU64,
+    /// For each task: the event-time watermark it last handed on, and the bytes that it remembers.
+    watermarks: Vec<AtomicI64>,
+    state_bytes: Vec<AtomicU64>,
+}
+
+impl NodeMetrics {
+    pub fn new(label: String, is_source: bool, is_sink: bool, tasks: usize) -> NodeMetrics {
+        NodeMetrics {
+            label,
+            is_source,
+            is_sink,
+            rows_in: AtomicU64::new(0),
+            rows_out: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            bad: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            watermarks: (0..tasks).map(|_| AtomicI64::new(i64::MIN)).collect(),
+            state_bytes: (0..tasks).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    pub(crate) fn set_watermark(&self, task: usize, to: Watermark) {
+        self.watermarks[task].store(to.0, Relaxed);
+    }
+
+    pub(crate) fn set_state_bytes(&self, task: usize, bytes: usize) {
+        self.state_bytes[task].store(bytes as u64, Relaxed);
+    }
+
+    /// The least watermark of the node's tasks.
+    pub fn watermark(&self) -> Watermark {
+        Watermark(self.watermarks.iter().map(|w| w.load(Relaxed)).min().unwrap_or(i64::MIN))
+    }
+
+    pub fn state_bytes(&self) -> u64 {
+        self.state_bytes.iter().map(|b| b.load(Relaxed)).sum()
+    }
+}
+
+/// Counters of a job, by node in the order of the graph.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    pub nodes: Vec<NodeMetrics>,
+    /// Bytes waiting in queues between tasks.
+    pub queued_bytes: AtomicI64,
+}
+
+/// A reading of [`NodeMetrics`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSnapshot {
+    pub label: String,
+    pub is_source: bool,
+    pub is_sink: bool,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub late: u64,
+    pub bytes: u64,
+    pub state_bytes: u64,
+    pub watermark: Watermark,
+}
+
+/// A reading of the whole job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Rows that sources handed on.
+    pub rows_in: u64,
+    /// Rows that sinks were given.
+    pub rows_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub late: u64,
+    pub bad: u64,
+    /// The least watermark of all sources.
+    pub watermark: Watermark,
+    pub state_bytes: u64,
+    pub queued_bytes: u64,
+    pub nodes: Vec<NodeSnapshot>,
+}
+
+impl Metrics {
+    pub fn snapshot(&self) -> Snapshot {
+        let nodes: Vec<NodeSnapshot> = self
+            .nodes
+            .iter()
+            .map(|n| NodeSnapshot {
+                label: n.label.clone(),
+                is_source: n.is_source,
+                is_sink: n.is_sink,
+                rows_in: n.rows_in.load(Relaxed),
+                rows_out: n.rows_out.load(Relaxed),
+                late: n.late.load(Relaxed),
+                bytes: n.bytes.load(Relaxed),
+                state_bytes: n.state_bytes(),
+                watermark: n.watermark(),
+            })
+            .collect();
+        let sources = || nodes.iter().filter(|n| n.is_source);
+        let sinks = || nodes.iter().filter(|n| n.is_sink);
+        Snapshot {
+            rows_in: sources().map(|n| n.rows_out).sum(),
+            rows_out: sinks().map(|n| n.rows_in).sum(),
+            bytes_in: sources().map(|n| n.bytes).sum(),
+            bytes_out: sinks().map(|n| n.bytes).sum(),
+            late: nodes.iter().map(|n| n.late).sum(),
+            bad: self.nodes.iter().map(|n| n.bad.load(Relaxed)).sum(),
+            watermark: sources().map(|n| n.watermark).min().unwrap_or(Watermark::MIN),
+            state_bytes: nodes.iter().map(|n| n.state_bytes).sum(),
+            queued_bytes: self.queued_bytes.load(Relaxed).max(0) as u64,
+            nodes,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Decides which task does what: how many tasks each node gets, where rows change hands, and where a local
+//! aggregation before the exchange pays.
+//!
+//! Plain data in, plain data out. At parallelism 1 there is one stage and no exchange.
+
+use millstream_core::{Connectors, Result};
+use millstream_dataflow::graph::{Dataflow, Exchange, Input, NodeKind, Window};
+use millstream_dataflow::window::local;
+use millstream_dataflow::window::local::LocalSpec;
+use std::fmt::Write;
+use arrow::datatypes::SchemaRef;
+
+/// A graph with its tasks.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    pub nodes: Vec<Placed>,
+    /// In topological order.
+    pub stages: Vec<Stage>,
+}
+
+/// A node as it is run.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    pub label: String,
+    pub work: Work,
+    pub inputs: Vec<Input>,
+    pub schema: SchemaRef,
+    /// Tasks: 1 or the job's parallelism.
+    pub tasks: usize,
+    pub stage: usize,
+}
+
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// A node of the graph as planned. `partials`: input 1 brings what a local aggregation has summed up.
+    Node { kind: NodeKind, partials: bool },
+    LocalAggregate(LocalSpec),
+}
+
+/// Nodes that are joined by direct calls: one task of it runs on each of `tasks` workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    pub nodes: Vec<usize>,
+    pub tasks: usize,
+}
+
+/// Places `dataflow` on `parallelism` workers.
+pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connectors) -> Result<Placement> {
+    // A local aggregation sees single rows no more. Where a channel may go idle and come back, its rows are judged one
+    // by one as late or not, so there rows travel as they are.
+    let may_split = parallelism > 1
+        && dataflow.nodes.iter().all(|n| match &n.kind {
+            NodeKind::Source(s) => s.idle_timeout.is_none() && s.wall_clock_fallback.is_none(),
+            _ => true,
+        });
+    let mut nodes: Vec<Placed> = Vec::with_capacity(dataflow.nodes.len());
+    let mut place_of: Vec<usize> = Vec::with_capacity(dataflow.nodes.len());
+    for node in &dataflow.nodes {
+        let mut inputs: Vec<Input> =
+            node.inputs.iter().map(|i| Input { node: place_of[i.node], ..i.clone() }).collect();
+        let feeders = inputs.iter().map(|i| nodes[i.node].tasks).max();
+        let mut partials = false;
+        let tasks = match (&node.kind, parallelism) {
+            (_, 1) => 1,
+            (NodeKind::Source(_), n) => n,
+            (NodeKind::Values(_), _) => 1,
+            (NodeKind::Limit(_), _) => gather(&mut inputs, &nodes),
+            (NodeKind::Sink(sink), n) => {
+                if connectors.single_writer(&sink.table) {
+                    gather(&mut inputs, &nodes)
+                } else {
+                    feeders.unwrap_or(n)
+                }
+            }
+            (NodeKind::Over(over), n) => by_key(&mut inputs, &nodes, &over.keys, n),
+            (NodeKind::WindowRows(rows), n) => match &rows.window {
+                Window::Session { partition, .. } => by_key(&mut inputs, &nodes, partition, n),
+                _ => feeders.unwrap_or(n),
+            },
+            (NodeKind::WindowAggregate(aggregate), n) => {
+                let mut keys = aggregate.keys.clone();
+                if let Window::Attached { start, end } = aggregate.window {
+                    keys.extend([start, end]);
+                }
+                let from = inputs[0].node;
+                let split = if may_split && nodes[from].tasks > 1 {
+                    local::split(aggregate, &nodes[from].schema)
+                } else {
+                    None
+                };
+                match split {
+                    None => by_key(&mut inputs, &nodes, &keys, n),
+                    Some(spec) => {
+                        let partial_keys = spec.partial_keys.clone();
+                        nodes.push(Placed {
+                            label: format!("Local{}", node.label),
+                            schema: spec.partial_schema.clone(),
+                            work: Work::LocalAggregate(spec),
+                            tasks: nodes[from].tasks,
+                            inputs: inputs.clone(),
+                            stage: 0,
+                        });
+                        let local = nodes.len() - 1;
+                        partials = true;
+                        let raw = Input { node: local, port: 1, exchange: hash(&keys) };
+                        let summed = Input { node: local, port: 0, exchange: hash(&partial_keys) };
+                        inputs = vec![raw, summed];
+                        if keys.is_empty() { 1 } else { n }
+                    }
+                }
+            }
+            (NodeKind::Calc(_) | NodeKind::Union | NodeKind::Unnest(_) | NodeKind::Expand(_), n) => {
+                feeders.unwrap_or(n)
+            }
+        };
+        for input in &mut inputs {
+            if input.exchange == Exchange::Forward && nodes[input.node].tasks != tasks {
+                input.exchange = Exchange::Single;
+            }
+        }
+        place_of.push(nodes.len());
+        nodes.push(Placed {
+            label: node.label.clone(),
+            work: Work::Node { kind: node.kind.clone(), partials },
+            inputs,
+            schema: node.schema.clone(),
+            tasks,
+            stage: 0,
+        });
+    }
+    let stages = cut_into_stages(&mut nodes);
+    Ok(Placement { nodes, stages })
+}
+
+fn hash(keys: &[usize]) -> Exchange {
+    if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys.to_vec()) }
+}
+
+/// One task: everything to it.
+fn gather(inputs: &mut [Input], nodes: &[Placed]) -> usize {
+    for input in inputs {
+        if nodes[input.node].tasks > 1 {
+            input.exchange = Exchange::Single;
+        }
+    }
+    1
+}
+
+/// One task for each share of the keys; one in all where there is no key.
+fn by_key(inputs: &mut [Input], nodes: &[Placed], keys: &[usize], parallelism: usize) -> usize {
+    if keys.is_empty() {
+        return gather(inputs, nodes);
+    }
+    for input in inputs {
+        input.exchange = hash(keys);
+    }
+    parallelism
+}
+
+/// Nodes joined by `Forward` belong to one stage. Nodes stay in topological order, and so do stages: by the latest of
+/// their nodes' depths in exchanges.
+fn cut_into_stages(nodes: &mut [Placed]) -> Vec<Stage> {
+    let mut group: Vec<usize> = (0..nodes.len()).collect();
+    fn root(group: &[usize], mut of: usize) -> usize {
+        while group[of] != of {
+            of = group[of];
+        }
+        of
+    }
+    for (i, node) in nodes.iter().enumerate() {
+        for input in node.inputs.iter().filter(|i| i.exchange == Exchange::Forward) {
+            let (a, b) = (root(&group, input.node), root(&group, i));
+            group[a.max(b)] = a.min(b);
+        }
+    }
+    let roots: Vec<usize> = (0..nodes.len()).map(|i| root(&group, i)).collect();
+    // Longest way from a source, counted in exchanges, over the graph of stages.
+    let mut depth = vec![0usize; nodes.len()];
+    for _ in 0..nodes.len() {
+        for (i, node) in nodes.iter().enumerate() {
+            for input in node.inputs.iter().filter(|i| i.exchange != Exchange::Forward) {
+                depth[roots[i]] = depth[roots[i]].max(depth[roots[input.node]] + 1);
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..nodes.len()).filter(|i| roots[*i] == *i).collect();
+    order.sort_by_key(|r| (depth[*r], *r));
+    let mut stages = Vec::with_capacity(order.len());
+    for (index, r) in order.into_iter().enumerate() {
+        let members: Vec<usize> = (0..nodes.len()).filter(|i| roots[*i] == r).collect();
+        for m in &members {
+            nodes[*m].stage = index;
+        }
+        stages.push(Stage { tasks: nodes[r].tasks, nodes: members });
+    }
+    stages
+}
+
+impl Placement {
+    /// Columns of what an input brings.
+    pub fn schema_of(&self, input: &Input) -> SchemaRef {
+        let from = &self.nodes[input.node];
+        match &from.work {
+            Work::LocalAggregate(spec) if input.port == 1 => spec.raw_schema.clone(),
+            _ => from.schema.clone(),
+        }
+    }
+
+    /// One line for each node, for tests and for `EXPLAIN`.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for (index, stage) in self.stages.iter().enumerate() {
+            let _ = writeln!(out, "stage {index} x{}", stage.tasks);
+            for n in &stage.nodes {
+                let node = &self.nodes[*n];
+                let inputs: Vec<String> =
+                    node.inputs.iter().map(|i| format!("{}.{} {:?}", i.node, i.port, i.exchange)).collect();
+                let _ = writeln!(out, "  {n} {} <- [{}]", node.label, inputs.join(", "));
+            }
+        }
+        out
+    }
+}
