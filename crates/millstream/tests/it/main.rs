@@ -2,4 +2,5 @@
 
 mod cli;
 mod random_queries;
+mod semantics;
 mod support;
