@@ -7,6 +7,9 @@
 //! An operator is a synchronous state machine over columns: no clock, no thread, no I/O, no randomness. What it
 //! decides depends on the events it is given alone.
 
+pub mod aggregate;
 pub mod expr;
 pub mod graph;
 pub mod operator;
+pub mod testing;
+pub mod window;
