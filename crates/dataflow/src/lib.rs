@@ -10,3 +10,4 @@
 pub mod expr;
 pub mod graph;
 pub mod operator;
+pub mod zone;
