@@ -13,3 +13,4 @@ pub mod graph;
 pub mod operator;
 pub mod testing;
 pub mod window;
+pub mod zone;
