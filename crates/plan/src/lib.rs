@@ -6,4 +6,5 @@
 //! ```
 
 pub mod catalog;
+pub mod dialect;
 pub mod statement;
