@@ -11,14 +11,16 @@
 //!  TABLE t PARTITION BY a, b    ──▶ __table(t, a, b)
 //!  TABLE (SELECT ..)            ──▶ __table((SELECT ..))
 //!  MAP['k', v, ..]              ──▶ Expr::Map
+//!  CAST(x AS ROW<a INT>)        ──▶ Expr::Cast, the type as text where sqlparser has no words for it
 //! ```
 //!
 //! `dialect()` answers with the type id of `GenericDialect`, because some forks inside sqlparser go by type and not by
 //! question.
 
+use crate::parse::types::parse_type;
 use datafusion_sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, Map, MapEntry,
-    ObjectName, ObjectNamePart,
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    Map, MapEntry, ObjectName, ObjectNamePart,
 };
 use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion_sql::sqlparser::keywords::Keyword;
@@ -105,6 +107,9 @@ impl Dialect for MillstreamDialect {
         let Token::Word(word) = &parser.peek_token_ref().token else { return None };
         match word.keyword {
             Keyword::TABLE if word.quote_style.is_none() => parse_table_argument(parser).transpose(),
+            Keyword::CAST | Keyword::TRY_CAST if parser.peek_nth_token_ref(1).token == Token::LParen => {
+                Some(parse_cast(parser))
+            }
             Keyword::MAP if parser.peek_nth_token_ref(1).token == Token::LBracket => Some(parse_map(parser)),
             _ => None,
         }
@@ -169,6 +174,42 @@ fn next_is_one_more_column(parser: &Parser) -> bool {
         && matches!(&parser.peek_nth_token_ref(1).token, Token::Word(w)
             if w.quote_style.is_some() || !matches!(w.keyword, Keyword::INTERVAL | Keyword::TABLE))
         && !matches!(parser.peek_nth_token_ref(2).token, Token::LParen | Token::RArrow)
+}
+
+/// `CAST(x AS type)`, `TRY_CAST(x AS type)`, with the types of Flink.
+///
+/// What sqlparser reads stays as it reads it. A type that only we know (`ROW<..>`, `MAP<..>`) is carried as its text
+/// in [`DataType::Custom`], from which [`arrow_type`](crate::parse::types::arrow_type) makes it again.
+fn parse_cast(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let kind = match parser.parse_keyword(Keyword::TRY_CAST) {
+        true => CastKind::TryCast,
+        false => {
+            parser.expect_keyword_is(Keyword::CAST)?;
+            CastKind::Cast
+        }
+    };
+    parser.expect_token(&Token::LParen)?;
+    let expr = Box::new(parser.parse_expr()?);
+    parser.expect_keyword_is(Keyword::AS)?;
+    let start = parser.index();
+    let declared = parse_type(parser)?;
+    let end = parser.index();
+    while parser.index() > start {
+        parser.prev_token();
+    }
+    let plain = parser.maybe_parse(|p| {
+        let data_type = p.parse_data_type()?;
+        if p.index() == end { Ok(data_type) } else { p.expected_ref("the end of the type", p.peek_token_ref()) }
+    })?;
+    let data_type = match plain {
+        Some(data_type) => data_type,
+        None => {
+            parse_type(parser)?;
+            DataType::Custom(ObjectName(vec![ObjectNamePart::Identifier(Ident::new(declared.text))]), Vec::new())
+        }
+    };
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Cast { kind, expr, data_type, array: false, format: None })
 }
 
 /// `MAP[key, value, ..]`.
@@ -288,6 +329,10 @@ mod tests {
             "INTERVAL -'1' DAY",
             "CAST(x AS TIMESTAMP_LTZ(3))",
             "CAST(x AS TIMESTAMP(3))",
+            "CAST(x AS TIMESTAMP(3) WITH LOCAL TIME ZONE)",
+            "CAST(x AS ROW<a INT, b STRING>)",
+            "CAST(x AS MAP<STRING, INT>)",
+            "CAST(x AS ROW(a INT, b ARRAY<MAP<STRING, ROW<c INT NOT NULL>>>))",
             "CAST(x AS DECIMAL(10, 2))",
             "CAST(x AS ARRAY<INT>)",
             "CAST(x AS STRING)",
