@@ -191,12 +191,14 @@ fn parse_cast(parser: &mut Parser) -> Result<Expr, ParserError> {
     parser.expect_token(&Token::LParen)?;
     let expr = Box::new(parser.parse_expr()?);
     parser.expect_keyword_is(Keyword::AS)?;
-    let start = parser.index();
-    let declared = parse_type(parser)?;
-    let end = parser.index();
-    while parser.index() > start {
-        parser.prev_token();
-    }
+    // Read it once to know that it is ours and where it ends, and go back.
+    let mut read = None;
+    parser.maybe_parse(|p| {
+        read = Some(parse_type(p).map(|declared| (declared.text, p.index())));
+        Err::<(), _>(ParserError::ParserError(String::new()))
+    })?;
+    let Some(read) = read else { return parser.expected_ref("a type", parser.peek_token_ref()) };
+    let (text, end) = read?;
     let plain = parser.maybe_parse(|p| {
         let data_type = p.parse_data_type()?;
         if p.index() == end { Ok(data_type) } else { p.expected_ref("the end of the type", p.peek_token_ref()) }
@@ -205,7 +207,7 @@ fn parse_cast(parser: &mut Parser) -> Result<Expr, ParserError> {
         Some(data_type) => data_type,
         None => {
             parse_type(parser)?;
-            DataType::Custom(ObjectName(vec![ObjectNamePart::Identifier(Ident::new(declared.text))]), Vec::new())
+            DataType::Custom(ObjectName(vec![ObjectNamePart::Identifier(Ident::new(text))]), Vec::new())
         }
     };
     parser.expect_token(&Token::RParen)?;

@@ -45,15 +45,17 @@ pub const SET_OPERATIONS_MAX: usize = 256;
 /// How long a text may be, in bytes.
 pub const TEXT_BYTES_MAX: usize = 16 << 20;
 
-/// sqlparser's own count of how deep it recurses; a parenthesis can cost more than one of these.
-const RECURSION_MAX: usize = 200;
+/// sqlparser's own count of how deep it recurses: a call costs one, a subquery three.
+const RECURSION_MAX: usize = 128;
+
+/// What `RECURSION_MAX` needs at most, with room to spare: 90 kB for each count where sqlparser is not optimised.
+const STACK_BYTES: usize = 32 << 20;
 
 /// Reads a script: statements separated by `;`. `file` is its name, for the places in errors.
 ///
 /// # Errors
 /// The first statement that cannot be read, with its place and a remedy.
 pub fn script(text: &str, file: &str) -> Result<Vec<Statement>> {
-    let source = Source { file };
     if text.len() > TEXT_BYTES_MAX {
         return Err(Error::sql(format!("the text has {} bytes; at most {TEXT_BYTES_MAX} are read", text.len()))
             .at(Place::line_column(file, 1, 1))
@@ -62,11 +64,21 @@ pub fn script(text: &str, file: &str) -> Result<Vec<Statement>> {
     let tokens = Tokenizer::new(&MillstreamDialect, text)
         .tokenize_with_location()
         .map_err(|e| errors::from_tokenizer(&e, file))?;
-    let mut statements = Vec::new();
-    for piece in cut(&tokens) {
-        statements.push(source.statement(piece)?);
-    }
-    Ok(statements)
+    with_stack(|| cut(&tokens).into_iter().map(|piece| Source { file }.statement(piece)).collect())
+}
+
+/// Runs `work` on a stack of a known size, so that what can be read does not depend on who asks. The pages that are not
+/// touched cost nothing; the thread ends before this returns.
+fn with_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().name("sql".into()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
+        match reader.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(e) => Err(Error::io(format!("cannot start a thread to read the SQL text: {e}"))
+                .remedy("free memory, or raise the limit of threads (ulimit -u)")),
+        }
+    })
 }
 
 /// Reads one expression, as it would stand in a query.
@@ -84,7 +96,7 @@ pub fn expression(text: &str, file: &str) -> Result<datafusion_sql::sqlparser::a
             _ => expected("the end of the expression", &parser),
         }
     };
-    parsed().map_err(|e| errors::from_parser(&e, Span { line: 1, column: 1 }, file))
+    with_stack(|| parsed().map_err(|e| errors::from_parser(&e, Span { line: 1, column: 1 }, file)))
 }
 
 /// For fuzzing: any bytes give statements or an error, never a panic.
@@ -446,6 +458,11 @@ fn guard_depth(tokens: &[TokenWithSpan]) -> Result<(), ParserError> {
         let level = match &token.token {
             Token::Whitespace(_) => continue,
             Token::LParen | Token::LBracket | Token::LBrace => {
+                // A chain `a[1][1]..` is as deep a tree as `a + 1 + 1 ..`.
+                if let Some(level) = levels.last_mut() {
+                    level.tokens += 1;
+                    too_long(level.tokens, token)?;
+                }
                 levels.push(Level::default());
                 if levels.len() > NESTING_MAX {
                     return fail(
@@ -499,15 +516,20 @@ fn guard_depth(tokens: &[TokenWithSpan]) -> Result<(), ParserError> {
             },
             _ => {}
         }
-        if level.tokens > EXPRESSION_TOKENS_MAX {
-            return fail(
-                format!("an expression of more than {EXPRESSION_TOKENS_MAX} words"),
-                "use x IN (..) for many values, or put the values into a table",
-                token.span.start,
-            );
-        }
+        too_long(level.tokens, token)?;
     }
     Ok(())
+}
+
+fn too_long(words: usize, at: &TokenWithSpan) -> Result<(), ParserError> {
+    if words <= EXPRESSION_TOKENS_MAX {
+        return Ok(());
+    }
+    fail(
+        format!("an expression of more than {EXPRESSION_TOKENS_MAX} words"),
+        "use x IN (..) for many values, or put the values into a table",
+        at.span.start,
+    )
 }
 
 fn parser_over(tokens: Vec<TokenWithSpan>) -> Parser<'static> {

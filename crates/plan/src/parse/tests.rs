@@ -329,18 +329,18 @@ fn depth_and_length_are_bounded_and_never_overflow_the_stack() {
 
 #[test]
 fn what_people_write_is_not_too_deep_or_too_long() {
-    let n = NESTING_MAX - 2;
+    let n = NESTING_MAX - 4;
     let ors: Vec<String> = (0..900).map(|i| format!("a = {i}")).collect();
     for text in [
         format!("SELECT {}1{}", "(".repeat(n), ")".repeat(n)),
         format!("SELECT {}x{}", "ABS(".repeat(n), ")".repeat(n)),
-        format!("SELECT {}x{}", "CASE WHEN a THEN 1 ELSE ".repeat(40), " END".repeat(40)),
-        format!("SELECT * FROM {}t{}", "(SELECT * FROM ".repeat(25), ") AS x".repeat(25)),
+        format!("SELECT {}x{}", "CASE WHEN a THEN 1 ELSE ".repeat(60), " END".repeat(60)),
+        format!("SELECT * FROM {}t{}", "(SELECT * FROM ".repeat(40), ") AS x".repeat(40)),
         format!("SELECT a FROM t WHERE {}", ors.join(" OR ")),
         format!("SELECT a FROM t WHERE a IN ({})", vec!["1"; 50_000].join(", ")),
         format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(200)),
         format!("INSERT INTO t VALUES {}", vec!["(1, 'a')"; 5_000].join(", ")),
-        format!("SELECT {}", vec!["a < 1"; 500].join(" AND ")),
+        format!("SELECT {}", vec!["a < 1"; 700].join(" AND ")),
         format!("SELECT {}", vec!["CASE WHEN a < 1 THEN 2 END"; 500].join(", ")),
     ] {
         let statements = read(&text);
