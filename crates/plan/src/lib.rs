@@ -6,4 +6,9 @@
 //! ```
 
 pub mod catalog;
+pub mod dialect;
+pub mod message;
+pub mod parse;
+pub mod settings;
 pub mod statement;
+pub mod target;
