@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""The flights queries, answered by Millstream and by DuckDB: the same rows, the same bits.
+
+    compare_flights.py path/to/millstream        # needs `duckdb` from PyPI; `./dev test` sees to it
+    compare_flights.py --oracle                  # only DuckDB's answers: row counts and sums, for reference
+
+Each SQL file of examples/flights runs with the real binary in a folder of its own: streaming at parallelism 1, 2 and 7,
+and in batch mode. What it wrote as Parquet is compared with DuckDB's answer over the same input. DuckDB's queries are
+written from the meaning of the SQL, not from how the engine works: hop windows are a join with generated window
+starts, sessions a running sum over LAG, lateness a running maximum over the rows in file order.
+
+Compared exactly: every column, as a bag of rows. A DOUBLE must have the same bits. Means and sums of whole numbers are
+exact in both; where DuckDB's own sum is not (weather: temperatures have fractions), the reference is Python's
+math.fsum, the exactly rounded sum, and the division by the count.
+
+One line for each comparison; the last line is `N passed, N failed`. Exit code 1 if any failed.
+"""
+
+import argparse
+import math
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+
+ROOT = Path(__file__).resolve().parents[2]
+FLIGHTS = ROOT / "examples" / "flights"
+RUN_SECONDS_MAX = 600
+
+MODES = [
+    ("streaming, parallelism 1", ["--parallelism", "1"]),
+    ("streaming, parallelism 2", ["--parallelism", "2"]),
+    ("streaming, parallelism 7", ["--parallelism", "7"]),
+    ("batch", ["--mode", "batch"]),
+]
+
+DEPARTURES = f"read_parquet('{FLIGHTS}/departures.parquet', file_row_number = true)"
+WEATHER = f"read_parquet('{FLIGHTS}/weather.parquet')"
+
+HOURLY = f"""
+    SELECT date_trunc('hour', sched_dep)::TIMESTAMP AS window_start,
+           (date_trunc('hour', sched_dep) + INTERVAL 1 HOUR)::TIMESTAMP AS window_end,
+           origin, count(*) AS departures, avg(dep_delay) AS mean_delay, max(dep_delay) AS max_delay
+    FROM {DEPARTURES} GROUP BY ALL"""
+
+# For each row more starts of windows than can hold it, and then only those that do.
+HOPPING = f"""
+    SELECT s AS window_start, s + INTERVAL 1 HOUR AS window_end, origin,
+           count(*) AS departures, avg(dep_delay) AS mean_delay, max(dep_delay) AS max_delay
+    FROM (SELECT *, unnest(generate_series(date_trunc('hour', sched_dep)::TIMESTAMP - INTERVAL 1 HOUR,
+                                           date_trunc('hour', sched_dep)::TIMESTAMP + INTERVAL 1 HOUR,
+                                           INTERVAL 10 MINUTE)) AS s FROM {DEPARTURES})
+    WHERE sched_dep >= s AND sched_dep < s + INTERVAL 1 HOUR
+    GROUP BY ALL"""
+
+# A new session begins where the departure before lies more than the gap back; a distance of exactly the gap joins.
+SESSIONS = f"""
+    WITH steps AS (
+        SELECT *, CASE WHEN sched_dep - lag(sched_dep) OVER aircraft <= INTERVAL 8 HOUR THEN 0 ELSE 1 END AS opens
+        FROM {DEPARTURES} WINDOW aircraft AS (PARTITION BY tailnum ORDER BY sched_dep, file_row_number)),
+    numbered AS (
+        SELECT *, sum(opens) OVER (PARTITION BY tailnum ORDER BY sched_dep, file_row_number) AS nth FROM steps)
+    SELECT min(sched_dep) AS window_start, max(sched_dep) + INTERVAL 8 HOUR AS window_end, tailnum,
+           count(*) AS departures, sum(distance)::BIGINT AS miles, max(dep_delay) AS worst_delay
+    FROM numbered GROUP BY tailnum, nth"""
+
+LAST30 = f"""
+    SELECT id, origin, sched_dep, dep_delay,
+           count(*) OVER w AS departures_30m, avg(dep_delay) OVER w AS mean_delay_30m
+    FROM {DEPARTURES}
+    WINDOW w AS (PARTITION BY origin ORDER BY sched_dep
+                 RANGE BETWEEN INTERVAL 30 MINUTE PRECEDING AND CURRENT ROW)"""
+
+# The watermark before each row: the latest event time of the rows before it in the file, less 15 minutes. A row is late
+# when its hour had closed: the last millisecond of the hour is at or before that watermark.
+JUDGED = f"""
+    SELECT *, date_trunc('hour', sched_dep)::TIMESTAMP AS hour,
+           max(sched_dep) OVER (ORDER BY file_row_number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+               - INTERVAL 15 MINUTE AS mark
+    FROM {DEPARTURES}"""
+LATE = "coalesce(hour + INTERVAL 1 HOUR - INTERVAL 1 MILLISECOND <= mark, false)"
+HOURLY_15MIN = f"""
+    SELECT hour AS window_start, hour + INTERVAL 1 HOUR AS window_end, origin,
+           count(*) AS departures, avg(dep_delay) AS mean_delay, max(dep_delay) AS max_delay
+    FROM ({JUDGED}) WHERE NOT {LATE} GROUP BY ALL"""
+LATE_ROWS = f"SELECT sched_dep AS event_time, mark AS watermark FROM ({JUDGED}) WHERE {LATE}"
+
+# Lists instead of sums: python adds them up exactly.
+DAILY_WEATHER = f"""
+    SELECT date_trunc('day', observed - INTERVAL 5 HOUR)::TIMESTAMP + INTERVAL 5 HOUR AS window_start,
+           date_trunc('day', observed - INTERVAL 5 HOUR)::TIMESTAMP + INTERVAL 29 HOUR AS window_end,
+           origin, count(*) AS observations,
+           list(temp) FILTER (temp IS NOT NULL) AS mean_temp, list(precip) FILTER (precip IS NOT NULL) AS rain,
+           max(wind_speed) AS strongest
+    FROM {WEATHER} GROUP BY ALL"""
+
+
+def mean(values):
+    return math.fsum(values) / len(values) if values else None
+
+
+def total(values):
+    return math.fsum(values) if values else None
+
+
+def weather_sums(row):
+    return row[:4] + (mean(row[4]), total(row[5])) + row[6:]
+
+
+# One result folder with DuckDB's query for it, and what to do to a reference row.
+HOURLY_RESULT = ("hourly", HOURLY, None)
+HOPPING_RESULT = ("hopping", HOPPING, None)
+SESSIONS_RESULT = ("sessions", SESSIONS, None)
+LAST30_RESULT = ("last30", LAST30, None)
+
+# File to run, and the results it leaves.
+JOBS = [
+    ("hourly.sql", [HOURLY_RESULT]),
+    ("hopping.sql", [HOPPING_RESULT]),
+    ("sessions.sql", [SESSIONS_RESULT]),
+    ("last30.sql", [LAST30_RESULT]),
+    ("demo.sql", [HOURLY_RESULT, HOPPING_RESULT, SESSIONS_RESULT, LAST30_RESULT]),
+    ("late.sql", [("hourly_15min", HOURLY_15MIN, None), ("late_rows", LATE_ROWS, None)]),
+    ("weather.sql", [("daily_weather", DAILY_WEATHER, weather_sums)]),
+]
+
+# Batch mode sees the whole input at once: no row can come too late, and the answer is the one of the patient watermark.
+IN_BATCH_MODE = {"late.sql": [("hourly_15min", HOURLY, None)]}
+
+
+def exact(row):
+    """A row as something that is equal only to the same bits (0.0 is not -0.0; NaN is NaN)."""
+    return tuple(struct.pack("<d", v) if isinstance(v, float) else v for v in row)
+
+
+def readable(row):
+    return "(" + ", ".join(str(struct.unpack("<d", v)[0]) if isinstance(v, bytes) else str(v) for v in row) + ")"
+
+
+class Oracle:
+    """DuckDB's answers, each worked out once."""
+
+    def __init__(self):
+        self.db = duckdb.connect()
+        self.answers = {}
+
+    def answer(self, result):
+        name, query, finish = result
+        if query not in self.answers:
+            cursor = self.db.sql(query)
+            rows = cursor.fetchall()
+            self.answers[query] = (cursor.columns, Counter(exact(finish(r) if finish else r) for r in rows))
+        return self.answers[query]
+
+    def written(self, folder: Path, columns):
+        files = sorted(str(f) for f in folder.rglob("*") if f.is_file() and not f.name.startswith((".", "_")))
+        if not files:
+            return None
+        names = ", ".join(f'"{c}"' for c in columns)
+        return Counter(exact(r) for r in self.db.read_parquet(files).project(names).fetchall())
+
+
+def difference(found: Counter, wanted: Counter):
+    """None when equal; else what differs, with examples."""
+    if found == wanted:
+        return None
+    extra, missing = found - wanted, wanted - found
+    lines = [f"{found.total():,} rows, DuckDB has {wanted.total():,}; {extra.total():,} only here, {missing.total():,} only there"]
+    for title, rows in (("only here ", extra), ("only there", missing)):
+        lines += [f"      {title} {readable(r)}" for r in sorted(rows, key=str)[:3]]
+    return "\n".join(lines)
+
+
+def run(binary: Path, script: str, arguments, folder: Path):
+    for data in FLIGHTS.glob("*.parquet"):
+        (folder / data.name).symlink_to(data)
+    command = [str(binary), "run", str(FLIGHTS / script), *arguments]
+    environment = {**os.environ, "NO_COLOR": "1", "TZ": "Asia/Kolkata"}  # The machine's zone may not matter.
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=RUN_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        return f"not done after {RUN_SECONDS_MAX} s: {' '.join(command)}"
+    if done.returncode != 0:
+        tail = "\n".join("      " + line for line in (done.stdout + done.stderr).strip().splitlines()[-12:])
+        return f"exit code {done.returncode}: {' '.join(command)}\n{tail}"
+    return None
+
+
+def compare_all(binary: Path) -> int:
+    oracle, passed, failed = Oracle(), 0, 0
+
+    def report(name, problem, seconds=None):
+        nonlocal passed, failed
+        passed, failed = (passed + 1, failed) if problem is None else (passed, failed + 1)
+        took = "" if seconds is None else f"  ({seconds:.1f} s)"
+        print(f"{'ok    ' if problem is None else 'FAILED'} {name}{took}" + ("" if problem is None else f"\n      {problem}"), flush=True)
+
+    for script, results in JOBS:
+        for mode, arguments in MODES:
+            expected = IN_BATCH_MODE.get(script, results) if mode == "batch" else results
+            with tempfile.TemporaryDirectory(prefix="millstream-flights-") as folder:
+                start = time.monotonic()
+                problem = run(binary, script, arguments, Path(folder))
+                seconds = time.monotonic() - start
+                for result in expected:
+                    name = f"{script}, {mode}: {result[0]}"
+                    if problem:
+                        report(name, problem)
+                        continue
+                    try:
+                        columns, wanted = oracle.answer(result)
+                        found = oracle.written(Path(folder) / "out" / result[0], columns)
+                        report(name, "nothing was written" if found is None else difference(found, wanted), seconds)
+                    except duckdb.Error as error:
+                        report(name, f"cannot read what was written: {error}")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def show_oracle() -> int:
+    oracle = Oracle()
+    seen = set()
+    for _, results in JOBS:
+        for result in results:
+            if result[0] in seen:
+                continue
+            seen.add(result[0])
+            start = time.monotonic()
+            columns, rows = oracle.answer(result)
+            print(f"{result[0]:14} {rows.total():>8,} rows  ({time.monotonic() - start:.1f} s)  {', '.join(columns)}")
+            for row in sorted(rows, key=str)[:2]:
+                print(f"    {readable(row)}")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("binary", nargs="?", type=Path, help="the millstream binary to test")
+    parser.add_argument("--oracle", action="store_true", help="only DuckDB's answers")
+    arguments = parser.parse_args()
+    if arguments.oracle:
+        sys.exit(show_oracle())
+    if arguments.binary is None:
+        parser.error("say which binary to test")
+    if not os.access(arguments.binary, os.X_OK):
+        parser.error(f"{arguments.binary} is not there or cannot be run: build it with `cargo build -p millstream`")
+    sys.exit(compare_all(arguments.binary.resolve()))
