@@ -1,7 +1,7 @@
 //! A script of SQL statements, parsed, with what has been declared so far.
 
 use crate::connectors::Tables;
-use millstream_core::{Connectors, Error, Result};
+use millstream_core::Result;
 use millstream_plan::catalog::Catalog;
 use millstream_plan::plan::{Planned, Request, plan_job};
 use millstream_plan::statement::{Statement, StatementKind};
@@ -68,7 +68,7 @@ impl Program {
         let mut notices = Vec::new();
         for statement in &self.statements {
             match request(statement) {
-                None => notices.extend(declare(&mut catalog, statement, &self.file, tables)?),
+                None => notices.extend(declare(&mut catalog, statement, &self.file)?),
                 Some(request) => plans.push(Plan { planned: plan(&catalog, &request, &self.file, tables)? }),
             }
         }
@@ -77,7 +77,7 @@ impl Program {
 
     /// What would not run, or mean something else, in Apache Flink.
     pub fn lint(&self, target: Target) -> Vec<Warning> {
-        lint(&self.statements, &self.file, target)
+        lint(&self.statements, target, &self.file)
     }
 }
 
@@ -92,24 +92,10 @@ pub(crate) fn request(statement: &Statement) -> Option<Request<'_>> {
     }
 }
 
-/// Applies a statement that declares something. Tables are checked with their connector at once.
-pub(crate) fn declare(
-    catalog: &mut Catalog,
-    statement: &Statement,
-    file: &str,
-    tables: &dyn Connectors,
-) -> Result<Vec<String>> {
-    let notices = catalog.apply(statement, file)?;
-    if let StatementKind::CreateTable { table, .. } = &statement.kind {
-        let spec = table.to_spec();
-        if spec.connector().is_empty() {
-            return Err(Error::sql(format!("table `{}` has no connector", table.name))
-                .at(table.place.clone())
-                .remedy("add one to its options, for example WITH ('connector' = 'filesystem', ...)"));
-        }
-        let _ = tables;
-    }
-    Ok(notices)
+/// Applies a statement that declares something; what is worth knowing about it.
+pub(crate) fn declare(catalog: &mut Catalog, statement: &Statement, file: &str) -> Result<Vec<String>> {
+    let notice = catalog.apply(statement, file)?;
+    Ok(notice.map(|n| format!("{}: {}", n.place, n.what)).into_iter().collect())
 }
 
 pub(crate) fn plan(catalog: &Catalog, request: &Request<'_>, file: &str, tables: &Tables) -> Result<Planned> {
