@@ -8,6 +8,7 @@
 //! local aggregation before them where that pays.
 
 use crate::expr::Expr;
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use millstream_core::{Millis, TableSpec, TimeDomain};
@@ -65,6 +66,8 @@ pub enum Exchange {
 #[derive(Debug, Clone)]
 pub enum NodeKind {
     Source(SourceNode),
+    /// A bounded source of rows that stand in the SQL text (`VALUES`, `SELECT` without FROM): emitted once, by task 0.
+    Values(RecordBatch),
     Calc(Calc),
     /// Hands on the rows of all inputs; the watermark is the least of theirs.
     Union,

@@ -6,4 +6,5 @@
 //! ```
 
 pub mod catalog;
+pub mod plan;
 pub mod statement;
