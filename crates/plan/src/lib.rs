@@ -7,4 +7,9 @@
 
 pub mod catalog;
 pub mod plan;
+pub mod dialect;
+pub mod message;
+pub mod parse;
+pub mod settings;
 pub mod statement;
+pub mod target;
