@@ -11,5 +11,6 @@ pub mod dialect;
 pub mod message;
 pub mod parse;
 pub mod settings;
+pub mod functions;
 pub mod statement;
 pub mod target;

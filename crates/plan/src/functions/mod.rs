@@ -1,0 +1,100 @@
+//! Every function of the SQL dialect, by name.
+//!
+//! ```text
+//!  DataFusion's defaults ──▶ taken over as they are
+//!  Flink's own           ──▶ replace those of the same name, and add what is missing
+//! ```
+//!
+//! Always true:
+//! - A function that has the name of one of Flink's means what Flink means, but where `docs/functions.md` says otherwise.
+//! - NULL in, NULL out, unless the function is about NULLs (COALESCE, IF, CONCAT_WS, ...).
+//! - Nothing reads the environment: the session's time zone is an argument of [`register`].
+
+mod zone;
+
+pub use zone::SessionZone;
+
+use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All functions there are. A later entry replaces an earlier one in each name or alias they share, so whoever fills a map
+/// from these in order gets the right one; [`FunctionRegistry::scalar`] and its siblings look up in the same way.
+#[derive(Debug, Clone)]
+pub struct FunctionRegistry {
+    pub scalars: Vec<Arc<ScalarUDF>>,
+    pub aggregates: Vec<Arc<AggregateUDF>>,
+    pub windows: Vec<Arc<WindowUDF>>,
+    scalars_by_name: BTreeMap<String, Arc<ScalarUDF>>,
+    aggregates_by_name: BTreeMap<String, Arc<AggregateUDF>>,
+    windows_by_name: BTreeMap<String, Arc<WindowUDF>>,
+}
+
+/// The functions of a session whose time zone is `zone`.
+pub fn register(zone: &SessionZone) -> FunctionRegistry {
+    let _ = zone;
+    let mut scalars = datafusion_functions::all_default_functions();
+    scalars.extend(datafusion_functions_nested::all_default_nested_functions());
+    let aggregates = datafusion_functions_aggregate::all_default_aggregate_functions();
+    let windows = datafusion_functions_window::all_default_window_functions();
+    FunctionRegistry::new(scalars, aggregates, windows)
+}
+
+impl FunctionRegistry {
+    fn new(
+        scalars: Vec<Arc<ScalarUDF>>,
+        aggregates: Vec<Arc<AggregateUDF>>,
+        windows: Vec<Arc<WindowUDF>>,
+    ) -> FunctionRegistry {
+        FunctionRegistry {
+            scalars_by_name: by_name(&scalars, |f| (f.name(), f.aliases())),
+            aggregates_by_name: by_name(&aggregates, |f| (f.name(), f.aliases())),
+            windows_by_name: by_name(&windows, |f| (f.name(), f.aliases())),
+            scalars,
+            aggregates,
+            windows,
+        }
+    }
+
+    /// The scalar function of this name or alias; case does not matter.
+    pub fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.scalars_by_name.get(&name.to_lowercase()).cloned()
+    }
+
+    /// The aggregate function of this name or alias; case does not matter.
+    pub fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.aggregates_by_name.get(&name.to_lowercase()).cloned()
+    }
+
+    /// The window function of this name or alias; case does not matter.
+    pub fn window(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.windows_by_name.get(&name.to_lowercase()).cloned()
+    }
+
+    /// All names and aliases of scalar functions, sorted.
+    pub fn scalar_names(&self) -> Vec<String> {
+        self.scalars_by_name.keys().cloned().collect()
+    }
+
+    /// All names and aliases of aggregate functions, sorted.
+    pub fn aggregate_names(&self) -> Vec<String> {
+        self.aggregates_by_name.keys().cloned().collect()
+    }
+
+    /// All names and aliases of window functions, sorted.
+    pub fn window_names(&self) -> Vec<String> {
+        self.windows_by_name.keys().cloned().collect()
+    }
+}
+
+fn by_name<F>(all: &[Arc<F>], names: impl Fn(&F) -> (&str, &[String])) -> BTreeMap<String, Arc<F>> {
+    let mut map = BTreeMap::new();
+    for function in all {
+        let (name, aliases) = names(function);
+        map.insert(name.to_lowercase(), function.clone());
+        for alias in aliases {
+            map.insert(alias.to_lowercase(), function.clone());
+        }
+    }
+    map
+}
