@@ -66,7 +66,7 @@ pub enum Exchange {
 #[derive(Debug, Clone)]
 pub enum NodeKind {
     Source(SourceNode),
-    /// A few rows that stand in the query itself.
+    /// A bounded source of rows that stand in the SQL text (`VALUES`, `SELECT` without FROM): emitted once, by task 0.
     Values(RecordBatch),
     Calc(Calc),
     /// Hands on the rows of all inputs; the watermark is the least of theirs.

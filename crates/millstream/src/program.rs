@@ -1,11 +1,12 @@
 //! A script of SQL statements, parsed, with what has been declared so far.
 
 use crate::connectors::Tables;
-use millstream_core::Result;
+use millstream_core::{Clock, Result};
 use millstream_plan::catalog::Catalog;
-use millstream_plan::plan::{Planned, Request, plan_job};
+use millstream_plan::plan::{Job, Planned, plan_job};
 use millstream_plan::statement::{Statement, StatementKind};
 use millstream_plan::target::{Target, Warning, lint};
+use millstream_runtime::SystemClock;
 
 /// A parsed script.
 #[derive(Debug, Clone)]
@@ -26,15 +27,16 @@ pub struct Plan {
 impl Plan {
     /// As an indented graph.
     pub fn text(&self) -> String {
-        self.planned.dataflow.as_ref().map_or_else(
-            || self.planned.batch_text(),
-            millstream_plan::explain::text,
-        )
+        if self.planned.dataflow.nodes.is_empty() {
+            let plans = self.planned.statements.iter().map(|s| s.logical.display_indent().to_string());
+            return plans.collect::<Vec<_>>().join("\n\n");
+        }
+        millstream_plan::explain::text(&self.planned.dataflow)
     }
 
     /// As a Mermaid diagram.
     pub fn mermaid(&self) -> String {
-        self.planned.dataflow.as_ref().map_or_else(String::new, millstream_plan::explain::mermaid)
+        millstream_plan::explain::mermaid(&self.planned.dataflow)
     }
 
     pub fn notices(&self) -> &[String] {
@@ -69,7 +71,7 @@ impl Program {
         for statement in &self.statements {
             match request(statement) {
                 None => notices.extend(declare(&mut catalog, statement, &self.file)?),
-                Some(request) => plans.push(Plan { planned: plan(&catalog, &request, &self.file, tables)? }),
+                Some(job) => plans.push(Plan { planned: plan(&catalog, job, &self.file, tables)? }),
             }
         }
         Ok((plans, notices))
@@ -82,11 +84,11 @@ impl Program {
 }
 
 /// The query of a statement, if it has one.
-pub(crate) fn request(statement: &Statement) -> Option<Request<'_>> {
+pub(crate) fn request(statement: &Statement) -> Option<Job<'_>> {
     match &statement.kind {
-        StatementKind::Insert(insert) => Some(Request::Inserts(std::slice::from_ref(insert))),
-        StatementKind::StatementSet(inserts) => Some(Request::Inserts(inserts)),
-        StatementKind::Query(query) => Some(Request::Query(query)),
+        StatementKind::Insert(insert) => Some(Job::Inserts(std::slice::from_ref(insert))),
+        StatementKind::StatementSet(inserts) => Some(Job::Inserts(inserts)),
+        StatementKind::Query(query) => Some(Job::Query { query, span: statement.span }),
         StatementKind::Explain { statement, .. } => request(statement),
         _ => None,
     }
@@ -98,6 +100,7 @@ pub(crate) fn declare(catalog: &mut Catalog, statement: &Statement, file: &str) 
     Ok(notice.map(|n| format!("{}: {}", n.place, n.what)).into_iter().collect())
 }
 
-pub(crate) fn plan(catalog: &Catalog, request: &Request<'_>, file: &str, tables: &Tables) -> Result<Planned> {
-    plan_job(catalog, request, file, tables)
+/// Plans a statement's query. The clock is read once for a job.
+pub(crate) fn plan(catalog: &Catalog, job: Job<'_>, file: &str, tables: &Tables) -> Result<Planned> {
+    plan_job(catalog, job, file, tables, SystemClock::default().now())
 }

@@ -75,7 +75,7 @@ impl Runner {
         let Some(request) = request(statement) else {
             return declare(catalog, statement, file).map(Step::Declared);
         };
-        let planned = plan(catalog, &request, file, &self.options.tables)
+        let planned = plan(catalog, request, file, &self.options.tables)
             .map_err(|e| e.at(statement.place(file)))?;
         if let StatementKind::Explain { mermaid, .. } = &statement.kind {
             let plan = Plan { planned };
@@ -85,17 +85,15 @@ impl Runner {
         let prints = matches!(statement.kind, StatementKind::Query(_));
         let settings = catalog.settings.clone();
         let tables = &self.options.tables;
-        match planned.dataflow.as_ref().filter(|_| !settings.batch) {
-            None => {
-                let job = millstream_batch::start(planned, Arc::new(tables.clone()))?;
-                Ok(Step::Running(Running::Batch { job, notices, prints }))
-            }
-            Some(dataflow) => {
-                let config = JobConfig { parallelism: self.parallelism(&settings), ..self.options.job.clone() };
-                let job = millstream_runtime::start(dataflow, tables, config)?;
-                Ok(Step::Running(Running::Streaming { job, notices, prints }))
-            }
+        if settings.batch {
+            let bad = planned.dataflow.bad_output.as_ref();
+            let queries = planned.statements.into_iter().map(|s| millstream_batch::Query { sink: s.sink, plan: s.logical });
+            let job = millstream_batch::start(queries.collect(), bad, catalog, file, Arc::new(tables.clone()))?;
+            return Ok(Step::Running(Running::Batch { job, notices, prints }));
         }
+        let config = JobConfig { parallelism: self.parallelism(&settings), ..self.options.job.clone() };
+        let job = millstream_runtime::start(&planned.dataflow, tables, config)?;
+        Ok(Step::Running(Running::Streaming { job, notices, prints }))
     }
 
     fn parallelism(&self, settings: &Settings) -> usize {

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod catalog;
+pub mod plan;
 pub mod dialect;
 pub mod message;
 pub mod parse;

@@ -1,0 +1,178 @@
+//! Puts nodes into the graph, each once: what is described alike and reads alike is one node.
+//!
+//! A node's id is a hash of what it does and of its inputs' ids, so editing one query of a job leaves the nodes of the
+//! others as they are. It never counts.
+
+use super::expressions::is_work;
+use arrow::datatypes::SchemaRef;
+use datafusion_physical_expr::PhysicalExpr;
+use millstream_dataflow::expr::Expr;
+use millstream_dataflow::graph::{
+    AggregateCall, AggregateFunction, Dataflow, Input, Node, NodeKind, OverFunction, Window,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+#[derive(Default)]
+pub struct Graph {
+    pub nodes: Vec<Node>,
+    /// Everything that tells two nodes apart, to their index.
+    known: BTreeMap<String, usize>,
+    ids: BTreeSet<String>,
+}
+
+impl Graph {
+    /// The index of this node: a new one, or the one that is there already and does the same.
+    pub fn add(&mut self, label: String, kind: NodeKind, inputs: Vec<Input>, schema: SchemaRef) -> usize {
+        let mut text = description(&kind);
+        for i in &inputs {
+            let _ = write!(text, " <- {}:{}:{:?}", self.nodes[i.node].id, i.port, i.exchange);
+        }
+        let key = format!("{text} | {} | {schema:?}", fingerprint(&kind));
+        // Two readings of a random number, or two writers of a table, are two.
+        let shareable = !is_volatile(&kind) && !matches!(kind, NodeKind::Sink(_));
+        if shareable && let Some(&index) = self.known.get(&key) {
+            return index;
+        }
+        let base = match &kind {
+            NodeKind::Source(s) => format!("source-{}", s.table.name),
+            _ => format!("{}-{:08x}", kind_name(&kind), xxh3_64(text.as_bytes()) as u32),
+        };
+        let mut id = base.clone();
+        let mut twin = 1;
+        while !self.ids.insert(id.clone()) {
+            twin += 1;
+            id = format!("{base}-{twin}");
+        }
+        let index = self.nodes.len();
+        self.nodes.push(Node { id, label, kind, inputs, schema });
+        self.known.insert(key, index);
+        index
+    }
+
+    pub fn into_dataflow(self) -> Dataflow {
+        Dataflow { nodes: self.nodes, late_output: None, bad_output: None }
+    }
+}
+
+pub fn kind_name(kind: &NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Source(_) => "source",
+        NodeKind::Values(_) => "values",
+        NodeKind::Calc(_) => "calc",
+        NodeKind::Union => "union",
+        NodeKind::WindowRows(_) => "window-rows",
+        NodeKind::WindowAggregate(_) => "window-aggregate",
+        NodeKind::Over(_) => "over",
+        NodeKind::Unnest(_) => "unnest",
+        NodeKind::Expand(_) => "expand",
+        NodeKind::Limit(_) => "limit",
+        NodeKind::Sink(_) => "sink",
+    }
+}
+
+/// What the node does in words that stay the same when columns move: names, not indexes.
+fn description(kind: &NodeKind) -> String {
+    let exprs = |list: &[Expr]| list.iter().map(|e| format!("{e:?}:{}", e.field.data_type())).collect::<Vec<_>>().join(", ");
+    match kind {
+        NodeKind::Source(s) => format!("source {}", s.table.name),
+        NodeKind::Values(rows) => format!("values {rows:?}"),
+        NodeKind::Calc(c) => format!(
+            "calc where {} select {}",
+            c.filter.as_ref().map_or("", |f| f.sql.as_str()),
+            c.columns.as_deref().map_or_else(|| "*".into(), exprs)
+        ),
+        NodeKind::Union => "union".into(),
+        NodeKind::WindowRows(w) => format!("window rows {}", window_words(&w.window)),
+        NodeKind::WindowAggregate(w) => {
+            let calls: Vec<String> = w.calls.iter().map(|c| c.result.name().clone()).collect();
+            format!("window aggregate {} {} keys: {}", window_words(&w.window), w.keys.len(), calls.join(", "))
+        }
+        NodeKind::Over(o) => {
+            let calls: Vec<String> = o
+                .calls
+                .iter()
+                .map(|c| match &c.function {
+                    OverFunction::Aggregate(a) => format!("{} {:?}", a.result.name(), c.frame),
+                    OverFunction::RowNumber { .. } => "row_number".into(),
+                    OverFunction::Rank { .. } => "rank".into(),
+                    OverFunction::DenseRank { .. } => "dense_rank".into(),
+                    OverFunction::Lag { offset, .. } => format!("lag {offset}"),
+                })
+                .collect();
+            format!("over {} keys: {}", o.keys.len(), calls.join(", "))
+        }
+        NodeKind::Unnest(u) => format!("unnest {} {} {}", u.array.sql, u.outer, u.with_ordinality),
+        NodeKind::Expand(e) => e.rows.iter().map(|r| exprs(r)).collect::<Vec<_>>().join("; "),
+        NodeKind::Limit(n) => format!("limit {n}"),
+        NodeKind::Sink(s) => format!("sink {}", s.table.name),
+    }
+}
+
+fn window_words(w: &Window) -> String {
+    match w {
+        Window::Session { gap, partition } => format!("session {gap} {}", partition.len()),
+        Window::Attached { .. } => "attached".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What the words leave out: indexes, types, the expressions to the last bit.
+fn fingerprint(kind: &NodeKind) -> String {
+    let list = |e: &[Expr]| e.iter().map(|e| format!("{:?}", e.physical)).collect::<Vec<_>>().join(",");
+    let call = |c: &AggregateCall| {
+        let function = match &c.function {
+            AggregateFunction::Kernel(k) => format!("{} {:?}", k.name(), k.fun()),
+            other => format!("{other:?}"),
+        };
+        format!("{function}{:?}{}{:?}{:?}", c.args, c.distinct, c.filter, c.result)
+    };
+    match kind {
+        NodeKind::Source(s) => format!("{s:?}"),
+        NodeKind::Calc(c) => format!(
+            "{:?} {:?}",
+            c.filter.as_ref().map(|f| format!("{:?}", f.physical)),
+            c.columns.as_deref().map(list)
+        ),
+        NodeKind::WindowRows(w) => format!("{w:?}"),
+        NodeKind::WindowAggregate(w) => format!(
+            "{:?}{:?}{:?}{}{:?}{}",
+            w.window,
+            w.time,
+            w.keys,
+            w.lateness,
+            w.order,
+            w.calls.iter().map(call).collect::<Vec<_>>().join(";")
+        ),
+        NodeKind::Over(o) => {
+            let calls: Vec<String> = o
+                .calls
+                .iter()
+                .map(|c| match &c.function {
+                    OverFunction::Aggregate(a) => format!("{}{:?}", call(a), c.frame),
+                    other => format!("{other:?}{:?}", c.frame),
+                })
+                .collect();
+            format!("{:?}{}{:?}{:?}{}", o.keys, o.time, o.domain, o.order, calls.join(";"))
+        }
+        NodeKind::Unnest(u) => format!("{:?}", u.array.physical),
+        NodeKind::Expand(e) => e.rows.iter().map(|r| list(r)).collect::<Vec<_>>().join(";"),
+        NodeKind::Values(_) | NodeKind::Union | NodeKind::Limit(_) | NodeKind::Sink(_) => String::new(),
+    }
+}
+
+fn is_volatile(kind: &NodeKind) -> bool {
+    match kind {
+        NodeKind::Calc(c) => {
+            c.filter.iter().chain(c.columns.iter().flatten()).any(|e| volatile(&e.physical))
+        }
+        _ => false,
+    }
+}
+
+/// Whether two evaluations may differ: `RAND()`, `UUID()`.
+pub fn volatile(e: &Arc<dyn PhysicalExpr>) -> bool {
+    is_work(e.as_ref()) && (e.is_volatile_node() || e.children().into_iter().any(volatile))
+}

@@ -1,0 +1,717 @@
+//! An optimized logical plan to nodes of the graph.
+//!
+//! A plan becomes a [`Rel`]: a node of the graph with what is still to be done to its rows. Filters and projections are
+//! only noted there, and window functions too, until something has to stand on them:
+//!
+//! ```text
+//!  Aggregate(window_start, window_end, k)         source ─▶ Calc(k, args) ─▶ WindowAggregate
+//!    Projection                            ──▶
+//!      TUMBLE                                     the projection is in the Calc, the window in the aggregate
+//!        TableScan
+//! ```
+//!
+//! So several projections and filters make one Calc, and windows reach the aggregate without rows ever being copied
+//! into them. Only what needs the bounds of a window as values makes `WindowRows`.
+
+mod aggregate;
+mod calls;
+mod over;
+
+use super::expressions::{Compiler, is_work, substitute};
+use super::graph::{Graph, volatile};
+use super::provider::Provider;
+use super::table::{DeclaredTable, Scan};
+use super::unnest::CrossUnnest;
+use super::window::{WindowKind, WindowTvf, describe, no_time_attribute};
+use arrow::array::{RecordBatch, RecordBatchOptions, new_empty_array};
+use arrow::compute::concat;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::{Column as LogicalColumn, DFSchema, ScalarValue};
+use datafusion_expr::{Expr as Logical, FetchType, LogicalPlan, SkipType};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::{BinaryExpr, Column};
+use millstream_core::{Error, Place, Result, TimeDomain};
+use millstream_dataflow::expr::Expr;
+use millstream_dataflow::graph::{
+    Calc, Exchange, Input, NodeKind, SinkNode, Unnest, Window, WindowRows, WindowTime,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Lowers the plans of one job into one graph.
+pub struct Lowering<'p, 'c> {
+    pub provider: &'p Provider<'c>,
+    pub compiler: Compiler<'p, 'c>,
+    pub graph: Graph,
+    /// One source for each table, with all columns that any plan of the job needs.
+    scans: BTreeMap<String, (usize, Scan)>,
+    /// Window results made so far, to tell their bounds apart.
+    windows: u32,
+}
+
+/// A node, and what is still to be done to its rows.
+#[derive(Debug, Clone)]
+pub struct Rel {
+    node: usize,
+    filter: Option<Expr>,
+    /// One for each column of the logical plan.
+    columns: Vec<Col>,
+    /// A window function on top of filter and columns.
+    window: Option<Pending>,
+    /// `$order`, where the rows still have it.
+    order: Option<Expr>,
+}
+
+#[derive(Debug, Clone)]
+struct Col {
+    at: At,
+    /// The clock that the column follows.
+    time: Option<TimeDomain>,
+    /// The column is a bound of the window that its row belongs to.
+    bound: Option<Bound>,
+}
+
+#[derive(Debug, Clone)]
+enum At {
+    /// Over the columns of the node.
+    Value(Expr),
+    /// A bound of the pending window.
+    Window(Part),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Start,
+    End,
+    Time,
+}
+
+/// Which bound of which window result, and what clock closes that window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bound {
+    part: Part,
+    window: u32,
+    domain: TimeDomain,
+}
+
+#[derive(Debug, Clone)]
+struct Pending {
+    kind: WindowKind,
+    time: Expr,
+    domain: TimeDomain,
+    zone: Option<String>,
+    partition: Vec<Expr>,
+}
+
+impl Col {
+    fn plain(e: Expr) -> Col {
+        Col { at: At::Value(e), time: None, bound: None }
+    }
+
+    fn value(&self) -> Option<&Expr> {
+        match &self.at {
+            At::Value(e) => Some(e),
+            At::Window(_) => None,
+        }
+    }
+}
+
+/// Columns of each table that the plans of a job scan, and whether `$order` is wanted.
+#[derive(Debug, Default, Clone)]
+pub struct Needs {
+    pub tables: BTreeMap<String, (BTreeSet<usize>, bool)>,
+}
+
+impl Needs {
+    /// Adds what this plan reads. `order`: whether something above it puts rows in an order of their own.
+    pub fn add(&mut self, plan: &LogicalPlan, order: bool) {
+        if let LogicalPlan::TableScan(scan) = plan {
+            let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else { return };
+            let all = || (0..table.schema.fields().len()).collect();
+            let needed = self.tables.entry(table.name.clone()).or_default();
+            needed.0.extend(scan.projection.clone().unwrap_or_else(all));
+            needed.1 |= order;
+            return;
+        }
+        let below = wants_order_below(plan, order);
+        for input in plan.inputs() {
+            self.add(input, below);
+        }
+    }
+}
+
+/// Whether the inputs of this plan have to carry `$order`.
+fn wants_order_below(plan: &LogicalPlan, above: bool) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(a) => a.aggr_expr.iter().any(calls::is_ordered_aggregate),
+        LogicalPlan::Window(_) => true,
+        // Of several inputs there is no one order.
+        LogicalPlan::Union(_) => false,
+        _ => above,
+    }
+}
+
+impl<'p, 'c> Lowering<'p, 'c> {
+    pub fn new(provider: &'p Provider<'c>, needs: &Needs) -> Result<Lowering<'p, 'c>> {
+        let mut lowering = Lowering {
+            provider,
+            compiler: Compiler::new(provider),
+            graph: Graph::default(),
+            scans: BTreeMap::new(),
+            windows: 0,
+        };
+        for (name, (columns, order)) in &needs.tables {
+            let table = provider.table(name)?;
+            let scan = table.scan(columns, *order, provider)?;
+            let label = format!("Source({name})");
+            let node =
+                lowering.graph.add(label, NodeKind::Source(scan.node.clone()), Vec::new(), scan.schema.clone());
+            lowering.scans.insert(name.clone(), (node, scan));
+        }
+        Ok(lowering)
+    }
+
+    /// Adds the nodes of a plan and the sink that takes its rows.
+    pub fn statement(&mut self, plan: &LogicalPlan, table: millstream_core::TableSpec) -> Result<()> {
+        let rel = self.lower(plan, false)?;
+        let node = self.emit_exactly(rel, &table.schema.clone())?;
+        let schema = self.graph.nodes[node].schema.clone();
+        let label = format!("Sink({})", table.name);
+        self.graph.add(label, NodeKind::Sink(SinkNode { table }), vec![Input::forward(node)], schema);
+        Ok(())
+    }
+
+    fn lower(&mut self, plan: &LogicalPlan, order: bool) -> Result<Rel> {
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else {
+                    return Err(Error::internal(format!("the table {} is not of the catalog", scan.table_name)));
+                };
+                self.lower_scan(table, scan.projection.as_deref(), order)
+            }
+            LogicalPlan::SubqueryAlias(a) => self.lower(&a.input, order),
+            LogicalPlan::Subquery(s) => self.lower(&s.subquery, order),
+            LogicalPlan::Projection(p) => {
+                let input = self.lower(&p.input, order)?;
+                self.project(input, p.input.schema(), &p.expr)
+            }
+            LogicalPlan::Filter(f) => {
+                let input = self.lower(&f.input, order)?;
+                self.filter(input, f.input.schema(), &f.predicate)
+            }
+            LogicalPlan::Extension(e) => {
+                if let Some(tvf) = e.node.as_any().downcast_ref::<WindowTvf>() {
+                    let input = self.lower(&tvf.input, order)?;
+                    self.window(input, tvf)
+                } else if let Some(unnest) = e.node.as_any().downcast_ref::<CrossUnnest>() {
+                    let input = self.lower(&unnest.input, order)?;
+                    self.unnest(input, unnest)
+                } else {
+                    Err(Error::internal(format!("no operator for {}", e.node.name())))
+                }
+            }
+            LogicalPlan::Aggregate(a) => {
+                let input = self.lower(&a.input, wants_order_below(plan, order))?;
+                self.aggregate(input, a)
+            }
+            LogicalPlan::Window(w) => {
+                let input = self.lower(&w.input, true)?;
+                self.over(input, w)
+            }
+            LogicalPlan::Union(u) => {
+                let inputs = u.inputs.iter().map(|i| self.lower(i, false)).collect::<Result<Vec<_>>>()?;
+                self.union(inputs, u.schema.as_arrow())
+            }
+            LogicalPlan::EmptyRelation(e) => {
+                let rows = usize::from(e.produce_one_row);
+                self.values(e.schema.as_arrow(), vec![Vec::new(); rows])
+            }
+            LogicalPlan::Values(v) => {
+                let mut rows = Vec::with_capacity(v.values.len());
+                for row in &v.values {
+                    let empty = DFSchema::empty();
+                    let row: Result<Vec<_>> = row
+                        .iter()
+                        .map(|e| self.compiler.physical(e, &empty).map_err(|e| self.compiler.fail(e)))
+                        .collect();
+                    rows.push(row?);
+                }
+                self.values(v.schema.as_arrow(), rows)
+            }
+            LogicalPlan::Limit(l) => {
+                let input = self.lower(&l.input, order)?;
+                let skip = l.get_skip_type().map_err(|e| self.compiler.fail(e))?;
+                let fetch = l.get_fetch_type().map_err(|e| self.compiler.fail(e))?;
+                match (skip, fetch) {
+                    (SkipType::Literal(0), FetchType::Literal(Some(n))) => self.limit(input, n as u64),
+                    (SkipType::Literal(0), FetchType::Literal(None)) => Ok(input),
+                    _ => Err(Error::sql("OFFSET has no meaning in a stream without order")
+                        .remedy("leave it out, or run the query with SET 'execution.runtime-mode' = 'batch'")),
+                }
+            }
+            other => Err(refuse(other)),
+        }
+    }
+
+    fn lower_scan(&mut self, table: &DeclaredTable, projection: Option<&[usize]>, order: bool) -> Result<Rel> {
+        let Some((node, scan)) = self.scans.get(&table.name) else {
+            return Err(Error::internal(format!("the source of {} was not foreseen", table.name)));
+        };
+        let all: Vec<usize> = (0..table.schema.fields().len()).collect();
+        let columns = projection.unwrap_or(&all).iter().map(|declared| {
+            let Some(at) = scan.at.get(declared) else {
+                return Err(Error::internal(format!("column {declared} of {} was not foreseen", table.name)));
+            };
+            Ok(Col {
+                at: At::Value(Expr::column(&scan.schema, *at)),
+                time: table.time_domain(*declared),
+                bound: None,
+            })
+        });
+        Ok(Rel {
+            node: *node,
+            filter: None,
+            columns: columns.collect::<Result<_>>()?,
+            window: None,
+            order: scan.order.filter(|_| order).map(|i| Expr::column(&scan.schema, i)),
+        })
+    }
+
+    fn schema(&self, node: usize) -> SchemaRef {
+        self.graph.nodes[node].schema.clone()
+    }
+
+    /// Compiles an expression over the logical columns of a rel to one over its node.
+    fn value(&self, rel: &Rel, schema: &DFSchema, e: &Logical, name: &str) -> Result<Expr> {
+        let physical = self.compiler.physical(e, schema).map_err(|e| self.compiler.fail(e))?;
+        let replaced = substitute(&physical, &|c: &Column| match rel.columns.get(c.index()).and_then(Col::value) {
+            Some(e) => e.physical.clone(),
+            // `needs_rows` has been asked before; an index past the node's columns cannot be evaluated unseen.
+            None => Arc::new(Column::new(c.name(), usize::MAX)),
+        })?;
+        self.compiler.expr(replaced, &self.schema(rel.node), name)
+    }
+
+    /// Whether one of these expressions computes with a bound of the pending window, so that rows must carry it.
+    fn needs_rows(&self, rel: &Rel, schema: &DFSchema, exprs: &[Logical]) -> bool {
+        rel.window.is_some()
+            && exprs.iter().any(|e| as_column(e).is_none() && self.parts(rel, schema, e).iter().any(Option::is_some))
+    }
+
+    /// For each column that the expression reads: the bound of the pending window that it is, if it is one.
+    fn parts(&self, rel: &Rel, schema: &DFSchema, e: &Logical) -> Vec<Option<Part>> {
+        let part = |c: &LogicalColumn| match schema.index_of_column(c).ok().map(|i| &rel.columns[i].at) {
+            Some(At::Window(part)) => Some(*part),
+            _ => None,
+        };
+        e.column_refs().into_iter().map(part).collect()
+    }
+
+    fn project(&mut self, mut rel: Rel, schema: &DFSchema, exprs: &[Logical]) -> Result<Rel> {
+        if self.needs_rows(&rel, schema, exprs) {
+            rel = self.into_rows(rel)?;
+        }
+        if self.repeats_work(&rel, schema, exprs)? {
+            rel = self.settle(rel)?;
+        }
+        let mut columns = Vec::with_capacity(exprs.len());
+        for e in exprs {
+            let (_, name) = e.qualified_name();
+            columns.push(match as_column(e).and_then(|c| schema.index_of_column(c).ok()) {
+                Some(i) => {
+                    let mut col = rel.columns[i].clone();
+                    if let At::Value(e) = &mut col.at {
+                        e.field = e.field.clone().with_name(&name);
+                    }
+                    col
+                }
+                None => Col::plain(self.value(&rel, schema, e, &name)?),
+            });
+        }
+        rel.columns = columns;
+        Ok(rel)
+    }
+
+    /// Whether putting the columns' expressions into these would compute one of them twice.
+    fn repeats_work(&self, rel: &Rel, schema: &DFSchema, exprs: &[Logical]) -> Result<bool> {
+        let mut uses = vec![0usize; rel.columns.len()];
+        for e in exprs {
+            let counted = e.apply(|e| {
+                if let Logical::Column(c) = e
+                    && let Ok(i) = schema.index_of_column(c)
+                {
+                    uses[i] += 1;
+                }
+                Ok(TreeNodeRecursion::Continue)
+            });
+            counted.map_err(|e| self.compiler.fail(e))?;
+        }
+        Ok(rel.columns.iter().zip(uses).any(|(c, n)| n > 1 && c.value().is_some_and(|e| is_work(e.physical.as_ref()))))
+    }
+
+    fn filter(&mut self, mut rel: Rel, schema: &DFSchema, predicate: &Logical) -> Result<Rel> {
+        let one = std::slice::from_ref(predicate);
+        let session = matches!(rel.window, Some(Pending { kind: WindowKind::Session { .. }, .. }));
+        let of_window = rel.window.is_some() && self.parts(&rel, schema, predicate).iter().any(Option::is_some);
+        if session || of_window || self.needs_rows(&rel, schema, one) {
+            rel = self.into_rows(rel)?;
+        }
+        // A column that is computed and tested would be computed twice.
+        let mut tested = predicate.column_refs().into_iter().filter_map(|c| schema.index_of_column(c).ok());
+        if tested.any(|i| rel.columns[i].value().is_some_and(|e| is_work(e.physical.as_ref()))) {
+            rel = self.settle(rel)?;
+        }
+        let test = self.value(&rel, schema, predicate, "filter")?;
+        rel.filter = Some(match rel.filter.take() {
+            None => test,
+            Some(before) => {
+                let both = BinaryExpr::new(before.physical, datafusion_expr::Operator::And, test.physical);
+                self.compiler.expr(Arc::new(both), &self.schema(rel.node), "filter")?
+            }
+        });
+        Ok(rel)
+    }
+
+    /// Notes a window function on top of a rel.
+    fn window(&mut self, mut rel: Rel, tvf: &WindowTvf) -> Result<Rel> {
+        if rel.window.is_some() {
+            rel = self.into_rows(rel)?;
+        }
+        let input = tvf.input.schema();
+        let column = as_column(&tvf.time).ok_or_else(|| Error::internal("the time of a window is no column"))?;
+        let index = input.index_of_column(column).map_err(|e| self.compiler.fail(e))?;
+        let at = |e: Error| match &tvf.place {
+            Some(place) => e.at(place.clone()),
+            None => e,
+        };
+        let time_type = input.field(index).data_type().clone();
+        let Some(domain) = rel.columns[index].time else {
+            let table = column.relation.as_ref().map(|r| r.table());
+            return Err(at(no_time_attribute(tvf.kind.name(), column.name(), table, &time_type)));
+        };
+        if rel.columns[index].value().is_some_and(|e| is_work(e.physical.as_ref())) {
+            rel = self.settle(rel)?;
+        }
+        let Some(time) = rel.columns[index].value().cloned() else {
+            return Err(Error::internal("a time attribute without a column"));
+        };
+        let mut partition = Vec::with_capacity(tvf.partition.len());
+        for e in &tvf.partition {
+            partition.push(self.value(&rel, input, e, &e.schema_name().to_string())?);
+        }
+        let id = self.next_window();
+        // A window function takes the time attribute over: its own is window_time (rule 34).
+        for c in &mut rel.columns {
+            c.time = None;
+            c.bound = None;
+        }
+        for part in [Part::Start, Part::End, Part::Time] {
+            let time = (part == Part::Time).then_some(domain);
+            rel.columns.push(Col { at: At::Window(part), time, bound: Some(Bound { part, window: id, domain }) });
+        }
+        let zone = self.zone(&time_type);
+        rel.window = Some(Pending { kind: tvf.kind, time, domain, zone, partition });
+        Ok(rel)
+    }
+
+    fn next_window(&mut self) -> u32 {
+        self.windows += 1;
+        self.windows
+    }
+
+    /// Windows over TIMESTAMP_LTZ are cut in the session's zone (rule 33).
+    fn zone(&self, time: &DataType) -> Option<String> {
+        let zone = &self.provider.catalog.settings.local_time_zone;
+        match time {
+            DataType::Timestamp(_, Some(_)) if zone != "UTC" => Some(zone.clone()),
+            _ => None,
+        }
+    }
+
+    /// Does what is noted: afterwards every column is a column of the node, and there is no filter. A pending window
+    /// stays pending.
+    fn settle(&mut self, rel: Rel) -> Result<Rel> {
+        let mut wanted: Vec<Expr> = rel.columns.iter().filter_map(|c| c.value().cloned()).collect();
+        if let Some(w) = &rel.window {
+            wanted.push(w.time.clone());
+            wanted.extend(w.partition.iter().cloned());
+        }
+        wanted.extend(rel.order.clone());
+        let (node, at) = self.emit(&rel, &wanted)?;
+        let schema = self.schema(node);
+        let mut at = at.into_iter();
+        let mut next = |e: &Expr| {
+            let mut column = Expr::column(&schema, at.next().unwrap_or_default());
+            column.field = column.field.with_name(e.field.name());
+            column
+        };
+        let mut settled = Rel { node, filter: None, ..rel };
+        for c in &mut settled.columns {
+            if let At::Value(e) = &mut c.at {
+                *e = next(e);
+            }
+        }
+        if let Some(w) = &mut settled.window {
+            w.time = next(&w.time);
+            w.partition = w.partition.iter().map(&mut next).collect();
+        }
+        settled.order = settled.order.as_ref().map(next);
+        Ok(settled)
+    }
+
+    /// A node that has these expressions among its columns, and where. The node itself where it has just them.
+    fn emit(&mut self, rel: &Rel, wanted: &[Expr]) -> Result<(usize, Vec<usize>)> {
+        let width = self.schema(rel.node).fields().len();
+        let plain: Option<Vec<usize>> = wanted.iter().map(Expr::as_column).collect();
+        if let (None, Some(at)) = (&rel.filter, plain)
+            && (0..width).all(|i| at.contains(&i))
+        {
+            return Ok((rel.node, at));
+        }
+        let mut columns: Vec<Expr> = Vec::new();
+        let mut at = Vec::with_capacity(wanted.len());
+        for e in wanted {
+            let same = |c: &Expr| *c.physical == *e.physical && !volatile(&e.physical);
+            at.push(columns.iter().position(same).unwrap_or_else(|| {
+                columns.push(e.clone());
+                columns.len() - 1
+            }));
+        }
+        Ok((self.calc(rel.node, rel.filter.clone(), columns), at))
+    }
+
+    fn calc(&mut self, input: usize, filter: Option<Expr>, columns: Vec<Expr>) -> usize {
+        let schema = Arc::new(Schema::new(columns.iter().map(|e| e.field.clone()).collect::<Vec<_>>()));
+        let named = |e: &Expr| {
+            if e.sql == *e.field.name() { e.sql.clone() } else { format!("{} AS {}", e.sql, e.field.name()) }
+        };
+        let mut label = columns.iter().map(named).collect::<Vec<_>>().join(", ");
+        if let Some(f) = &filter {
+            label = format!("{label} WHERE {}", f.sql);
+        }
+        let kind = NodeKind::Calc(Calc { filter, columns: Some(columns) });
+        self.graph.add(format!("Calc({label})"), kind, vec![Input::forward(input)], schema)
+    }
+
+    /// A node whose columns are the columns of the rel, in order, under the names of `schema`.
+    fn emit_exactly(&mut self, rel: Rel, schema: &Schema) -> Result<usize> {
+        let rel = if rel.window.is_some() { self.into_rows(rel)? } else { rel };
+        let mut columns: Vec<Expr> = rel.columns.iter().filter_map(|c| c.value().cloned()).collect();
+        let input = self.schema(rel.node);
+        for (e, f) in columns.iter_mut().zip(schema.fields()) {
+            e.field = e.field.clone().with_name(f.name());
+        }
+        let as_is = rel.filter.is_none()
+            && columns.len() == input.fields().len()
+            && columns.iter().enumerate().all(|(i, e)| e.as_column() == Some(i));
+        if as_is { Ok(rel.node) } else { Ok(self.calc(rel.node, rel.filter, columns)) }
+    }
+
+    /// Gives each row its windows: the bounds become columns.
+    fn into_rows(&mut self, rel: Rel) -> Result<Rel> {
+        let mut rel = self.settle(rel)?;
+        let Some(pending) = rel.window.take() else { return Ok(rel) };
+        let column = |e: &Expr| e.as_column().ok_or_else(|| Error::internal("a settled expression is no column"));
+        let input = self.schema(rel.node);
+        let time = column(&pending.time)?;
+        let partition = pending.partition.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let order = rel.order.as_ref().map(column).transpose()?;
+        let bound = DataType::Timestamp(TimeUnit::Millisecond, None);
+        let mut fields: Vec<Field> = input.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let width = fields.len();
+        fields.push(Field::new("window_start", bound.clone(), false));
+        fields.push(Field::new("window_end", bound, false));
+        fields.push(Field::new("window_time", input.field(time).data_type().clone(), false));
+        let schema = Arc::new(Schema::new(fields));
+        let exchange = match &pending.kind {
+            WindowKind::Session { .. } if partition.is_empty() => Exchange::Single,
+            WindowKind::Session { .. } => Exchange::Hash(partition.clone()),
+            _ => Exchange::Forward,
+        };
+        let label = format!("WindowRows({}{})", describe(&pending.kind), by(&input, &partition));
+        let kind = NodeKind::WindowRows(WindowRows {
+            window: window_of(&pending.kind, partition),
+            time: WindowTime { column: time, domain: pending.domain, zone: pending.zone },
+            order,
+        });
+        let node = self.graph.add(label, kind, vec![Input { node: rel.node, port: 0, exchange }], schema.clone());
+        rel.node = node;
+        for c in &mut rel.columns {
+            if let At::Window(part) = c.at {
+                let index = width + part as usize;
+                c.at = At::Value(Expr::column(&schema, index));
+            }
+        }
+        Ok(rel)
+    }
+
+    fn unnest(&mut self, rel: Rel, unnest: &CrossUnnest) -> Result<Rel> {
+        let mut rel = if rel.window.is_some() { self.into_rows(rel)? } else { rel };
+        let input = unnest.input.schema();
+        let one = std::slice::from_ref(&unnest.array);
+        if rel.filter.is_some() || self.repeats_work(&rel, input, one)? || rel.columns.iter().any(|c| c.value().is_some_and(|e| is_work(e.physical.as_ref()))) {
+            rel = self.settle(rel)?;
+        }
+        let array = self.value(&rel, input, &unnest.array, "array")?;
+        // Rows are copied for each element, so only the columns that are needed go in.
+        let mut wanted: Vec<Expr> = rel.columns.iter().filter_map(|c| c.value().cloned()).collect();
+        wanted.extend(rel.order.clone());
+        wanted.push(array.clone());
+        let order = rel.order.is_some();
+        let (node, at) = self.emit(&rel, &wanted)?;
+        let schema = self.schema(node);
+        let array = Expr::column(&schema, at[at.len() - 1]);
+        for (c, i) in rel.columns.iter_mut().zip(&at) {
+            let name = c.value().map(|e| e.field.name().clone()).unwrap_or_default();
+            let mut e = Expr::column(&schema, *i);
+            e.field = e.field.with_name(name);
+            c.at = At::Value(e);
+        }
+        rel.order = order.then(|| Expr::column(&schema, at[at.len() - 2]));
+        let width = schema.fields().len();
+        let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+        fields.extend(unnest.schema.fields().iter().skip(input.fields().len()).map(|f| f.as_ref().clone()));
+        let out = Arc::new(Schema::new(fields));
+        let label = format!("Unnest({})", array.sql);
+        let kind =
+            NodeKind::Unnest(Unnest { array, outer: unnest.outer, with_ordinality: unnest.with_ordinality });
+        rel.node = self.graph.add(label, kind, vec![Input::forward(node)], out.clone());
+        rel.filter = None;
+        rel.columns.extend((width..out.fields().len()).map(|i| Col::plain(Expr::column(&out, i))));
+        Ok(rel)
+    }
+
+    fn union(&mut self, inputs: Vec<Rel>, schema: &Schema) -> Result<Rel> {
+        let mut times: Vec<Option<TimeDomain>> = Vec::new();
+        let mut bounds: Vec<Option<(Part, TimeDomain)>> = Vec::new();
+        let mut ports = Vec::with_capacity(inputs.len());
+        let mut nullable = vec![false; schema.fields().len()];
+        for (n, rel) in inputs.into_iter().enumerate() {
+            let of = |c: &Col| c.bound.map(|b| (b.part, b.domain));
+            if n == 0 {
+                times = rel.columns.iter().map(|c| c.time).collect();
+                bounds = rel.columns.iter().map(of).collect();
+            }
+            // A column follows a clock, or bounds a window, only where it does in every input.
+            for (i, c) in rel.columns.iter().enumerate() {
+                times[i] = times[i].filter(|t| c.time == Some(*t));
+                bounds[i] = bounds[i].filter(|b| of(c) == Some(*b));
+            }
+            let node = self.emit_exactly(rel, schema)?;
+            for (i, f) in self.schema(node).fields().iter().enumerate() {
+                nullable[i] |= f.is_nullable();
+            }
+            ports.push(Input::forward(node));
+        }
+        let fields: Vec<Field> = schema
+            .fields()
+            .iter()
+            .zip(nullable)
+            .map(|(f, nullable)| Field::new(f.name(), f.data_type().clone(), nullable))
+            .collect();
+        let out = Arc::new(Schema::new(fields));
+        let node = self.graph.add("Union".into(), NodeKind::Union, ports, out.clone());
+        let window = self.next_window();
+        let columns = (0..out.fields().len()).map(|i| Col {
+            at: At::Value(Expr::column(&out, i)),
+            time: times[i],
+            bound: bounds[i].map(|(part, domain)| Bound { part, window, domain }),
+        });
+        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, order: None })
+    }
+
+    fn limit(&mut self, rel: Rel, rows: u64) -> Result<Rel> {
+        let rel = if rel.window.is_some() { self.into_rows(rel)? } else { rel };
+        let mut rel = self.settle(rel)?;
+        let schema = self.schema(rel.node);
+        let input = Input { node: rel.node, port: 0, exchange: Exchange::Single };
+        rel.node = self.graph.add(format!("Limit({rows})"), NodeKind::Limit(rows), vec![input], schema);
+        Ok(rel)
+    }
+
+    /// A few rows that stand in the text.
+    fn values(&mut self, schema: &Schema, rows: Vec<Vec<Arc<dyn PhysicalExpr>>>) -> Result<Rel> {
+        let fields: Vec<Field> =
+            schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let one = RecordBatchOptions::new().with_row_count(Some(1));
+        let none = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one)?;
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for (i, field) in schema.fields().iter().enumerate() {
+            let mut cells = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let cell = row[i].evaluate(&none).and_then(|v| v.into_array(1)).map_err(|e| self.compiler.fail(e))?;
+                cells.push(arrow::compute::cast(&cell, field.data_type())?);
+            }
+            let cells: Vec<&dyn arrow::array::Array> = cells.iter().map(AsRef::as_ref).collect();
+            columns.push(if cells.is_empty() { new_empty_array(field.data_type()) } else { concat(&cells)? });
+        }
+        let count = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &count)?;
+        let label = format!("Values({} rows)", rows.len());
+        let node = self.graph.add(label, NodeKind::Values(batch), Vec::new(), schema.clone());
+        let columns = (0..schema.fields().len()).map(|i| Col::plain(Expr::column(&schema, i)));
+        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, order: None })
+    }
+}
+
+/// The column that the expression hands through, under whatever name.
+fn as_column(e: &Logical) -> Option<&LogicalColumn> {
+    match e {
+        Logical::Column(c) => Some(c),
+        Logical::Alias(a) => as_column(&a.expr),
+        _ => None,
+    }
+}
+
+fn window_of(kind: &WindowKind, partition: Vec<usize>) -> Window {
+    match *kind {
+        WindowKind::Tumble { size, offset } => Window::Tumble { size, offset },
+        WindowKind::Hop { size, slide, offset } => Window::Hop { size, slide, offset },
+        WindowKind::Cumulate { size, step, offset } => Window::Cumulate { size, step, offset },
+        WindowKind::Session { gap } => Window::Session { gap, partition },
+    }
+}
+
+/// `, by a, b`.
+fn by(schema: &Schema, keys: &[usize]) -> String {
+    if keys.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = keys.iter().map(|k| schema.field(*k).name().as_str()).collect();
+    format!(", by {}", names.join(", "))
+}
+
+/// What the engine cannot do in a stream, said in terms of the query.
+fn refuse(plan: &LogicalPlan) -> Error {
+    let batch = "or run it over bounded input with SET 'execution.runtime-mode' = 'batch'";
+    match plan {
+        LogicalPlan::Join(_) => {
+            Error::sql("joins are not there yet in streaming").remedy(format!("join outside, {batch}"))
+        }
+        LogicalPlan::Distinct(_) => Error::sql("SELECT DISTINCT, UNION, INTERSECT and EXCEPT without ALL keep every row they have seen, and updating results are not there yet")
+            .remedy(format!("group by a window, or write UNION ALL, {batch}")),
+        LogicalPlan::Sort(_) => Error::sql("a stream has no end to sort by: ORDER BY is not there in streaming")
+            .remedy(format!("leave it out, {batch}")),
+        LogicalPlan::RecursiveQuery(_) => Error::sql("recursive queries are not there").remedy("unfold the recursion"),
+        LogicalPlan::Unnest(_) => Error::sql("UNNEST in SELECT is not there").remedy("write FROM t CROSS JOIN UNNEST(t.array) AS e (x)"),
+        other => Error::sql(format!("not there yet in streaming: {}", other.display())).remedy(format!("rewrite the query, {batch}")),
+    }
+}
+
+/// Where a name of the plan stands, if it is known.
+#[allow(dead_code)]
+fn place_of(file: &str, c: &LogicalColumn) -> Option<Place> {
+    let span = c.spans.first()?;
+    (span.start.line > 0).then(|| Place::line_column(file, span.start.line, span.start.column))
+}
+
+fn literal(e: &Logical) -> Option<&ScalarValue> {
+    match e {
+        Logical::Literal(v, _) => Some(v),
+        Logical::Alias(a) => literal(&a.expr),
+        Logical::Cast(c) => literal(&c.expr),
+        _ => None,
+    }
+}

@@ -1,0 +1,143 @@
+//! Statements to a job.
+//!
+//! ```text
+//!  INSERT, SELECT ──provider──▶ logical plan ──settle types──▶ fit to the sink ──optimize──▶ lower ──▶ Dataflow
+//!                                    │                                              │
+//!                     tables, views, window functions                  kept for the batch engine
+//! ```
+//!
+//! All statements of a job become one graph: a table is read once, with the columns that any of them needs, and what
+//! two of them compute alike is computed once.
+
+mod errors;
+mod expressions;
+mod graph;
+mod literals;
+mod lower;
+pub mod provider;
+mod rewrite;
+mod sink;
+pub mod table;
+pub mod types;
+pub mod unnest;
+pub mod window;
+
+use crate::catalog::{Catalog, Span};
+use crate::statement::Insert;
+use datafusion_common::DataFusionError;
+use datafusion_expr::LogicalPlan;
+use datafusion_optimizer::analyzer::Analyzer;
+use datafusion_optimizer::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion_sql::sqlparser::ast;
+use lower::{Lowering, Needs};
+use millstream_core::{Connectors, Error, Millis, Place, Result, TableSpec};
+use millstream_dataflow::graph::Dataflow;
+use provider::Provider;
+use std::sync::Arc;
+
+/// What is to be run together.
+#[derive(Debug, Clone, Copy)]
+pub enum Job<'a> {
+    /// One INSERT, or those of a statement set.
+    Inserts(&'a [Insert]),
+    /// A plain SELECT: its rows go to the connector `result`.
+    Query { query: &'a ast::Query, span: Span },
+}
+
+/// A job, planned.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The graph for the streaming engine. In batch mode it has no nodes.
+    pub dataflow: Dataflow,
+    pub statements: Vec<PlannedStatement>,
+    /// What the user should know though it is no error.
+    pub notices: Vec<String>,
+    /// The job's one reading of the clock, in milliseconds since the epoch: what `NOW()` says all along.
+    pub start: Millis,
+}
+
+/// One statement of a job, for the batch engine and for EXPLAIN.
+#[derive(Debug, Clone)]
+pub struct PlannedStatement {
+    pub sink: TableSpec,
+    /// Optimized; its columns are those of the sink. Scans are of [`table::DeclaredTable`], window functions
+    /// [`window::WindowTvf`], arrays [`unnest::CrossUnnest`].
+    pub logical: LogicalPlan,
+    pub place: Place,
+}
+
+/// Plans a job over what the catalog declares. `start` is the job's one reading of the clock: `NOW()` and
+/// `CURRENT_TIMESTAMP` are constants of a job.
+///
+/// # Errors
+/// Whatever is wrong with the statements or not there yet, with its place in `file` and the remedy.
+pub fn plan_job(
+    catalog: &Catalog,
+    job: Job<'_>,
+    file: &str,
+    connectors: &dyn Connectors,
+    start: Millis,
+) -> Result<Planned> {
+    let provider = Provider::new(catalog, file, start);
+    let mut statements = Vec::new();
+    match job {
+        Job::Inserts(inserts) => {
+            for insert in inserts {
+                let place = Place::line_column(file, insert.span.line, insert.span.column);
+                let statement = provider.insert(insert, place.clone()).map_err(|e| e.at(place))?;
+                statements.push(statement);
+            }
+        }
+        Job::Query { query, span } => {
+            let place = Place::line_column(file, span.line, span.column);
+            statements.push(provider.select(query, place.clone()).map_err(|e| e.at(place))?);
+        }
+    }
+    let mut needs = Needs::default();
+    for s in &statements {
+        needs.add(&s.logical, false);
+    }
+    provider.validate(&statements, &needs, connectors)?;
+    let mut dataflow = Dataflow::default();
+    if !catalog.settings.batch {
+        let mut lowering = Lowering::new(&provider, &needs)?;
+        for s in &statements {
+            lowering.statement(&s.logical, s.sink.clone()).map_err(|e| e.at(s.place.clone()))?;
+        }
+        dataflow = lowering.graph.into_dataflow();
+    }
+    (dataflow.late_output, dataflow.bad_output) = provider.side_outputs(connectors)?;
+    Ok(Planned { dataflow, statements, notices: Vec::new(), start })
+}
+
+impl Provider<'_> {
+    /// Settles types: what DataFusion's analyzer does.
+    fn settle(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        Analyzer::new().execute_and_check(plan, &self.config, |_, _| {})
+    }
+
+    fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let context = OptimizerContext::new_with_config_options(self.config.clone())
+            .with_query_execution_start_time(self.now());
+        Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
+    }
+
+    fn fail(&self, e: DataFusionError) -> Error {
+        errors::explain(e, self.file, &self.function_names())
+    }
+}
+
+/// The rules that hold for endless input too. Left out are those that need an end (limits pushed down, single DISTINCT
+/// regrouped), those for joins, and those that move expressions to where our operators do not look for them.
+fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    use datafusion_optimizer as o;
+    vec![
+        Arc::new(o::optimize_unions::OptimizeUnions::new()),
+        Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
+        Arc::new(o::eliminate_duplicated_expr::EliminateDuplicatedExpr::new()),
+        Arc::new(o::eliminate_filter::EliminateFilter::new()),
+        Arc::new(o::push_down_filter::PushDownFilter::new()),
+        Arc::new(o::common_subexpr_eliminate::CommonSubexprEliminate::new()),
+        Arc::new(o::optimize_projections::OptimizeProjections::new()),
+    ]
+}

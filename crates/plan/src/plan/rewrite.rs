@@ -1,0 +1,122 @@
+//! Changes to the parsed query before DataFusion plans it.
+
+use super::unnest::{UNNEST, UNNEST_WITH_ORDINALITY};
+use datafusion_sql::sqlparser::ast::{
+    Expr, Ident, Join, JoinConstraint, JoinOperator, NullInclusion, Query, Select, Spanned, TableFactor, TableWithJoins,
+    Value, VisitMut, VisitorMut,
+};
+use millstream_core::{Error, Place, Result};
+use std::ops::ControlFlow;
+
+/// Folds joins with UNNEST into one relation, everywhere in the query.
+pub fn rewrite_query(query: &mut Box<Query>, file: &str) -> Result<()> {
+    match VisitMut::visit(query.as_mut(), &mut Unnests { file }) {
+        ControlFlow::Break(e) => Err(e),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Unnests<'f> {
+    file: &'f str,
+}
+
+impl VisitorMut for Unnests<'_> {
+    type Break = Error;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        match self.fold(std::mem::take(&mut select.from)) {
+            Ok(from) => {
+                select.from = from;
+                ControlFlow::Continue(())
+            }
+            Err(e) => ControlFlow::Break(e),
+        }
+    }
+}
+
+impl Unnests<'_> {
+    fn fold(&self, from: Vec<TableWithJoins>) -> Result<Vec<TableWithJoins>> {
+        let mut out: Vec<TableWithJoins> = Vec::with_capacity(from.len());
+        for item in from {
+            let mut left = match (item.relation, out.pop()) {
+                // `FROM t, UNNEST(t.a)` is a cross join.
+                (unnest @ TableFactor::UNNEST { .. }, Some(left)) => {
+                    TableWithJoins { relation: self.carrier(as_factor(left), unnest, false)?, joins: Vec::new() }
+                }
+                (unnest @ TableFactor::UNNEST { .. }, None) => {
+                    return Err(self.fail(
+                        &unnest,
+                        Error::sql("UNNEST stands alone in FROM").remedy("write FROM t CROSS JOIN UNNEST(t.array)"),
+                    ));
+                }
+                (relation, before) => {
+                    out.extend(before);
+                    TableWithJoins { relation, joins: Vec::new() }
+                }
+            };
+            for join in item.joins {
+                let Join { relation, global, join_operator } = join;
+                if !matches!(relation, TableFactor::UNNEST { .. }) {
+                    left.joins.push(Join { relation, global, join_operator });
+                    continue;
+                }
+                let outer = match &join_operator {
+                    JoinOperator::CrossJoin(JoinConstraint::None) => false,
+                    JoinOperator::Join(c) | JoinOperator::Inner(c) if always(c) => false,
+                    JoinOperator::Left(c) | JoinOperator::LeftOuter(c) if always(c) => true,
+                    _ => {
+                        let e = Error::sql("UNNEST is joined with a condition");
+                        return Err(self.fail(
+                            &relation,
+                            e.remedy("write CROSS JOIN UNNEST(..), or LEFT JOIN UNNEST(..) ON TRUE, and filter in WHERE"),
+                        ));
+                    }
+                };
+                left = TableWithJoins { relation: self.carrier(as_factor(left), relation, outer)?, joins: Vec::new() };
+            }
+            out.push(left);
+        }
+        Ok(out)
+    }
+
+    fn carrier(&self, left: TableFactor, unnest: TableFactor, outer: bool) -> Result<TableFactor> {
+        let place = unnest.clone();
+        let TableFactor::UNNEST { alias, mut array_exprs, with_offset, with_ordinality, .. } = unnest else {
+            return Err(Error::internal("not an UNNEST"));
+        };
+        if array_exprs.len() != 1 || with_offset {
+            let e = Error::sql("UNNEST takes one array");
+            return Err(self.fail(&place, e.remedy("write one UNNEST(array) after the other; WITH ORDINALITY numbers")));
+        }
+        Ok(TableFactor::Unpivot {
+            table: Box::new(left),
+            value: array_exprs.remove(0),
+            name: Ident::new(if with_ordinality { UNNEST_WITH_ORDINALITY } else { UNNEST }),
+            columns: Vec::new(),
+            null_inclusion: outer.then_some(NullInclusion::IncludeNulls),
+            alias,
+        })
+    }
+
+    fn fail(&self, of: &dyn Spanned, e: Error) -> Error {
+        let at = of.span().start;
+        if at.line > 0 { e.at(Place::line_column(self.file, at.line, at.column)) } else { e }
+    }
+}
+
+fn as_factor(t: TableWithJoins) -> TableFactor {
+    if t.joins.is_empty() {
+        t.relation
+    } else {
+        TableFactor::NestedJoin { table_with_joins: Box::new(t), alias: None }
+    }
+}
+
+/// No condition, or `ON TRUE`.
+fn always(c: &JoinConstraint) -> bool {
+    match c {
+        JoinConstraint::None => true,
+        JoinConstraint::On(Expr::Value(v)) => matches!(v.value, Value::Boolean(true)),
+        _ => false,
+    }
+}
