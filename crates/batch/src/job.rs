@@ -1,7 +1,7 @@
 //! The life of a bounded job.
 
 use crate::tables::{Scans, resolve};
-use crate::windows::lower;
+use crate::{unnest, windows};
 use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::execute_stream;
@@ -54,7 +54,8 @@ pub fn start(
     let provider = Provider::new(catalog, file, clock.now());
     let mut ready = Vec::with_capacity(queries.len());
     for query in queries {
-        let plan = lower(query.plan, &catalog.settings.local_time_zone).map_err(ours)?;
+        let plan = unnest::lower(query.plan).map_err(ours)?;
+        let plan = windows::lower(plan, &catalog.settings.local_time_zone).map_err(ours)?;
         let plan = resolve(plan, &provider, &scans).map_err(ours)?;
         ready.push((query.sink, plan));
     }

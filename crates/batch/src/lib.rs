@@ -11,6 +11,7 @@
 
 mod job;
 mod tables;
+mod unnest;
 mod windows;
 
 pub use job::{Job, Query, start};
