@@ -9,6 +9,7 @@
 
 pub mod calc;
 pub mod expand;
+pub mod aggregate;
 pub mod expr;
 pub mod feed;
 pub mod graph;
@@ -20,3 +21,5 @@ pub mod unnest;
 pub mod valve;
 pub mod window_rows;
 pub mod zone;
+pub mod testing;
+pub mod window;

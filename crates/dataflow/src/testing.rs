@@ -1,0 +1,398 @@
+//! Plays timeline scripts: left what happens to an operator, right what comes out of it.
+//!
+//! ```text
+//! rows       12:00:10 ann, 12:00:50 bob, 12:00:59 ann
+//! watermark  12:01:00         -> 12:01:00 ann 2, 12:01:00 bob 1
+//! rows       12:00:30 ann     -> late 12:00:30 ann
+//! clock      12:05:00         # the watermark of processing time
+//! end
+//! ```
+//!
+//! A row is its columns, divided by blanks; rows are divided by commas; `null` is NULL. Times are written
+//! `12:00:10`, `12:00:10.250`, or as whole milliseconds. A line that begins with `->` goes on with what the line
+//! before it expects. An update prints as `+U` before its columns. Inside a value that comes out, `, ` prints as `;`.
+//!
+//! [`Timeline::check`] plays a script as it stands and compares each step. Then it plays it row by row, with
+//! neighbouring `rows` lines as one batch, and in batches that go across watermarks with the marks that a source
+//! would give them: the final results and the late rows must be the same each time, since batch cuts mean nothing.
+
+use crate::operator::{Event, LateRows, Operator, Output};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use millstream_core::{Batch, ChangeKind, Millis, Result, TimeDomain, Watermark};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// `TIMESTAMP(3)`: the usual type of a script's time column.
+pub fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, None)
+}
+
+/// What an operator pushed in one or more steps, kept for a look at it.
+#[derive(Debug, Default)]
+pub struct Capture {
+    pub emitted: Vec<(usize, Batch)>,
+    pub late: Vec<LateRows>,
+    pub advanced: Vec<(TimeDomain, Watermark)>,
+    /// An emission after an advance in one step is a defect of the operator.
+    emitted_after_advance: bool,
+}
+
+impl Output for Capture {
+    fn emit(&mut self, port: usize, batch: Batch) -> Result<()> {
+        self.emitted_after_advance |= !self.advanced.is_empty();
+        self.emitted.push((port, batch));
+        Ok(())
+    }
+
+    fn advance(&mut self, domain: TimeDomain, to: Watermark) -> Result<()> {
+        self.advanced.push((domain, to));
+        Ok(())
+    }
+
+    fn set_aside(&mut self, late: LateRows) -> Result<()> {
+        self.late.push(late);
+        Ok(())
+    }
+}
+
+/// How the rows of a script look, and which columns of the result it shows.
+pub struct Timeline {
+    schema: SchemaRef,
+    show: Option<Vec<usize>>,
+    identity: Option<usize>,
+}
+
+/// One line of a script: what happens, and what should come of it.
+struct Line {
+    number: usize,
+    act: Act,
+    expected: Vec<String>,
+}
+
+enum Act {
+    Rows(Vec<Vec<String>>),
+    Watermark(TimeDomain, Watermark),
+    End,
+}
+
+impl Timeline {
+    /// Rows with these columns.
+    pub fn new(columns: &[(&str, DataType)]) -> Timeline {
+        let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
+        Timeline { schema: Arc::new(Schema::new(fields)), show: None, identity: None }
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Shows only these columns of the result, in this order.
+    pub fn show(mut self, columns: &[usize]) -> Timeline {
+        self.show = Some(columns.to_vec());
+        self
+    }
+
+    /// The first `columns` shown columns name a result: a later row replaces an earlier one. For operators that
+    /// correct what they have said.
+    pub fn identity(mut self, columns: usize) -> Timeline {
+        self.identity = Some(columns);
+        self
+    }
+
+    /// Plays the script as it stands and in every other cut. Panics with the line where the answer differs.
+    pub fn check(&self, make: impl Fn() -> Box<dyn Operator>, script: &str) {
+        let lines = self.parse(script);
+        let clocked = lines.iter().any(|l| match &l.act {
+            Act::Rows(rows) => rows.iter().flatten().any(|f| f.contains(':')),
+            _ => false,
+        });
+        let expected: Vec<String> = lines.iter().flat_map(|l| l.expected.iter().cloned()).collect();
+        let mut operator = make();
+        for line in &lines {
+            let items = match &line.act {
+                Act::Rows(rows) => self.step_rows(operator.as_mut(), rows, None, clocked),
+                Act::Watermark(domain, to) => self.step(operator.as_mut(), Event::Watermark(*domain, *to), clocked),
+                Act::End => self.end(operator.as_mut(), clocked),
+            };
+            let (mut got, mut wanted) = (items, line.expected.clone());
+            got.sort();
+            wanted.sort();
+            assert_eq!(got, wanted, "line {} of the script, as written (got left, wanted right)", line.number);
+        }
+        let wanted = self.finals(&expected);
+        for cut in [Cut::RowByRow, Cut::Joined, Cut::Marked(3), Cut::Marked(usize::MAX)] {
+            let by_clock = |l: &Line| matches!(l.act, Act::Watermark(TimeDomain::Processing, _));
+            if matches!(cut, Cut::Marked(_)) && lines.iter().any(by_clock) {
+                continue;
+            }
+            let mut operator = make();
+            let items = self.play(operator.as_mut(), &lines, cut, clocked);
+            assert_eq!(self.finals(&items), wanted, "the whole script, played {cut:?} (got left, wanted right)");
+        }
+    }
+
+    fn play(&self, operator: &mut dyn Operator, lines: &[Line], cut: Cut, clocked: bool) -> Vec<String> {
+        let mut items = Vec::new();
+        let (mut held, mut marks, mut now) = (Vec::new(), Vec::new(), Watermark::MIN);
+        for (at, line) in lines.iter().enumerate() {
+            match (&line.act, cut) {
+                (Act::Rows(rows), Cut::RowByRow) => {
+                    for row in rows {
+                        items.extend(self.step_rows(operator, std::slice::from_ref(row), None, clocked));
+                    }
+                }
+                (Act::Rows(rows), Cut::Joined) => {
+                    held.extend(rows.iter().cloned());
+                    if !matches!(lines.get(at + 1), Some(Line { act: Act::Rows(_), .. })) {
+                        items.extend(self.step_rows(operator, &held, None, clocked));
+                        held.clear();
+                    }
+                }
+                (Act::Rows(rows), Cut::Marked(size)) => {
+                    for row in rows {
+                        held.push(row.clone());
+                        marks.push(now.0);
+                        if held.len() == size {
+                            items.extend(self.step_rows(operator, &held, Some(&marks), clocked));
+                            items.extend(self.step(operator, Event::Watermark(TimeDomain::Event, now), clocked));
+                            (held.clear(), marks.clear());
+                        }
+                    }
+                }
+                (Act::Watermark(TimeDomain::Event, to), Cut::Marked(_)) => now = *to,
+                (Act::Watermark(domain, to), _) => {
+                    items.extend(self.step(operator, Event::Watermark(*domain, *to), clocked));
+                }
+                (Act::End, _) => {
+                    if !held.is_empty() {
+                        items.extend(self.step_rows(operator, &held, Some(&marks), clocked));
+                        (held.clear(), marks.clear());
+                    }
+                    items.extend(self.end(operator, clocked));
+                    return items;
+                }
+            }
+        }
+        if !held.is_empty() {
+            items.extend(self.step_rows(operator, &held, Some(&marks), clocked));
+        }
+        if matches!(cut, Cut::Marked(_)) {
+            items.extend(self.step(operator, Event::Watermark(TimeDomain::Event, now), clocked));
+        }
+        items
+    }
+
+    fn end(&self, operator: &mut dyn Operator, clocked: bool) -> Vec<String> {
+        let mut items = self.step(operator, Event::Watermark(TimeDomain::Event, Watermark::MAX), clocked);
+        items.extend(self.step(operator, Event::Watermark(TimeDomain::Processing, Watermark::MAX), clocked));
+        items.extend(self.step(operator, Event::End, clocked));
+        items
+    }
+
+    fn step_rows(
+        &self,
+        operator: &mut dyn Operator,
+        rows: &[Vec<String>],
+        marks: Option<&[Millis]>,
+        clocked: bool,
+    ) -> Vec<String> {
+        let mut batch = Batch::from(self.batch(rows));
+        batch.marks = marks.map(|m| Int64Array::from(m.to_vec()));
+        self.step(operator, Event::Batch { input: 0, batch }, clocked)
+    }
+
+    fn step(&self, operator: &mut dyn Operator, event: Event, clocked: bool) -> Vec<String> {
+        let mut capture = Capture::default();
+        let forwarded = match &event {
+            Event::Watermark(domain, to) => Some((*domain, *to)),
+            _ => None,
+        };
+        operator.step(event, &mut capture).expect("the step succeeds");
+        assert!(!capture.emitted_after_advance, "rows were emitted after the watermark that completed them");
+        if let Some((domain, to)) = forwarded {
+            assert!(capture.advanced.iter().all(|(d, w)| *d == domain && *w <= to), "{:?}", capture.advanced);
+        }
+        let mut items = Vec::new();
+        for (_, batch) in &capture.emitted {
+            let shown = match &self.show {
+                Some(columns) => batch.rows.project(columns).expect("the columns to show exist"),
+                None => batch.rows.clone(),
+            };
+            for (i, text) in render(&shown, clocked).into_iter().enumerate() {
+                let kind = batch.kinds.as_ref().map_or(ChangeKind::Insert, |k| ChangeKind::from_code(k.value(i)));
+                items.push(if kind == ChangeKind::Insert { text } else { format!("{} {text}", kind.short()) });
+            }
+        }
+        for late in &capture.late {
+            assert_eq!(late.rows.num_rows(), late.times.len());
+            assert_eq!(late.rows.num_rows(), late.watermarks.len());
+            items.extend(render(&late.rows, clocked).into_iter().map(|text| format!("late {text}")));
+        }
+        items
+    }
+
+    /// What is left in the end: the late rows, and of the results the last word on each.
+    fn finals(&self, items: &[String]) -> Vec<String> {
+        let (mut finals, mut by_name) = (Vec::new(), BTreeMap::new());
+        for item in items {
+            match self.identity {
+                Some(columns) if !item.starts_with("late ") => {
+                    let text = item.strip_prefix("+U ").unwrap_or(item);
+                    let name: Vec<&str> = text.split_whitespace().take(columns).collect();
+                    by_name.insert(name.join(" "), text.to_string());
+                }
+                _ => finals.push(item.clone()),
+            }
+        }
+        finals.extend(by_name.into_values());
+        finals.sort();
+        finals
+    }
+
+    fn parse(&self, script: &str) -> Vec<Line> {
+        let mut lines: Vec<Line> = Vec::new();
+        for (index, text) in script.lines().enumerate() {
+            let text = text.split('#').next().unwrap_or("").trim();
+            let (left, right) = match text.split_once("->") {
+                Some((left, right)) => (left.trim(), right.trim()),
+                None => (text, ""),
+            };
+            let expected: Vec<String> = right
+                .split(',')
+                .map(|item| item.split_whitespace().collect::<Vec<_>>().join(" "))
+                .filter(|item| !item.is_empty())
+                .collect();
+            let (word, rest) = left.split_once(char::is_whitespace).unwrap_or((left, ""));
+            let act = match word {
+                "" => {
+                    if let Some(last) = lines.last_mut() {
+                        last.expected.extend(expected);
+                    }
+                    continue;
+                }
+                "rows" => Act::Rows(
+                    rest.split(',').map(|row| row.split_whitespace().map(str::to_string).collect()).collect(),
+                ),
+                "watermark" => Act::Watermark(TimeDomain::Event, Watermark(parse_time(rest.trim()))),
+                "clock" => Act::Watermark(TimeDomain::Processing, Watermark(parse_time(rest.trim()))),
+                "end" => Act::End,
+                other => panic!("line {}: `{other}` is no word of a timeline script", index + 1),
+            };
+            lines.push(Line { number: index + 1, act, expected });
+        }
+        lines
+    }
+
+    /// The rows as one batch.
+    pub fn batch(&self, rows: &[Vec<String>]) -> RecordBatch {
+        let columns: Vec<ArrayRef> = (0..self.schema.fields().len())
+            .map(|c| {
+                let field = self.schema.field(c);
+                let text = |row: &Vec<String>| {
+                    let value = row.get(c).unwrap_or_else(|| panic!("the row {row:?} has no `{}`", field.name()));
+                    (value != "null").then(|| value.clone())
+                };
+                if let DataType::Timestamp(TimeUnit::Millisecond, zone) = field.data_type() {
+                    let times: Vec<Option<i64>> = rows.iter().map(|r| text(r).map(|t| parse_time(&t))).collect();
+                    let times = TimestampMillisecondArray::from(times).with_timezone_opt(zone.clone());
+                    return Arc::new(times) as ArrayRef;
+                }
+                let texts: StringArray = rows.iter().map(text).collect();
+                let column = cast(&texts, field.data_type()).expect("the type can be written as text");
+                assert_eq!(column.null_count(), texts.null_count(), "a value of `{}` does not parse", field.name());
+                column
+            })
+            .collect();
+        RecordBatch::try_new(self.schema.clone(), columns).expect("columns are as declared")
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    RowByRow,
+    Joined,
+    Marked(usize),
+}
+
+/// `12:00:10`, `12:00:10.250`, whole milliseconds, `min` or `max`.
+fn parse_time(text: &str) -> Millis {
+    let number = |t: &str| t.parse::<i64>().unwrap_or_else(|_| panic!("`{text}` is not a time"));
+    match text {
+        "min" => return i64::MIN,
+        "max" => return i64::MAX,
+        _ => {}
+    }
+    let parts: Vec<&str> = text.split(':').collect();
+    let [hours, minutes, seconds] = parts[..] else { return number(text) };
+    let (seconds, millis) = seconds.split_once('.').unwrap_or((seconds, "0"));
+    let millis = number(&format!("{millis:0<3}"));
+    ((number(hours) * 60 + number(minutes)) * 60 + number(seconds)) * 1000 + millis
+}
+
+fn print_time(at: Millis, clocked: bool) -> String {
+    if !clocked || at < 0 {
+        return at.to_string();
+    }
+    let (h, m, s, ms) = (at / 3_600_000, at / 60_000 % 60, at / 1000 % 60, at % 1000);
+    if ms == 0 { format!("{h:02}:{m:02}:{s:02}") } else { format!("{h:02}:{m:02}:{s:02}.{ms:03}") }
+}
+
+/// Each row as text, columns divided by one blank.
+pub fn render(rows: &RecordBatch, clocked: bool) -> Vec<String> {
+    let options = FormatOptions::new().with_null("null");
+    let mut texts = vec![Vec::new(); rows.num_rows()];
+    for column in rows.columns() {
+        let plain = ArrayFormatter::try_new(column.as_ref(), &options).expect("every type prints");
+        for (i, text) in texts.iter_mut().enumerate() {
+            text.push(match column.data_type() {
+                DataType::Timestamp(TimeUnit::Millisecond, _) if column.is_valid(i) => {
+                    print_time(column.as_primitive::<TimestampMillisecondType>().value(i), clocked)
+                }
+                _ => plain.value(i).to_string().replace(", ", ";").replace(' ', "_"),
+            });
+        }
+    }
+    texts.into_iter().map(|t| t.join(" ")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands everything on.
+    struct Through;
+
+    impl Operator for Through {
+        fn step(&mut self, event: Event, out: &mut dyn Output) -> Result<()> {
+            match event {
+                Event::Batch { batch, .. } => out.emit(0, Batch { marks: None, ..batch }),
+                Event::Watermark(domain, to) => out.advance(domain, to),
+                Event::End => Ok(()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_script_plays_as_written_and_in_every_cut() {
+        let timeline = Timeline::new(&[("ts", timestamp()), ("name", DataType::Utf8), ("n", DataType::Int64)]);
+        timeline.check(
+            || Box::new(Through),
+            "
+            rows       12:00:10 ann 1, 12:00:50.250 bob null    -> 12:00:10 ann 1
+                                                                -> 12:00:50.250 bob null
+            watermark  12:01:00
+            rows       12:01:10 ann 1                           -> 12:01:10 ann 1   # a comment
+            end",
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "line 2 of the script")]
+    fn a_wrong_answer_names_its_line() {
+        let timeline = Timeline::new(&[("ts", timestamp())]);
+        timeline.check(|| Box::new(Through), "\nrows 7, 8 -> 7, 9");
+    }
+}
