@@ -290,8 +290,9 @@ mod tests {
     }
 
     fn zones() -> impl Strategy<Value = Zone> {
-        let names = ["Europe/Berlin", "America/New_York", "Asia/Shanghai", "Australia/Lord_Howe", "Africa/Casablanca"];
-        proptest::sample::select(&names[..]).prop_map(|name| Zone::parse(name).expect("known"))
+        const NAMES: [&str; 5] =
+            ["Europe/Berlin", "America/New_York", "Asia/Shanghai", "Australia/Lord_Howe", "Africa/Casablanca"];
+        proptest::sample::select(&NAMES[..]).prop_map(|name| Zone::parse(name).expect("known"))
     }
 
     proptest! {
