@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod bytes;
 pub mod clock;
+pub mod duration;
 pub mod error;
 pub mod key;
 pub mod metadata;
@@ -22,6 +23,7 @@ pub mod time;
 pub use batch::{Batch, ChangeKind};
 pub use bytes::ByteSize;
 pub use clock::Clock;
+pub use duration::{format_duration, parse_duration};
 pub use error::{Error, ErrorKind, Place, Result};
 pub use sink::Sink;
 pub use source::{BadRow, PartitionReader, Polled, Source, SourceRows};

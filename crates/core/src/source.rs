@@ -34,6 +34,12 @@ pub trait PartitionReader: Send {
     /// The next rows, as many as are there, up to about 8,192. Returns soon: where nothing has arrived it says
     /// [`Polled::Pending`]; decoding happens in here, I/O that may block long belongs on a thread of the reader's own.
     fn poll(&mut self) -> Result<Polled>;
+
+    /// Rows that this reader has left out so far because the table's option says so (`csv.ignore-parse-errors`),
+    /// and fields that became NULL by it: for a counter, so that nothing is dropped in silence.
+    fn skipped(&self) -> u64 {
+        0
+    }
 }
 
 #[derive(Debug)]

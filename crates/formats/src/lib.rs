@@ -1,1 +1,102 @@
-//! placeholder
+//! Bytes to batches and back, and nothing else: no file is opened here, no thread started, no clock read.
+//!
+//! ```text
+//!  bytes ──▶ Decoder ──▶ RecordBatch + rows that could not be read
+//!  Batch ──▶ Encoder ──▶ bytes
+//! ```
+//!
+//! A text decoder is given what has arrived and takes whole records from its front, at most so many rows; what it
+//! leaves is given again together with what comes next. So how the bytes were cut on their way never shows in the
+//! rows. It works in columns. Only where that fails for a piece of the input is this piece looked at row by row, so
+//! that every bad row is found with its line, the reason and its bytes, and the rest is still read.
+//!
+//! Always true:
+//! - Every record of the input becomes a row, a bad row, a counted omission, or an error. None vanishes.
+//! - What becomes of a record depends on the record alone, not on its neighbours and not on the cuts.
+//! - A record is at most [`RECORD_BYTES_MAX`] long; what is longer is a bad row.
+//!
+//! Parquet is not a stream of records and has an interface of its own, in [`parquet`].
+
+pub mod bad;
+pub mod csv;
+pub mod fuzz;
+pub mod json;
+pub mod options;
+pub mod parquet;
+pub mod text;
+pub mod types;
+
+pub use bad::OnBadRow;
+pub use options::{Format, FormatOptions};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use millstream_core::{BadRow, Batch, Result};
+
+/// The longest record that a text decoder takes, in bytes. Bounds what is held back while its end is awaited.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// Takes records from the front of bytes.
+pub trait Decoder: Send {
+    /// The columns of the rows: those of the declared schema that were asked for, in that order.
+    fn schema(&self) -> &SchemaRef;
+
+    /// A new file begins; `name` is how messages call it. What is known of the former file is forgotten.
+    fn start(&mut self, name: &str);
+
+    /// Decodes whole records from the front of `bytes`, at most `rows_max`. `last`: nothing follows in this file, so
+    /// the last record needs no line end. Where [`Decoded::consumed`] is 0, more bytes are needed; with `last` and
+    /// bytes left it never is.
+    fn decode(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded>;
+}
+
+/// What became of the front of the bytes.
+#[derive(Debug)]
+pub struct Decoded {
+    pub rows: RecordBatch,
+    /// Rows set aside; empty unless the decoder was told to ([`OnBadRow::SetAside`]).
+    pub bad: Vec<BadRow>,
+    /// Rows and fields left out because the table's options say so.
+    pub skipped: u64,
+    /// How many bytes are done with.
+    pub consumed: usize,
+}
+
+/// Writes rows as text, one after the other.
+pub trait Encoder: Send {
+    /// What stands before the first row of every file, such as a header.
+    fn start(&mut self, out: &mut Vec<u8>) -> Result<()>;
+
+    fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<()>;
+}
+
+/// The decoder of a text format, for the columns `projection` of `schema`.
+pub fn decoder(
+    options: &FormatOptions,
+    schema: &SchemaRef,
+    projection: &[usize],
+    on_bad_row: OnBadRow,
+) -> Result<Box<dyn Decoder>> {
+    match options {
+        FormatOptions::Csv(csv) => {
+            Ok(Box::new(csv::CsvDecoder::new(csv.clone(), schema.clone(), projection, on_bad_row)?))
+        }
+        FormatOptions::Json(json) => {
+            Ok(Box::new(json::JsonDecoder::new(json.clone(), schema, projection, on_bad_row)?))
+        }
+        FormatOptions::Parquet(_) => {
+            Err(millstream_core::Error::internal("Parquet is read from files, not from a stream"))
+        }
+    }
+}
+
+/// The encoder of a text format.
+pub fn encoder(options: &FormatOptions, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {
+    match options {
+        FormatOptions::Csv(csv) => Ok(Box::new(csv::CsvEncoder::new(csv.clone(), schema.clone()))),
+        FormatOptions::Json(json) => Ok(Box::new(json::JsonEncoder::new(json.clone(), schema.clone()))),
+        FormatOptions::Parquet(_) => {
+            Err(millstream_core::Error::internal("Parquet is written to files, not to a stream"))
+        }
+    }
+}

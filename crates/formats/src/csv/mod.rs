@@ -1,0 +1,304 @@
+//! CSV.
+//!
+//! ```text
+//!  bytes ─ split ─▶ spans of fields ─ column by column ─▶ arrays ─ rows with a fault left out ─▶ batch
+//! ```
+//!
+//! The cut into fields comes first and knows nothing of types ([`split`]). Then each column that was asked for is
+//! read from its spans in one loop for its type ([`column`]), and notes the cells that it cannot read. So a bad row
+//! costs no second pass, and the columns that were not asked for cost nothing but the cut.
+//!
+//! As in Flink: an empty field is NULL, but for a string, where it is the empty string; `csv.null-literal` is NULL
+//! everywhere; values are trimmed, but for strings; bytes are base64. Arrays, maps and rows are written and read as
+//! JSON inside a field.
+
+mod column;
+mod encode;
+mod split;
+
+pub use encode::CsvEncoder;
+
+use crate::bad::{Fault, OnBadRow, settle, shown};
+use crate::options::{CsvOptions, Header};
+use crate::{Decoded, Decoder, RECORD_BYTES_MAX};
+use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Schema, SchemaRef};
+use column::{Cells, ColumnReader};
+use millstream_core::error::did_you_mean;
+use millstream_core::{Error, Place, Result};
+use split::{Record, Splitter};
+use std::sync::Arc;
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+pub struct CsvDecoder {
+    options: CsvOptions,
+    /// All columns of the file, as declared.
+    declared: SchemaRef,
+    /// The columns that are wanted, as indices into `declared`.
+    projection: Vec<usize>,
+    schema: SchemaRef,
+    columns: Vec<ColumnReader>,
+    on_bad_row: OnBadRow,
+    splitter: Splitter,
+    file: String,
+    /// The line on which the next record begins, from 1.
+    line: u64,
+    /// Where each wanted column stands in the file; by position until a header says otherwise.
+    positions: Vec<usize>,
+    /// How many fields a record has.
+    fields: usize,
+    at_start: bool,
+    header_read: bool,
+    /// In the middle of a record that is too long: skip to the end of its line.
+    skipping: bool,
+}
+
+impl CsvDecoder {
+    /// Reads the columns `projection` of `schema`, which names all columns of the file.
+    pub fn new(
+        options: CsvOptions,
+        schema: SchemaRef,
+        projection: &[usize],
+        on_bad_row: OnBadRow,
+    ) -> Result<CsvDecoder> {
+        let wanted: Vec<_> = projection.iter().map(|&i| schema.fields()[i].clone()).collect();
+        let columns = wanted.iter().map(|f| ColumnReader::new(f)).collect::<Result<Vec<_>>>()?;
+        Ok(CsvDecoder {
+            splitter: Splitter::new(&options),
+            fields: schema.fields().len(),
+            declared: schema,
+            projection: projection.to_vec(),
+            schema: Arc::new(Schema::new(wanted)),
+            columns,
+            on_bad_row,
+            file: String::new(),
+            line: 1,
+            positions: projection.to_vec(),
+            at_start: true,
+            header_read: false,
+            skipping: false,
+            options,
+        })
+    }
+
+    fn no_rows(&self, consumed: usize) -> Decoded {
+        Decoded { rows: RecordBatch::new_empty(self.schema.clone()), bad: Vec::new(), skipped: 0, consumed }
+    }
+
+    fn count_lines(&mut self, bytes: &[u8]) {
+        self.line += memchr::memchr_iter(b'\n', bytes).count() as u64;
+    }
+
+    /// Deals with the first record of a file where it may be a header. Returns the bytes it took.
+    fn read_header(&mut self, bytes: &[u8], last: bool) -> Result<Option<usize>> {
+        if self.options.header == Header::No {
+            self.header_read = true;
+            return Ok(Some(0));
+        }
+        let cut = self.splitter.split(bytes, last, 1);
+        let Some(first) = cut.records.first() else {
+            // Nothing but blank lines and comments so far; or the record goes on.
+            self.header_read = last;
+            return Ok(Some(cut.consumed));
+        };
+        let data = cut.data(bytes);
+        let names: Vec<String> = cut.spans[first.fields.clone()]
+            .iter()
+            .map(|&(from, to)| String::from_utf8_lossy(&data[from as usize..to as usize]).into_owned())
+            .collect();
+        let consumed = cut.consumed;
+        let header_line = self.line + memchr::memchr_iter(b'\n', &bytes[..first.raw.start]).count() as u64;
+        let declared: Vec<&str> = self.declared.fields().iter().map(|f| f.name().as_str()).collect();
+        self.header_read = true;
+        if self.options.header == Header::Unsaid {
+            return Ok(Some(if names.iter().map(|n| n.trim()).eq(declared) { consumed } else { 0 }));
+        }
+        for (slot, &column) in self.projection.iter().enumerate() {
+            let name = declared[column];
+            let found = names.iter().position(|n| n.trim() == name);
+            let Some(at) = found else {
+                let trimmed = names.iter().map(|n| n.trim());
+                let guess = did_you_mean(name, trimmed).map(|g| format!("did you mean `{g}`? ")).unwrap_or_default();
+                return Err(Error::data(format!("the header does not name the column `{name}`"))
+                    .at(Place::line(&self.file, header_line))
+                    .remedy(format!(
+                        "{guess}it names {}; declare the columns by these names, or set 'csv.header' = 'false' if the \
+                         first line is a row",
+                        names.iter().map(|n| format!("`{}`", n.trim())).collect::<Vec<_>>().join(", ")
+                    )));
+            };
+            self.positions[slot] = at;
+        }
+        self.fields = names.len();
+        Ok(Some(consumed))
+    }
+
+    fn read_rows(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded> {
+        let cut = self.splitter.split(bytes, last, rows_max);
+        let mut faults = Vec::new();
+        let mut good: Vec<&Record> = Vec::with_capacity(cut.records.len());
+        let mut lines = Vec::with_capacity(if cut.records.is_empty() { 0 } else { cut.records.len() });
+        let (mut line, mut counted) = (self.line, 0);
+        // Over records, not cells: each is checked for its shape once, and the lines are only counted.
+        for (number, record) in cut.records.iter().enumerate() {
+            line += memchr::memchr_iter(b'\n', &bytes[counted..record.raw.start]).count() as u64;
+            counted = record.raw.start;
+            let found = record.fields.len();
+            if record.closed && found == self.fields {
+                lines.push((number, line));
+                good.push(record);
+            } else {
+                let reason = if record.closed {
+                    format!(
+                        "the row has {found} field{}, the table declares {}",
+                        if found == 1 { "" } else { "s" },
+                        self.fields
+                    )
+                } else {
+                    "a quote is opened and not closed before the end of the file".into()
+                };
+                faults.push(Fault { record: number, line, reason, raw: record.raw.clone() });
+            }
+        }
+        let data = cut.data(bytes);
+        let cells = Cells {
+            data,
+            text: std::str::from_utf8(data).ok(),
+            spans: &cut.spans,
+            records: &good,
+            null_literal: self.options.null_literal.as_deref().map(str::as_bytes),
+        };
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        let mut bad_cells: Vec<(usize, usize)> = Vec::new();
+        let mut skipped = 0;
+        for (slot, reader) in self.columns.iter_mut().enumerate() {
+            let before = bad_cells.len();
+            arrays.push(reader.read(&cells, self.positions[slot], |row| bad_cells.push((row, slot)))?);
+            let field = &self.schema.fields()[slot];
+            if self.on_bad_row == OnBadRow::Skip && field.is_nullable() {
+                // As in Flink: the field is NULL, the row stays. The reader has put a NULL there already.
+                skipped += (bad_cells.len() - before) as u64;
+                bad_cells.truncate(before);
+            } else if !field.is_nullable() && arrays[slot].null_count() > 0 {
+                let known: Vec<usize> = bad_cells[before..].iter().map(|c| c.0).collect();
+                let array = &arrays[slot];
+                bad_cells.extend(
+                    (0..array.len())
+                        .filter(|&r| array.is_null(r) && known.binary_search(&r).is_err())
+                        .map(|r| (r, slot)),
+                );
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(good.len()));
+        let rows = if bad_cells.is_empty() {
+            RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?
+        } else {
+            bad_cells.sort_unstable();
+            bad_cells.dedup_by_key(|c| c.0);
+            let mut keep = vec![true; good.len()];
+            for &(row, slot) in &bad_cells {
+                keep[row] = false;
+                let field = &self.schema.fields()[slot];
+                let (record, line) = lines[row];
+                let found = cells.get(row, self.positions[slot]);
+                let declared = crate::types::sql_type(field.data_type());
+                let reason = if cells.is_null(found, column::is_text(field.data_type())) {
+                    format!("column `{}` is NULL, the table declares {declared} NOT NULL", field.name())
+                } else if std::str::from_utf8(found).is_err() {
+                    format!("column `{}` holds `{}`, which is not UTF-8", field.name(), shown(found))
+                } else {
+                    format!("column `{}` holds `{}`, the table declares {declared}", field.name(), shown(found))
+                };
+                faults.push(Fault { record, line, reason, raw: good[row].raw.clone() });
+            }
+            // Nullable for a moment: the rows with a NULL where none may be are on their way out.
+            let loose: Vec<_> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+            let all = RecordBatch::try_new_with_options(Arc::new(Schema::new(loose)), arrays, &options)?;
+            let kept = filter_record_batch(&all, &BooleanArray::from(keep))?;
+            let options = RecordBatchOptions::new().with_row_count(Some(kept.num_rows()));
+            RecordBatch::try_new_with_options(self.schema.clone(), kept.columns().to_vec(), &options)?
+        };
+        faults.sort_by_key(|f| f.record);
+        let consumed = cut.consumed;
+        let bad = settle(faults, bytes, &self.file, "csv", self.on_bad_row, &mut skipped)?;
+        Ok(Decoded { rows, bad, skipped, consumed })
+    }
+
+    /// A record that is longer than any may be: the bytes that are there are one bad row, and the rest of its line
+    /// is passed over.
+    fn give_up_record(&mut self, bytes: &[u8]) -> Result<Decoded> {
+        let fault = Fault {
+            record: 0,
+            line: self.line,
+            reason: format!("a row is longer than {} MiB; perhaps a quote is not closed", RECORD_BYTES_MAX >> 20),
+            raw: 0..bytes.len(),
+        };
+        let mut decoded = self.no_rows(bytes.len());
+        decoded.bad = settle(vec![fault], bytes, &self.file, "csv", self.on_bad_row, &mut decoded.skipped)?;
+        self.skipping = bytes.last() != Some(&b'\n');
+        Ok(decoded)
+    }
+}
+
+impl Decoder for CsvDecoder {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn start(&mut self, name: &str) {
+        self.file = name.to_owned();
+        self.line = 1;
+        self.at_start = true;
+        self.header_read = false;
+        self.skipping = false;
+        self.positions.clone_from(&self.projection);
+        self.fields = self.declared.fields().len();
+    }
+
+    fn decode(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded> {
+        if self.at_start {
+            if bytes.len() < BOM.len() && !last {
+                return Ok(self.no_rows(0));
+            }
+            self.at_start = false;
+            if bytes.starts_with(BOM) {
+                return Ok(self.no_rows(BOM.len()));
+            }
+        }
+        if self.skipping {
+            let end = memchr::memchr(b'\n', bytes);
+            let consumed = end.map_or(bytes.len(), |i| i + 1);
+            self.skipping = end.is_none() && !last;
+            self.count_lines(&bytes[..consumed]);
+            return Ok(self.no_rows(consumed));
+        }
+        let mut header = 0;
+        if !self.header_read {
+            header = self.read_header(bytes, last)?.unwrap_or(0);
+            self.count_lines(&bytes[..header]);
+            if !self.header_read {
+                if header == 0 && bytes.len() >= RECORD_BYTES_MAX {
+                    self.header_read = true;
+                    return self.give_up_record(bytes);
+                }
+                return Ok(self.no_rows(header));
+            }
+        }
+        let rest = &bytes[header..];
+        let mut decoded = self.read_rows(rest, last, rows_max)?;
+        self.count_lines(&rest[..decoded.consumed]);
+        if decoded.consumed == 0 && rest.len() >= RECORD_BYTES_MAX {
+            decoded = self.give_up_record(rest)?;
+            self.count_lines(rest);
+        }
+        decoded.consumed += header;
+        Ok(decoded)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use tests::any_rows as tests_rows;
