@@ -16,6 +16,7 @@
 //! An error inside the grammar is a [`ParserError`], since sqlparser calls back into our dialect; `errors` turns it into
 //! an [`Error`] with place and remedy at the end.
 
+mod balance;
 mod ddl;
 mod errors;
 mod hints;
@@ -35,9 +36,11 @@ pub use hints::table_options;
 /// How deep parentheses, brackets and types may be nested in one statement.
 pub const NESTING_MAX: usize = 64;
 
-/// How many tokens one expression may have, not counting what stands in its own parentheses. A chain like
-/// `a OR b OR c ..` becomes a tree as deep as it is long.
-pub const EXPRESSION_TOKENS_MAX: usize = 4_000;
+/// How many words an expression may have without AND and OR, not counting what stands in parentheses or in CASE.
+pub const CHAIN_WORDS_MAX: usize = 500;
+
+/// How many words an expression may have, with AND and OR.
+pub const EXPRESSION_WORDS_MAX: usize = 20_000;
 
 /// How many queries may be joined by UNION, INTERSECT and EXCEPT at one level.
 pub const SET_OPERATIONS_MAX: usize = 256;
@@ -90,7 +93,8 @@ pub fn expression(text: &str, file: &str) -> Result<datafusion_sql::sqlparser::a
         let tokens = Tokenizer::new(&MillstreamDialect, text).tokenize_with_location()?;
         guard_depth(&tokens)?;
         let mut parser = parser_over(tokens);
-        let expr = parser.parse_expr()?;
+        let mut expr = parser.parse_expr()?;
+        balance::expression(&mut expr);
         match parser.peek_token_ref().token {
             Token::EOF => Ok(expr),
             _ => expected("the end of the expression", &parser),
@@ -198,6 +202,7 @@ impl Source<'_> {
             if parser.peek_token_ref().token != Token::EOF {
                 return expected("`;` or the end of the statement", &parser);
             }
+            balance::statement(&mut statement);
             hints::attach(&mut statement, hints)?;
             Ok(statement)
         };
@@ -443,93 +448,98 @@ fn names(parser: &mut Parser, what: &str) -> Result<Vec<String>, ParserError> {
     }
 }
 
+/// What one level of parentheses, or of CASE, has seen.
+#[derive(Default)]
+struct Level {
+    case: bool,
+    /// Words since the last comma or clause.
+    words: usize,
+    /// Words since the last comma, clause, AND or OR.
+    chained: usize,
+    /// BETWEENs that wait for their AND.
+    betweens: usize,
+    set_operations: usize,
+}
+
 /// Refuses what would recurse too deep, counted on the tokens.
+///
+/// A chain `a + b + c ..` is a tree as deep as it is long, so every word counts. AND and OR start anew: their chains are
+/// made flat (`balance`) before anybody walks over them.
 fn guard_depth(tokens: &[TokenWithSpan]) -> Result<(), ParserError> {
-    /// What one level of parentheses has seen since its last comma or clause.
-    #[derive(Default)]
-    struct Level {
-        tokens: usize,
-        set_operations: usize,
-    }
     let mut levels = vec![Level::default()];
     // `ARRAY<ARRAY<..` nests without parentheses; `a < b < c` is a chain and counts as one, too.
     let mut angles = 0;
     for token in tokens {
-        let level = match &token.token {
+        let at = token.span.start;
+        let keyword = match &token.token {
             Token::Whitespace(_) => continue,
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                // A chain `a[1][1]..` is as deep a tree as `a + 1 + 1 ..`.
-                if let Some(level) = levels.last_mut() {
-                    level.tokens += 1;
-                    too_long(level.tokens, token)?;
-                }
-                levels.push(Level::default());
+            Token::Word(w) if w.quote_style.is_none() => w.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        if matches!(token.token, Token::RParen | Token::RBracket | Token::RBrace) {
+            while levels.len() > 1 && levels.pop().is_some_and(|l| l.case) {}
+            continue;
+        }
+        if keyword == Keyword::END && levels.last().is_some_and(|l| l.case) {
+            levels.pop();
+            continue;
+        }
+        let Some(level) = levels.last_mut() else { return Ok(()) };
+        level.words += 1;
+        level.chained += 1;
+        match (&token.token, keyword) {
+            (Token::LParen | Token::LBracket | Token::LBrace, _) | (_, Keyword::CASE) => {
+                levels.push(Level { case: keyword == Keyword::CASE, ..Level::default() });
                 if levels.len() > NESTING_MAX {
                     return fail(
                         format!("nested more than {NESTING_MAX} levels deep"),
                         "cut the inner part out into a view, or a WITH query",
-                        token.span.start,
+                        at,
                     );
                 }
                 continue;
             }
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                if levels.len() > 1 {
-                    levels.pop();
-                }
-                continue;
-            }
-            Token::Lt => {
+            (Token::Lt, _) => {
                 angles += 1;
                 if angles > NESTING_MAX {
+                    let what = format!("more than {NESTING_MAX} `<` in one expression or type");
+                    return fail(what, "cut it into smaller ones", at);
+                }
+            }
+            (Token::Comma | Token::SemiColon, _) => (level.words, level.chained, angles) = (0, 0, 0),
+            // None of these can stand inside an expression without parentheses (FROM can: IS DISTINCT FROM).
+            (_, Keyword::SELECT | Keyword::WHERE | Keyword::HAVING | Keyword::JOIN) => {
+                (level.words, level.chained, angles) = (0, 0, 0);
+            }
+            (_, Keyword::WHEN | Keyword::THEN | Keyword::ELSE) if level.case => {
+                (level.words, level.chained, angles) = (0, 0, 0);
+            }
+            (_, Keyword::BETWEEN) => level.betweens += 1,
+            (_, Keyword::AND) if level.betweens > 0 => level.betweens -= 1,
+            (_, Keyword::AND | Keyword::OR) => (level.chained, angles) = (0, 0),
+            (_, Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::MINUS) => {
+                level.set_operations += 1;
+                if level.set_operations > SET_OPERATIONS_MAX {
                     return fail(
-                        format!("more than {NESTING_MAX} `<` in one expression or type"),
-                        "cut it into smaller ones",
-                        token.span.start,
+                        format!("more than {SET_OPERATIONS_MAX} queries in one chain of set operations"),
+                        "read the tables in several INSERT INTO statements, in one statement set",
+                        at,
                     );
                 }
-                levels.last_mut()
             }
-            _ => levels.last_mut(),
-        };
-        let Some(level) = level else { continue };
-        level.tokens += 1;
-        match &token.token {
-            Token::Comma | Token::SemiColon => (level.tokens, angles) = (0, 0),
-            Token::Word(w) if w.quote_style.is_none() => match w.keyword {
-                Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::MINUS => {
-                    level.set_operations += 1;
-                    level.tokens = 0;
-                    if level.set_operations > SET_OPERATIONS_MAX {
-                        return fail(
-                            format!("more than {SET_OPERATIONS_MAX} queries in one chain of set operations"),
-                            "read the tables in several INSERT INTO statements, in one statement set",
-                            token.span.start,
-                        );
-                    }
-                }
-                // None of these can stand inside an expression without parentheses (FROM can: IS DISTINCT FROM).
-                Keyword::SELECT | Keyword::WHERE | Keyword::HAVING => (level.tokens, angles) = (0, 0),
-                Keyword::AND | Keyword::OR | Keyword::WHEN | Keyword::THEN | Keyword::ELSE => angles = 0,
-                Keyword::INSERT => level.set_operations = 0,
-                _ => {}
-            },
+            (_, Keyword::INSERT) => level.set_operations = 0,
             _ => {}
         }
-        too_long(level.tokens, token)?;
+        if level.chained > CHAIN_WORDS_MAX || level.words > EXPRESSION_WORDS_MAX {
+            let what = match level.chained > CHAIN_WORDS_MAX {
+                true => format!("an expression of more than {CHAIN_WORDS_MAX} words without AND or OR"),
+                false => format!("an expression of more than {EXPRESSION_WORDS_MAX} words"),
+            };
+            let remedy = "use x IN (..) for many values, cut it into parts in a view, or put the values into a table";
+            return fail(what, remedy, at);
+        }
     }
     Ok(())
-}
-
-fn too_long(words: usize, at: &TokenWithSpan) -> Result<(), ParserError> {
-    if words <= EXPRESSION_TOKENS_MAX {
-        return Ok(());
-    }
-    fail(
-        format!("an expression of more than {EXPRESSION_TOKENS_MAX} words"),
-        "use x IN (..) for many values, or put the values into a table",
-        at.span.start,
-    )
 }
 
 fn parser_over(tokens: Vec<TokenWithSpan>) -> Parser<'static> {

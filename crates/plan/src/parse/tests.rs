@@ -294,6 +294,9 @@ fn depth_and_length_are_bounded_and_never_overflow_the_stack() {
         format!("SELECT {}1", "- ".repeat(n)),
         format!("SELECT 1{}", " + 1".repeat(n)),
         format!("SELECT a{}", " OR a".repeat(n)),
+        format!("SELECT a{}", " BETWEEN 1 AND 2".repeat(n)),
+        format!("SELECT a{}", " + CASE WHEN a THEN b END".repeat(n)),
+        format!("SELECT a{}", " + CASE a WHEN b OR c THEN b END".repeat(n)),
         format!("SELECT a{}", " IS DISTINCT FROM a".repeat(n)),
         format!("SELECT a{}", "::INT".repeat(n)),
         format!("SELECT a{}", "[1]".repeat(n)),
@@ -330,7 +333,7 @@ fn depth_and_length_are_bounded_and_never_overflow_the_stack() {
 #[test]
 fn what_people_write_is_not_too_deep_or_too_long() {
     let n = NESTING_MAX - 4;
-    let ors: Vec<String> = (0..900).map(|i| format!("a = {i}")).collect();
+    let ors: Vec<String> = (0..3000).map(|i| format!("a = {i}")).collect();
     for text in [
         format!("SELECT {}1{}", "(".repeat(n), ")".repeat(n)),
         format!("SELECT {}x{}", "ABS(".repeat(n), ")".repeat(n)),
@@ -341,6 +344,10 @@ fn what_people_write_is_not_too_deep_or_too_long() {
         format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(200)),
         format!("INSERT INTO t VALUES {}", vec!["(1, 'a')"; 5_000].join(", ")),
         format!("SELECT {}", vec!["a < 1"; 700].join(" AND ")),
+        format!("SELECT {}", vec!["(a = 1 AND b BETWEEN 2 AND 3)"; 1_000].join(" OR ")),
+        format!("SELECT CASE {} END", vec!["WHEN a = 1 AND b = 2 THEN 'x'"; 700].join(" ")),
+        format!("SELECT * FROM a {}", "JOIN b ON a.x = b.x AND a.y = b.y ".repeat(100)),
+        format!("SELECT {}", vec!["a"; 150].join(" || ',' || ")),
         format!("SELECT {}", vec!["CASE WHEN a < 1 THEN 2 END"; 500].join(", ")),
     ] {
         let statements = read(&text);
