@@ -131,10 +131,10 @@ pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig
             clock: config.clock.clone(),
         };
         let mine = opened.of_worker(index);
-        let (control, bell) = (control.clone(), bells[index].clone());
+        let (shared, bell) = (control.clone(), bells[index].clone());
         let all_bells = bells.clone();
         let thread = std::thread::Builder::new().name(format!("millstream-{index}"));
-        let spawned = thread.spawn(move || run_worker(build, mine, control, bell, &all_bells));
+        let spawned = thread.spawn(move || run_worker(build, mine, shared, bell, &all_bells));
         match spawned {
             Ok(handle) => workers.push(handle),
             Err(e) => {
@@ -404,7 +404,7 @@ impl Build {
                     None => return Err(Error::internal("a sink has no writer for this task")),
                 },
                 Work::Node { kind, partials } => {
-                    Part::Operator(millstream_dataflow::build(kind, &input_schemas, *partials)?)
+                    Part::Operator(millstream_dataflow::build(kind, &input_schemas, &placed.schema, *partials)?)
                 }
                 Work::LocalAggregate(spec) => {
                     Part::Operator(millstream_dataflow::window::local::build(spec, &input_schemas[0])?)

@@ -1,0 +1,31 @@
+//! From a node of the graph to the operator that does its work.
+
+use crate::graph::NodeKind;
+use crate::operator::Operator;
+use crate::{calc, expand, limit, over, union, unnest, window, window_rows};
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Error, Result};
+
+/// The operator of one task of a node.
+///
+/// `inputs`: columns of each input; `output`: columns that it emits. `partials`: input 1 of a window aggregation brings
+/// what a [local aggregation](crate::window::local) has summed up.
+///
+/// # Errors
+/// A column type that the operator has no way with. Sources and sinks are no operators: asking for one is our mistake.
+pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials: bool) -> Result<Box<dyn Operator>> {
+    let input = inputs.first().ok_or_else(|| Error::internal("an operator without input"));
+    Ok(match kind {
+        NodeKind::Calc(calc) => Box::new(calc::Calc::new(calc, output.clone())?),
+        NodeKind::Union => Box::new(union::Union::new(output.clone())),
+        NodeKind::Unnest(unnest) => Box::new(unnest::Unnest::new(unnest, output.clone())),
+        NodeKind::Expand(expand) => Box::new(expand::Expand::new(expand, output.clone())),
+        NodeKind::Limit(rows) => Box::new(limit::Limit::new(*rows)),
+        NodeKind::WindowRows(rows) => window_rows::build(rows, input?, output)?,
+        NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
+        NodeKind::Over(over) => over::build(over, input?)?,
+        NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) => {
+            return Err(Error::internal("sources and sinks are no operators"));
+        }
+    })
+}
