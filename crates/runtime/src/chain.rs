@@ -36,7 +36,10 @@ pub(crate) struct Cell {
     pub valve: Option<RefCell<Valve>>,
     /// Where each output port leads.
     pub routes: Vec<Vec<Route>>,
-    pub ended: Flag<bool>,
+    /// Channels that have neither ended nor stopped.
+    pub open: Flag<usize>,
+    /// Some channel stopped before its end, so this cell has no end either.
+    pub stopped: Flag<bool>,
 }
 
 pub(crate) enum Part {
@@ -83,22 +86,27 @@ impl Chain {
                 self.risen(at, risen)
             }
             Signal::End => {
+                cell.open.set(cell.open.get() - 1);
                 if let Some(valve) = &cell.valve {
                     let risen = valve.borrow_mut().on_end(channel);
                     for (domain, to) in risen {
                         to.map_or(Ok(()), |to| self.step(at, Event::Watermark(domain, to)))?;
                     }
-                    if !valve.borrow().ended() {
+                    if cell.open.get() > 0 {
                         return self.tell_idle(at, valve);
                     }
                 }
+                if cell.stopped.get() {
+                    return self.pass_on(at, &Signal::Stop);
+                }
                 self.step(at, Event::End)?;
-                cell.ended.set(true);
                 self.pass_on(at, &Signal::End)
             }
             Signal::Stop => {
-                // The first one tells: the job stops as a whole, and nothing is computed any more.
-                if !cell.ended.replace(true) { self.pass_on(at, &Signal::Stop) } else { Ok(()) }
+                // What is in flight on the other channels still arrives; the last one to stop tells the readers.
+                cell.stopped.set(true);
+                cell.open.set(cell.open.get() - 1);
+                if cell.open.get() == 0 { self.pass_on(at, &Signal::Stop) } else { Ok(()) }
             }
         }
     }

@@ -416,7 +416,9 @@ impl Build {
                 work: RefCell::new(part),
                 valve: (channels > 1).then(|| RefCell::new(Valve::new(channels))),
                 routes: self.routes(*node, &cell_of),
-                ended: Default::default(),
+                // A source's place is entered by its driver alone.
+                open: std::cell::Cell::new(channels.max(1)),
+                stopped: Default::default(),
             });
         }
         let inbox_channels = self.inbox_channels(stage, self.index);
