@@ -24,7 +24,9 @@ pub(super) fn statement(statement: &mut Statement) {
             expression(&mut watermark.expression);
         }
     }
-    each_query(statement, &mut |query| drop(VisitMut::visit(query, &mut Balance)));
+    each_query(statement, &mut |query| {
+        let _ = VisitMut::visit(query, &mut Balance);
+    });
 }
 
 pub(super) fn expression(expression: &mut Expr) {

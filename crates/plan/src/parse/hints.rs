@@ -102,7 +102,9 @@ pub(super) fn attach(statement: &mut Statement, hints: Vec<Hint>) -> Result<(), 
         return Ok(());
     }
     let mut attach = Attach { hints };
-    super::balance::each_query(statement, &mut |query| drop(VisitMut::visit(query, &mut attach)));
+    super::balance::each_query(statement, &mut |query| {
+        let _ = VisitMut::visit(query, &mut attach);
+    });
     match attach.hints.first() {
         Some(left) => misplaced(left.at),
         None => Ok(()),

@@ -43,7 +43,10 @@ pub const CHAIN_WORDS_MAX: usize = 500;
 pub const EXPRESSION_WORDS_MAX: usize = 20_000;
 
 /// How many queries may be joined by UNION, INTERSECT and EXCEPT at one level.
-pub const SET_OPERATIONS_MAX: usize = 256;
+pub const SET_OPERATIONS_MAX: usize = 64;
+
+/// How many joins one level of a query may have.
+pub const JOINS_MAX: usize = 256;
 
 /// How long a text may be, in bytes.
 pub const TEXT_BYTES_MAX: usize = 16 << 20;
@@ -459,6 +462,7 @@ struct Level {
     /// BETWEENs that wait for their AND.
     betweens: usize,
     set_operations: usize,
+    joins: usize,
 }
 
 /// Refuses what would recurse too deep, counted on the tokens.
@@ -487,6 +491,14 @@ fn guard_depth(tokens: &[TokenWithSpan]) -> Result<(), ParserError> {
         let Some(level) = levels.last_mut() else { return Ok(()) };
         level.words += 1;
         level.chained += 1;
+        if level.chained > CHAIN_WORDS_MAX || level.words > EXPRESSION_WORDS_MAX {
+            let what = match level.chained > CHAIN_WORDS_MAX {
+                true => format!("an expression of more than {CHAIN_WORDS_MAX} words without AND or OR"),
+                false => format!("an expression of more than {EXPRESSION_WORDS_MAX} words"),
+            };
+            let remedy = "use x IN (..) for many values, cut it into parts in a view, or put the values into a table";
+            return fail(what, remedy, at);
+        }
         match (&token.token, keyword) {
             (Token::LParen | Token::LBracket | Token::LBrace, _) | (_, Keyword::CASE) => {
                 levels.push(Level { case: keyword == Keyword::CASE, ..Level::default() });
@@ -497,7 +509,6 @@ fn guard_depth(tokens: &[TokenWithSpan]) -> Result<(), ParserError> {
                         at,
                     );
                 }
-                continue;
             }
             (Token::Lt, _) => {
                 angles += 1;
@@ -510,6 +521,10 @@ fn guard_depth(tokens: &[TokenWithSpan]) -> Result<(), ParserError> {
             // None of these can stand inside an expression without parentheses (FROM can: IS DISTINCT FROM).
             (_, Keyword::SELECT | Keyword::WHERE | Keyword::HAVING | Keyword::JOIN) => {
                 (level.words, level.chained, angles) = (0, 0, 0);
+                level.joins += usize::from(keyword == Keyword::JOIN);
+                if level.joins > JOINS_MAX {
+                    return fail(format!("more than {JOINS_MAX} joins in one query"), "cut the query into views", at);
+                }
             }
             (_, Keyword::WHEN | Keyword::THEN | Keyword::ELSE) if level.case => {
                 (level.words, level.chained, angles) = (0, 0, 0);
@@ -527,16 +542,8 @@ fn guard_depth(tokens: &[TokenWithSpan]) -> Result<(), ParserError> {
                     );
                 }
             }
-            (_, Keyword::INSERT) => level.set_operations = 0,
+            (_, Keyword::INSERT) => (level.set_operations, level.joins) = (0, 0),
             _ => {}
-        }
-        if level.chained > CHAIN_WORDS_MAX || level.words > EXPRESSION_WORDS_MAX {
-            let what = match level.chained > CHAIN_WORDS_MAX {
-                true => format!("an expression of more than {CHAIN_WORDS_MAX} words without AND or OR"),
-                false => format!("an expression of more than {EXPRESSION_WORDS_MAX} words"),
-            };
-            let remedy = "use x IN (..) for many values, cut it into parts in a view, or put the values into a table";
-            return fail(what, remedy, at);
         }
     }
     Ok(())
