@@ -181,7 +181,8 @@ impl Generator {
     }
 
     fn leaf(&self, rows: Rows, kind: Kind, leaf: Leaf, declared: &DataType, nulls: Option<NullBuffer>) -> ArrayRef {
-        let ints = |values: Vec<i64>| -> ArrayRef { Arc::new(Int64Array::new(ScalarBuffer::from(values), nulls.clone())) };
+        let ints =
+            |values: Vec<i64>| -> ArrayRef { Arc::new(Int64Array::new(ScalarBuffer::from(values), nulls.clone())) };
         let times = |values: Vec<i64>| -> ArrayRef {
             let zone = match declared {
                 DataType::Timestamp(_, zone) => zone.clone(),
@@ -211,7 +212,7 @@ impl Generator {
                 out.copy::<96>(piece(&t.letters, r >> 44), 54 + below(r >> 32, 28) as u8);
             })),
 
-            Leaf::AuctionId => ints(numbers(self, rows, kind, |e, place| auction_id(e, place))),
+            Leaf::AuctionId => ints(numbers(self, rows, kind, auction_id)),
             Leaf::AuctionSeller => ints(numbers(self, rows, kind, |e, place| seller(e, e.first(place)))),
             Leaf::AuctionCategory => ints(numbers(self, rows, kind, |e, place| {
                 FIRST_CATEGORY + below(e.first(place) >> 20, CATEGORIES) as i64
@@ -375,7 +376,11 @@ fn numbers(g: &Generator, rows: Rows, kind: Kind, value: impl Fn(&Epoch, u64) ->
 /// reserve by.
 #[inline(always)]
 fn texts(
-    g: &Generator, rows: Rows, kind: Kind, bytes: usize, write: impl Fn(&Epoch, u64, &mut TextColumn),
+    g: &Generator,
+    rows: Rows,
+    kind: Kind,
+    bytes: usize,
+    write: impl Fn(&Epoch, u64, &mut TextColumn),
 ) -> TextColumn {
     let places = kind.places();
     let share = rows.kind.places();
@@ -451,11 +456,9 @@ fn piece<const N: usize>(letters: &[u8], at: u64) -> &[u8; N] {
 
 const FIRST_NAMES: [&str; 11] =
     ["Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"];
-const LAST_NAMES: [&str; 9] =
-    ["Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"];
-const CITIES: [&str; 10] = [
-    "Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne",
-];
+const LAST_NAMES: [&str; 9] = ["Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"];
+const CITIES: [&str; 10] =
+    ["Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne"];
 const STATES: [&str; 6] = ["AZ", "CA", "ID", "OR", "WA", "WY"];
 
 /// Tables that text and prices are looked up in. The same for every seed, made once for the process.
@@ -501,7 +504,7 @@ impl Texts {
         let mut words = Vec::with_capacity(size + 4);
         while words.len() < size {
             let r = draw();
-            words.extend((0..4).map(|i| match ((r >> (16 * i + 8)) & 0xff) * 13 >> 8 {
+            words.extend((0..4).map(|i| match (((r >> (16 * i + 8)) & 0xff) * 13) >> 8 {
                 0 => b' ',
                 _ => letter(r >> (16 * i)),
             }));

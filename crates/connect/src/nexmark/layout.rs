@@ -185,11 +185,13 @@ fn unified(field: &Field) -> Result<Column> {
         "bid" => (Kind::Bid, BID),
         _ => {
             let error = unknown(field.name(), &UNIFIED);
-            return Err(match BID.iter().chain(AUCTION).chain(PERSON).any(|(n, _)| n.eq_ignore_ascii_case(field.name())) {
-                true => Error::sql(format!("column `{}` is not one of all nexmark events", field.name()))
-                    .remedy("say which events the table holds, for example 'nexmark.table' = 'bid'"),
-                false => error,
-            });
+            return Err(
+                match BID.iter().chain(AUCTION).chain(PERSON).any(|(n, _)| n.eq_ignore_ascii_case(field.name())) {
+                    true => Error::sql(format!("column `{}` is not one of all nexmark events", field.name()))
+                        .remedy("say which events the table holds, for example 'nexmark.table' = 'bid'"),
+                    false => error,
+                },
+            );
         }
     };
     let DataType::Struct(fields) = field.data_type() else {

@@ -90,8 +90,10 @@ fn read(spec: &TableSpec) -> Result<Options> {
     if let (Some(a), Some(b)) = (first, next)
         && a != b
     {
-        return Err(Error::sql("`first-event.rate` and `next-event.rate` differ: a rate that changes is not there yet")
-            .remedy("set both to the same number, or leave one out"));
+        return Err(Error::sql(
+            "`first-event.rate` and `next-event.rate` differ: a rate that changes is not there yet",
+        )
+        .remedy("set both to the same number, or leave one out"));
     }
     let base = number::<i64>(spec, "base-time", "milliseconds since 1970, for example 1700000000000")?;
     if let Some(base) = base

@@ -299,7 +299,8 @@ fn an_endless_table_is_not_bounded_and_one_kept_alive_never_ends() {
 #[test]
 fn column_names_are_found_in_any_case_and_time_takes_the_declared_zone() {
     let ltz = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    let schema = Schema::new(vec![Field::new("DATETIME", ltz.clone(), false), Field::new("Price", DataType::Int64, true)]);
+    let schema =
+        Schema::new(vec![Field::new("DATETIME", ltz.clone(), false), Field::new("Price", DataType::Int64, true)]);
     let table = TableSpec { schema: Arc::new(schema), ..spec("bid", &[("events.num", "50")]) };
     assert_eq!(read(&table, 1).column(0).data_type(), &ltz);
 }
@@ -324,10 +325,7 @@ fn mistakes_say_what_to_do() {
         (message(all(Field::new("price", DataType::Int64, true))), "'nexmark.table' = 'bid'"),
         (message(all(Field::new("bids", DataType::Int64, true))), "did you mean `bid`?"),
         (message(all(Field::new("bid", DataType::Int64, true))), "declare it ROW<..>"),
-        (
-            message(all(Field::new("bid", DataType::Struct(Fields::from(fields("bid"))), false))),
-            "leave out NOT NULL",
-        ),
+        (message(all(Field::new("bid", DataType::Struct(Fields::from(fields("bid"))), false))), "leave out NOT NULL"),
     ] {
         assert!(text.contains(wanted), "{text}\nshould say: {wanted}");
     }

@@ -1,0 +1,15 @@
+-- The folders of each bid's url.
+CREATE TABLE result (
+  auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, dir1 STRING, dir2 STRING, dir3 STRING
+) WITH ('connector' = 'blackhole');
+
+INSERT INTO result
+SELECT
+  auction,
+  bidder,
+  price,
+  channel,
+  SPLIT_INDEX(url, '/', 3) AS dir1,
+  SPLIT_INDEX(url, '/', 4) AS dir2,
+  SPLIT_INDEX(url, '/', 5) AS dir3
+FROM bid;

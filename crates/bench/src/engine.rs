@@ -1,0 +1,239 @@
+//! What the engine needs to run the same queries: batches in memory as a source, a sink that only counts.
+
+use crate::loops::out::checksum;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use millstream_core::metadata::ROW_ORDER;
+use millstream_core::table::TableUse;
+use millstream_core::{
+    Batch, ChangeKind, Connectors, Error, PartitionReader, Polled, Result, Sink, Source, SourceRows, TableSpec,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Where the rows of table `bid` come from.
+#[derive(Clone)]
+pub enum SourceKind {
+    /// Batches that lie in memory before the clock starts.
+    Memory(Arc<Vec<RecordBatch>>),
+    /// The nexmark connector, whose work is part of what is measured.
+    Generator { events: usize, rate: u64 },
+}
+
+impl SourceKind {
+    pub fn name(&self) -> &'static str {
+        match self {
+            SourceKind::Memory(_) => "memory",
+            SourceKind::Generator { .. } => "generator",
+        }
+    }
+}
+
+/// What one run of the engine took and gave.
+#[derive(Debug, Clone, Copy)]
+pub struct RunResult {
+    pub events: u64,
+    pub rows_out: u64,
+    /// As of [`checksum`] over all rows out; 0 unless the run was asked to check.
+    pub checksum: u64,
+    pub wall_s: f64,
+    pub cpu_s: f64,
+    pub peak_mb: f64,
+}
+
+/// The engine, as the bench sees it.
+pub trait EngineRunner {
+    /// Runs `script` (DDL and the query) to its end over [`BenchConnectors`] with `source` behind table `bid`.
+    /// `check` asks for the checksum, which takes time: such runs are not timed.
+    fn run(&self, script: &str, source: SourceKind, parallelism: usize, check: bool) -> Result<RunResult>;
+}
+
+/// Three connectors: `memory`, `blackhole` and `nexmark`.
+pub struct BenchConnectors {
+    batches: Arc<Vec<RecordBatch>>,
+    pub counts: Arc<Counts>,
+}
+
+/// What went into the sinks of a run.
+#[derive(Default)]
+pub struct Counts {
+    check: AtomicBool,
+    rows: AtomicU64,
+    checksum: AtomicU64,
+}
+
+impl Counts {
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    pub fn checksum(&self) -> u64 {
+        self.checksum.load(Ordering::Relaxed)
+    }
+}
+
+impl BenchConnectors {
+    pub fn new(source: &SourceKind, check: bool) -> BenchConnectors {
+        let batches = match source {
+            SourceKind::Memory(batches) => batches.clone(),
+            SourceKind::Generator { .. } => Arc::default(),
+        };
+        BenchConnectors { batches, counts: Arc::new(Counts { check: AtomicBool::new(check), ..Counts::default() }) }
+    }
+}
+
+impl Connectors for BenchConnectors {
+    fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
+        match (table.connector(), use_as) {
+            ("memory", TableUse::Source) | ("blackhole", TableUse::Sink) => Ok(()),
+            ("nexmark", TableUse::Source) => millstream_connect::nexmark::validate(table),
+            (other, _) => Err(Error::sql(format!("the bench has no connector `{other}` for {use_as:?}"))
+                .remedy("it has memory and nexmark as sources, and blackhole as a sink")),
+        }
+    }
+
+    fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>> {
+        Ok(match table.connector() {
+            "memory" | "nexmark" => vec![Field::new(ROW_ORDER, arrow::datatypes::DataType::Int64, false)],
+            _ => vec![],
+        })
+    }
+
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
+        match table.connector() {
+            "nexmark" => millstream_connect::nexmark::open(table),
+            _ => Ok(Box::new(Memory::new(self.batches.clone(), table)?)),
+        }
+    }
+
+    fn open_sink(&self, _table: &TableSpec, _index: usize, _parallelism: usize) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(Blackhole { counts: self.counts.clone(), rows: 0, checksum: 0 }))
+    }
+}
+
+/// Hands out batches that lie in memory, round robin to as many partitions as there are tasks.
+struct Memory {
+    batches: Arc<Vec<RecordBatch>>,
+    schema: SchemaRef,
+    columns: Vec<usize>,
+    /// How many columns of row numbers to append.
+    orders: usize,
+}
+
+impl Memory {
+    fn new(batches: Arc<Vec<RecordBatch>>, table: &TableSpec) -> Result<Memory> {
+        let own = batches.first().map(|b| b.schema()).unwrap_or_else(crate::data::bid_schema);
+        let wanted: Vec<usize> = match &table.projection {
+            Some(projection) => projection.clone(),
+            None => (0..table.schema.fields().len()).collect(),
+        };
+        let mut columns = Vec::new();
+        let mut fields = Vec::new();
+        for i in wanted {
+            let field = table.schema.field(i);
+            columns.push(own.index_of(field.name())?);
+            fields.push(field.clone());
+        }
+        fields.extend(table.metadata.iter().map(|(_, field)| field.clone()));
+        Ok(Memory { batches, schema: Arc::new(Schema::new(fields)), columns, orders: table.metadata.len() })
+    }
+}
+
+impl Source for Memory {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn partitions(&mut self, parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
+        let of = parallelism.max(1);
+        let firsts = self.batches.iter().scan(0, |rows, b| {
+            let first = *rows;
+            *rows += b.num_rows() as i64;
+            Some(first)
+        });
+        let firsts: Arc<Vec<i64>> = Arc::new(firsts.collect());
+        let reader = |partition: usize| -> Box<dyn PartitionReader> {
+            Box::new(MemoryReader {
+                name: format!("memory[{partition}]"),
+                batches: self.batches.clone(),
+                firsts: firsts.clone(),
+                schema: self.schema.clone(),
+                columns: self.columns.clone(),
+                orders: self.orders,
+                next: partition,
+                step: of,
+            })
+        };
+        Ok((0..of).map(reader).collect())
+    }
+}
+
+struct MemoryReader {
+    name: String,
+    batches: Arc<Vec<RecordBatch>>,
+    /// The number of each batch's first row among all rows.
+    firsts: Arc<Vec<i64>>,
+    schema: SchemaRef,
+    columns: Vec<usize>,
+    orders: usize,
+    next: usize,
+    step: usize,
+}
+
+impl PartitionReader for MemoryReader {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn poll(&mut self) -> Result<Polled> {
+        let Some(batch) = self.batches.get(self.next) else { return Ok(Polled::End) };
+        let first = self.firsts[self.next];
+        self.next += self.step;
+        let mut columns: Vec<ArrayRef> = self.columns.iter().map(|&c| batch.column(c).clone()).collect();
+        let numbers = || Int64Array::from_iter_values(first..first + batch.num_rows() as i64);
+        columns.extend((0..self.orders).map(|_| Arc::new(numbers()) as ArrayRef));
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+        // Nothing is read from outside.
+        Ok(Polled::Rows(SourceRows { rows, bad: Vec::new(), bytes: 0 }))
+    }
+}
+
+/// Counts rows and lets them go.
+struct Blackhole {
+    counts: Arc<Counts>,
+    rows: u64,
+    checksum: u64,
+}
+
+impl Sink for Blackhole {
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        if let Some(kinds) = &batch.kinds
+            && kinds.values().iter().any(|k| *k != ChangeKind::Insert as i8)
+        {
+            return Err(Error::internal("a query of the bench gave a row that is no insert"));
+        }
+        self.rows += batch.len() as u64;
+        if self.counts.check.load(Ordering::Relaxed) {
+            self.checksum = self.checksum.wrapping_add(checksum(&batch.rows)?);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.counts.rows.fetch_add(self.rows, Ordering::Relaxed);
+        // Wraps around, as the checksum itself does.
+        self.counts.checksum.fetch_add(self.checksum, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn abort(&mut self) {}
+}

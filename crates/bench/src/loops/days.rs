@@ -1,0 +1,220 @@
+//! q15, q16, q17: statistics of a day, one row for each key when the day is over.
+
+use super::map::Map;
+use super::out::{Out, TextOut};
+use super::tumble;
+use arrow::array::RecordBatch;
+
+const DAY: i64 = 86_400_000;
+
+/// 0 below 10,000, 1 below 1,000,000, else 2.
+#[inline(always)]
+fn rank(price: i64) -> usize {
+    usize::from(price >= 10_000) + usize::from(price >= 1_000_000)
+}
+
+/// Counts of bids, distinct bidders and distinct auctions: over all, then for each rank of price.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    bids: [i64; 4],
+    bidders: [i64; 4],
+    auctions: [i64; 4],
+}
+
+/// Counts a value as seen at this rank; `seen` has a bit for each rank.
+#[inline(always)]
+fn distinct(counts: &mut [i64; 4], seen: &mut u8, new: bool, rank: usize) {
+    let bit = 1u8 << rank;
+    counts[0] += i64::from(new);
+    counts[1 + rank] += i64::from(*seen & bit == 0);
+    *seen |= bit;
+}
+
+#[derive(Default)]
+struct Q15 {
+    counts: Counts,
+    bidders: Map<u8>,
+    auctions: Map<u8>,
+}
+
+pub fn q15(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
+    tumble(
+        batches,
+        DAY,
+        out,
+        |s: &mut Q15, b, rows| {
+            for i in rows {
+                if let Some(ahead) = b.auction.get(i + 16) {
+                    s.auctions.prefetch(*ahead as u64);
+                }
+                let rank = rank(b.price[i]);
+                s.counts.bids[0] += 1;
+                s.counts.bids[1 + rank] += 1;
+                let (seen, new) = s.bidders.entry(b.bidder[i] as u64);
+                distinct(&mut s.counts.bidders, seen, new, rank);
+                let (seen, new) = s.auctions.entry(b.auction[i] as u64);
+                distinct(&mut s.counts.auctions, seen, new, rank);
+            }
+        },
+        |s, start, out| {
+            out.emit(&s.counts.bids, 1, |_| {
+                let c = &s.counts;
+                let mut row = [0; 14];
+                row[0] = start as u64;
+                row[1] = (start + DAY) as u64;
+                for (to, from) in row[2..].iter_mut().zip(c.bids.iter().chain(&c.bidders).chain(&c.auctions)) {
+                    *to = *from as u64;
+                }
+                row
+            })
+        },
+    );
+}
+
+/// A channel's name as a number: it has at most 16 bytes.
+#[inline(always)]
+fn name_code(name: &[u8]) -> u128 {
+    let mut bytes = [0; 16];
+    bytes[..name.len()].copy_from_slice(name);
+    u128::from_le_bytes(bytes)
+}
+
+#[derive(Default)]
+struct Q16 {
+    /// Channel number by a hash of its name; names that share a hash follow each other by `next`.
+    numbers: Map<u32>,
+    channels: Vec<Channel>,
+    /// By channel number above and bidder or auction below.
+    bidders: Map<u8>,
+    auctions: Map<u8>,
+    /// The channel number of each row at hand.
+    rows: Vec<u32>,
+}
+
+#[derive(Clone, Copy)]
+struct Channel {
+    name: u128,
+    length: usize,
+    next: u32,
+    last_minute: i64,
+    counts: Counts,
+}
+
+const NO_CHANNEL: u32 = u32::MAX;
+
+impl Q16 {
+    #[inline(always)]
+    fn number(&mut self, name: &[u8]) -> u32 {
+        let code = name_code(name);
+        let hash = (code as u64 ^ ((code >> 64) as u64).rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1;
+        let (first, new) = self.numbers.entry(hash);
+        let mut number = if new { NO_CHANNEL } else { *first };
+        while number != NO_CHANNEL {
+            let channel = &self.channels[number as usize];
+            if channel.name == code {
+                return number;
+            }
+            number = channel.next;
+        }
+        let next = if new { NO_CHANNEL } else { *first };
+        *first = self.channels.len() as u32;
+        self.channels.push(Channel { name: code, length: name.len(), next, last_minute: 0, counts: Counts::default() });
+        *first
+    }
+}
+
+pub fn q16(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
+    tumble(
+        batches,
+        DAY,
+        out,
+        |s: &mut Q16, b, rows| {
+            let mut numbers = std::mem::take(&mut s.rows);
+            numbers.clear();
+            numbers.extend(rows.clone().map(|i| s.number(b.channel.get(i))));
+            let key = |channel: u32, id: i64| u64::from(channel) << 40 | id as u64;
+            for (n, i) in rows.clone().enumerate() {
+                if let (Some(channel), Some(ahead)) = (numbers.get(n + 16), b.auction.get(i + 16)) {
+                    s.auctions.prefetch(key(*channel, *ahead));
+                    s.bidders.prefetch(key(*channel, b.bidder[i + 16]));
+                }
+                let rank = rank(b.price[i]);
+                let channel = &mut s.channels[numbers[n] as usize];
+                channel.last_minute = channel.last_minute.max(b.time[i].rem_euclid(DAY) / 60_000);
+                channel.counts.bids[0] += 1;
+                channel.counts.bids[1 + rank] += 1;
+                let (seen, new) = s.bidders.entry(key(numbers[n], b.bidder[i]));
+                distinct(&mut channel.counts.bidders, seen, new, rank);
+                let (seen, new) = s.auctions.entry(key(numbers[n], b.auction[i]));
+                distinct(&mut channel.counts.auctions, seen, new, rank);
+            }
+            s.rows = numbers;
+        },
+        |s, start, out| {
+            let (mut names, mut minutes) = (TextOut::default(), TextOut::default());
+            let mut columns: [Vec<i64>; 14] = Default::default();
+            for c in &s.channels {
+                names.push(&c.name.to_le_bytes()[..c.length]);
+                minutes.push(format!("{:02}:{:02}", c.last_minute / 60, c.last_minute % 60).as_bytes());
+                let counts = c.counts.bids.iter().chain(&c.counts.bidders).chain(&c.counts.auctions);
+                let values = [start, start + DAY].into_iter().chain(counts.copied());
+                columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+            }
+            out.emit(&(&names, &minutes, &columns), s.channels.len(), |i| {
+                let mut row = [0; 16];
+                row[0] = names.code(i);
+                row[1] = columns[0][i] as u64;
+                row[2] = columns[1][i] as u64;
+                row[3] = minutes.code(i);
+                row[4..].iter_mut().zip(&columns[2..]).for_each(|(to, column)| *to = column[i] as u64);
+                row
+            });
+        },
+    );
+}
+
+#[derive(Clone, Copy, Default)]
+struct Q17 {
+    count: i64,
+    ranks: [i64; 3],
+    min: i64,
+    max: i64,
+    sum: i64,
+}
+
+pub fn q17(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
+    tumble(
+        batches,
+        DAY,
+        out,
+        |auctions: &mut Map<Q17>, b, rows| {
+            for i in rows {
+                if let Some(ahead) = b.auction.get(i + 16) {
+                    auctions.prefetch(*ahead as u64);
+                }
+                let price = b.price[i];
+                let (s, new) = auctions.entry(b.auction[i] as u64);
+                if new {
+                    (s.min, s.max) = (price, price);
+                }
+                s.count += 1;
+                s.ranks[rank(price)] += 1;
+                s.min = s.min.min(price);
+                s.max = s.max.max(price);
+                s.sum += price;
+            }
+        },
+        |auctions, start, out| {
+            let mut columns: [Vec<i64>; 11] = Default::default();
+            columns.iter_mut().for_each(|c| c.reserve(auctions.len()));
+            for (auction, s) in auctions.iter() {
+                let [low, middle, high] = s.ranks;
+                let average = s.sum / s.count;
+                let key = *auction as i64;
+                let row = [key, start, start + DAY, s.count, low, middle, high, s.min, s.max, average, s.sum];
+                columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+            }
+            out.emit(&columns, auctions.len(), |i| std::array::from_fn::<u64, 11, _>(|c| columns[c][i] as u64));
+        },
+    );
+}

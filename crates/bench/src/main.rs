@@ -1,0 +1,134 @@
+//! `millstream-bench`: see the library for what is measured and how.
+
+use clap::Parser;
+use millstream_bench::data::{Bids, bid_schema, generate};
+use millstream_bench::engine::{EngineRunner, SourceKind};
+use millstream_bench::measure::{median, timed};
+use millstream_bench::queries::{BENCHES, Bench};
+use millstream_bench::report::{HEAD, Line, measure, row};
+use millstream_core::error::did_you_mean;
+use millstream_core::{Error, Result};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures the engine against hand-written loops over the same rows.
+#[derive(Parser)]
+#[command(name = "millstream-bench", version)]
+struct Args {
+    /// Bids for each query.
+    #[arg(long, default_value_t = 4_000_000)]
+    events: usize,
+    /// Only these queries, by name.
+    #[arg(long, value_delimiter = ',')]
+    queries: Vec<String>,
+    /// Worker threads of the engine, one run for each number.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    parallelism: Vec<usize>,
+    /// Runs of loop and engine, in turns; medians are reported.
+    #[arg(long, default_value_t = 5)]
+    reps: usize,
+    /// Where bids come from: batches in memory, or the generator at work.
+    #[arg(long, value_delimiter = ',', default_value = "memory,generator")]
+    source: Vec<Source>,
+    /// Writes the report to this file too, as a list of objects.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Source {
+    Memory,
+    Generator,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let benches = chosen(&args.queries)?;
+    if args.events == 0 || args.reps == 0 || args.parallelism.contains(&0) {
+        return Err(Error::usage("--events, --reps and --parallelism count from 1"));
+    }
+    let engine: Option<Box<dyn EngineRunner>> = None;
+    let mut lines: Vec<Line> = Vec::new();
+
+    println!("{} bids a query, median of {} runs, CPU time; Mev/s by the wall clock", args.events, args.reps);
+    generator(args)?;
+    println!("\n{HEAD}");
+    let mut bids = match args.source.contains(&Source::Memory) {
+        true => Some(Bids::make(args.events, benches[0].rate)?),
+        false => None,
+    };
+    for bench in benches {
+        for source in &args.source {
+            let source = match (source, &mut bids) {
+                (Source::Memory, Some(bids)) => SourceKind::Memory(bids.at_rate(bench.rate)?),
+                _ => SourceKind::Generator { events: args.events, rate: bench.rate },
+            };
+            for &parallelism in &args.parallelism {
+                let line = measure(bench, &source, args.events, parallelism, args.reps, engine.as_deref())?;
+                println!("{}", row(&line));
+                lines.push(line);
+                if engine.is_none() {
+                    break; // The loop has one thread: more lines would say the same.
+                }
+            }
+        }
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&lines).map_err(|e| Error::internal(e.to_string()))?;
+        std::fs::write(path, text + "\n").map_err(|e| {
+            Error::io(format!("cannot write {}: {e}", path.display())).remedy("give --json a file that can be written")
+        })?;
+    }
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {
+    if names.is_empty() {
+        return Ok(BENCHES.iter().collect());
+    }
+    let find = |name: &String| {
+        BENCHES.iter().find(|b| b.name == name).ok_or_else(|| {
+            let known: Vec<&str> = BENCHES.iter().map(|b| b.name).collect();
+            let error = Error::usage(format!("no query `{name}`"));
+            match did_you_mean(name, known.iter().copied()) {
+                Some(close) => error.remedy(format!("did you mean `{close}`?")),
+                None => error.remedy(format!("there are {}", known.join(", "))),
+            }
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+/// How fast the generator is by itself: all columns, and the numbers alone.
+fn generator(args: &Args) -> Result<()> {
+    let numbers: Vec<usize> = (0..3).chain([5]).collect();
+    let all = (0..bid_schema().fields().len()).collect();
+    for (name, columns) in [("all columns", all), ("number columns", numbers)] {
+        let mut seconds = Vec::new();
+        for _ in 0..args.reps {
+            let (result, _, cpu) = timed(|| -> Result<()> {
+                for batch in generate(args.events, 100_000, Some(columns.clone()))? {
+                    std::hint::black_box(batch?);
+                }
+                Ok(())
+            });
+            result?;
+            seconds.push(cpu);
+        }
+        let ns = median(seconds) * 1e9 / args.events as f64;
+        println!("generator, {name}: {:.1} M bids/s, {ns:.1} ns each, one thread", 1e3 / ns);
+    }
+    Ok(())
+}
