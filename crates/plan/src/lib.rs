@@ -6,11 +6,12 @@
 //! ```
 
 pub mod catalog;
-pub mod plan;
 pub mod dialect;
+pub mod explain;
+pub mod functions;
 pub mod message;
 pub mod parse;
+pub mod plan;
 pub mod settings;
-pub mod functions;
 pub mod statement;
 pub mod target;

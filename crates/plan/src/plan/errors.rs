@@ -50,9 +50,7 @@ fn explain_at(e: DataFusionError, file: &str, functions: &[String], place: &mut 
         }
         DataFusionError::SchemaError(e, _) => placed(explain_schema(*e, place, file), place),
         DataFusionError::Plan(what) => placed(explain_plan(&what, functions), place),
-        DataFusionError::NotImplemented(what) => {
-            placed(Error::sql(format!("not there yet: {}", clean(&what))), place)
-        }
+        DataFusionError::NotImplemented(what) => placed(Error::sql(format!("not there yet: {}", clean(&what))), place),
         DataFusionError::Internal(what) => placed(Error::new(ErrorKind::Internal, clean(&what)), place),
         other => placed(Error::sql(clean(&other.strip_backtrace())), place),
     }
@@ -75,7 +73,8 @@ fn explain_schema(e: SchemaError, place: &mut Option<Place>, file: &str) -> Erro
         }
         SchemaError::AmbiguousReference { field } => {
             locate(&field, place, file);
-            Error::sql(format!("column `{}` is ambiguous", field.name())).remedy("write its table before it: `t.column`")
+            Error::sql(format!("column `{}` is ambiguous", field.name()))
+                .remedy("write its table before it: `t.column`")
         }
         SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
             Error::sql(format!("two columns have the name `{name}`")).remedy("give one of them another name with AS")
@@ -102,7 +101,8 @@ fn explain_plan(what: &str, functions: &[String]) -> Error {
         );
     }
     if what.starts_with("Column in SELECT must be in GROUP BY or an aggregate function") {
-        let column = what.split("While expanding wildcard, column \"").nth(1).or_else(|| what.split("column \"").nth(1));
+        let column =
+            what.split("While expanding wildcard, column \"").nth(1).or_else(|| what.split("column \"").nth(1));
         let column = column.and_then(|c| c.split('"').next()).unwrap_or("");
         return Error::sql(format!("column `{column}` is neither in GROUP BY nor inside an aggregate"))
             .remedy(format!("add `{column}` to GROUP BY, or aggregate it, for example MAX({column})"));
@@ -122,7 +122,8 @@ fn list(names: &[&str]) -> String {
 /// DataFusion's words without what is of no use to a person who writes SQL.
 fn clean(what: &str) -> String {
     let mut what = what.lines().next().unwrap_or(what).trim();
-    for prefix in ["Error during planning: ", "This feature is not implemented: ", "Schema error: ", "Optimizer rule "] {
+    for prefix in ["Error during planning: ", "This feature is not implemented: ", "Schema error: ", "Optimizer rule "]
+    {
         what = what.strip_prefix(prefix).unwrap_or(what);
     }
     what.trim_end_matches('.').to_string()

@@ -75,7 +75,8 @@ pub fn kind_name(kind: &NodeKind) -> &'static str {
 
 /// What the node does in words that stay the same when columns move: names, not indexes.
 fn description(kind: &NodeKind) -> String {
-    let exprs = |list: &[Expr]| list.iter().map(|e| format!("{e:?}:{}", e.field.data_type())).collect::<Vec<_>>().join(", ");
+    let exprs =
+        |list: &[Expr]| list.iter().map(|e| format!("{e:?}:{}", e.field.data_type())).collect::<Vec<_>>().join(", ");
     match kind {
         NodeKind::Source(s) => format!("source {}", s.table.name),
         NodeKind::Values(rows) => format!("values {rows:?}"),
@@ -131,11 +132,9 @@ fn fingerprint(kind: &NodeKind) -> String {
     };
     match kind {
         NodeKind::Source(s) => format!("{s:?}"),
-        NodeKind::Calc(c) => format!(
-            "{:?} {:?}",
-            c.filter.as_ref().map(|f| format!("{:?}", f.physical)),
-            c.columns.as_deref().map(list)
-        ),
+        NodeKind::Calc(c) => {
+            format!("{:?} {:?}", c.filter.as_ref().map(|f| format!("{:?}", f.physical)), c.columns.as_deref().map(list))
+        }
         NodeKind::WindowRows(w) => format!("{w:?}"),
         NodeKind::WindowAggregate(w) => format!(
             "{:?}{:?}{:?}{}{:?}{}",
@@ -165,9 +164,7 @@ fn fingerprint(kind: &NodeKind) -> String {
 
 fn is_volatile(kind: &NodeKind) -> bool {
     match kind {
-        NodeKind::Calc(c) => {
-            c.filter.iter().chain(c.columns.iter().flatten()).any(|e| volatile(&e.physical))
-        }
+        NodeKind::Calc(c) => c.filter.iter().chain(c.columns.iter().flatten()).any(|e| volatile(&e.physical)),
         _ => false,
     }
 }

@@ -22,6 +22,9 @@ pub mod types;
 pub mod unnest;
 pub mod window;
 
+#[cfg(test)]
+mod tests;
+
 use crate::catalog::{Catalog, Span};
 use crate::statement::Insert;
 use datafusion_common::DataFusionError;
@@ -78,7 +81,7 @@ pub fn plan_job(
     connectors: &dyn Connectors,
     start: Millis,
 ) -> Result<Planned> {
-    let provider = Provider::new(catalog, file, start);
+    let provider = Provider::new(catalog, file, start)?;
     let mut statements = Vec::new();
     match job {
         Job::Inserts(inserts) => {
@@ -117,8 +120,8 @@ impl Provider<'_> {
     }
 
     fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-        let context = OptimizerContext::new_with_config_options(self.config.clone())
-            .with_query_execution_start_time(self.now());
+        let context =
+            OptimizerContext::new_with_config_options(self.config.clone()).with_query_execution_start_time(self.now());
         Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
     }
 

@@ -5,13 +5,14 @@
 //!                                  └──▶ view of the catalog  ──▶ its query, planned in a scope of its own
 //! ```
 
-use super::errors::{external, unknown_name};
+use super::errors::external;
 use super::rewrite::rewrite_query;
 use super::table::DeclaredTable;
 use super::types::SqlTypes;
 use super::unnest::UnnestPlanner;
 use super::window::WindowPlanner;
 use crate::catalog::Catalog;
+use crate::functions::{FunctionRegistry, SessionZone, register};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DataFusionError, TableReference};
@@ -38,9 +39,7 @@ pub struct Provider<'a> {
     pub config: Arc<ConfigOptions>,
     /// The job's one reading of the clock, in milliseconds since the epoch.
     pub start: Millis,
-    scalars: BTreeMap<String, Arc<ScalarUDF>>,
-    aggregates: BTreeMap<String, Arc<AggregateUDF>>,
-    windows: BTreeMap<String, Arc<WindowUDF>>,
+    functions: FunctionRegistry,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
     types: Arc<dyn TypePlanner>,
@@ -51,7 +50,8 @@ pub struct Provider<'a> {
 }
 
 impl<'a> Provider<'a> {
-    pub fn new(catalog: &'a Catalog, file: &'a str, start: Millis) -> Provider<'a> {
+    pub fn new(catalog: &'a Catalog, file: &'a str, start: Millis) -> Result<Provider<'a>> {
+        let zone: SessionZone = catalog.settings.local_time_zone.parse()?;
         let mut config = ConfigOptions::default();
         config.execution.time_zone = Some(catalog.settings.local_time_zone.clone());
         config.sql_parser.enable_ident_normalization = false;
@@ -59,18 +59,12 @@ impl<'a> Provider<'a> {
         config.sql_parser.map_string_types_to_utf8view = false;
         config.sql_parser.collect_spans = true;
         config.optimizer.skip_failed_rules = false;
-        let mut scalars = datafusion_functions::all_default_functions();
-        scalars.extend(datafusion_functions_nested::all_default_nested_functions());
-        Provider {
+        Ok(Provider {
             catalog,
             file,
             config: Arc::new(config),
             start,
-            scalars: by_name(scalars, |f| (f.name(), f.aliases())),
-            aggregates: by_name(datafusion_functions_aggregate::all_default_aggregate_functions(), |f| {
-                (f.name(), f.aliases())
-            }),
-            windows: by_name(datafusion_functions_window::all_default_window_functions(), |f| (f.name(), f.aliases())),
+            functions: register(&zone),
             expr_planners: vec![
                 Arc::new(super::literals::LiteralPlanner),
                 Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
@@ -85,7 +79,7 @@ impl<'a> Provider<'a> {
             types: Arc::new(SqlTypes),
             open_views: RefCell::default(),
             tables: RefCell::default(),
-        }
+        })
     }
 
     /// The SQL planner over this session.
@@ -95,7 +89,8 @@ impl<'a> Provider<'a> {
 
     /// The names of all functions, for what may have been meant.
     pub fn function_names(&self) -> Vec<String> {
-        self.scalars.keys().chain(self.aggregates.keys()).chain(self.windows.keys()).cloned().collect()
+        let f = &self.functions;
+        [f.scalar_names(), f.aggregate_names(), f.window_names()].concat()
     }
 
     /// The raw logical plan of a query, in a scope of its own.
@@ -111,16 +106,11 @@ impl<'a> Provider<'a> {
             return Ok(table.clone());
         }
         let Some(def) = self.catalog.tables.get(name) else {
-            return Err(self.unknown_table(name));
+            return Err(self.catalog.unknown_table(name));
         };
         let table = Arc::new(DeclaredTable::resolve(def, self)?);
         self.tables.borrow_mut().insert(name.to_string(), table.clone());
         Ok(table)
-    }
-
-    pub fn unknown_table(&self, name: &str) -> Error {
-        let known = self.catalog.tables.keys().chain(self.catalog.views.keys()).map(String::as_str);
-        unknown_name("table", name, known, "declare it with CREATE TABLE, or a view with CREATE VIEW")
     }
 
     fn view(&self, name: &str) -> Result<LogicalPlan, DataFusionError> {
@@ -142,30 +132,13 @@ impl<'a> Provider<'a> {
         }
         let fields = plan.schema().fields().len();
         if view.columns.len() != fields {
-            let e = Error::sql(format!(
-                "view `{name}` names {} columns, its query has {fields}",
-                view.columns.len()
-            ));
+            let e = Error::sql(format!("view `{name}` names {} columns, its query has {fields}", view.columns.len()));
             return Err(external(e.at(view.place.clone()).remedy("name every column of the query, or none")));
         }
         let columns = plan.schema().columns();
         let renamed = columns.into_iter().zip(&view.columns).map(|(c, name)| datafusion_expr::col(c).alias(name));
         LogicalPlanBuilder::from(plan.clone()).project(renamed.collect::<Vec<_>>())?.build()
     }
-}
-
-fn by_name<F: ?Sized>(
-    functions: impl IntoIterator<Item = Arc<F>>,
-    names: impl Fn(&F) -> (&str, &[String]),
-) -> BTreeMap<String, Arc<F>> {
-    let mut map = BTreeMap::new();
-    for f in functions {
-        let (name, aliases) = names(&f);
-        for name in std::iter::once(name).chain(aliases.iter().map(String::as_str)) {
-            map.insert(name.to_lowercase(), f.clone());
-        }
-    }
-    map
 }
 
 /// A view as the SQL planner sees it: inlined at once.
@@ -222,7 +195,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.scalars.get(&name.to_lowercase()).cloned()
+        self.functions.scalar(name)
     }
 
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -230,11 +203,11 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        self.aggregates.get(&name.to_lowercase()).cloned()
+        self.functions.aggregate(name)
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        self.windows.get(&name.to_lowercase()).cloned()
+        self.functions.window(name)
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -246,7 +219,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        self.scalars.keys().cloned().collect()
+        self.functions.scalar_names()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
@@ -254,10 +227,10 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        self.aggregates.keys().cloned().collect()
+        self.functions.aggregate_names()
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        self.windows.keys().cloned().collect()
+        self.functions.window_names()
     }
 }

@@ -2,8 +2,8 @@
 
 use super::unnest::{UNNEST, UNNEST_WITH_ORDINALITY};
 use datafusion_sql::sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, NullInclusion, Query, Select, Spanned, TableFactor, TableWithJoins,
-    Value, VisitMut, VisitorMut,
+    Expr, Ident, Join, JoinConstraint, JoinOperator, NullInclusion, Query, Select, Spanned, TableFactor,
+    TableWithJoins, Value, VisitMut, VisitorMut,
 };
 use millstream_core::{Error, Place, Result};
 use std::ops::ControlFlow;
@@ -68,7 +68,9 @@ impl Unnests<'_> {
                         let e = Error::sql("UNNEST is joined with a condition");
                         return Err(self.fail(
                             &relation,
-                            e.remedy("write CROSS JOIN UNNEST(..), or LEFT JOIN UNNEST(..) ON TRUE, and filter in WHERE"),
+                            e.remedy(
+                                "write CROSS JOIN UNNEST(..), or LEFT JOIN UNNEST(..) ON TRUE, and filter in WHERE",
+                            ),
                         ));
                     }
                 };
@@ -105,11 +107,7 @@ impl Unnests<'_> {
 }
 
 fn as_factor(t: TableWithJoins) -> TableFactor {
-    if t.joins.is_empty() {
-        t.relation
-    } else {
-        TableFactor::NestedJoin { table_with_joins: Box::new(t), alias: None }
-    }
+    if t.joins.is_empty() { t.relation } else { TableFactor::NestedJoin { table_with_joins: Box::new(t), alias: None } }
 }
 
 /// No condition, or `ON TRUE`.

@@ -1,8 +1,8 @@
 //! What a statement writes to: the query's columns fitted to the table's.
 
 use super::PlannedStatement;
-use super::lower::Needs;
 use super::errors::unknown_name;
+use super::lower::Needs;
 use super::provider::Provider;
 use super::table::DeclaredTable;
 use super::types::{fits, sql_name};
@@ -21,10 +21,14 @@ use std::sync::Arc;
 impl Provider<'_> {
     /// A plain SELECT.
     pub fn select(&self, query: &ast::Query, place: Place) -> Result<PlannedStatement> {
-        let plan = self.query(query).and_then(|p| self.settle(p)).and_then(|p| self.optimize(p)).map_err(|e| self.fail(e))?;
-        let fields: Vec<Field> = plan.schema().fields().iter().map(|f| {
-            Field::new(f.name(), f.data_type().clone(), f.is_nullable())
-        }).collect();
+        let plan =
+            self.query(query).and_then(|p| self.settle(p)).and_then(|p| self.optimize(p)).map_err(|e| self.fail(e))?;
+        let fields: Vec<Field> = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable()))
+            .collect();
         let sink = TableSpec {
             name: "result".into(),
             schema: Arc::new(Schema::new(fields)),
@@ -49,9 +53,7 @@ impl Provider<'_> {
         let columns = self.written_columns(&table, insert)?;
         let plan = self.fit(&table, insert, &columns, plan)?;
         let logical = self.optimize(plan).map_err(|e| self.fail(e))?;
-        let mut sink = table.spec();
-        let written: Vec<Field> = table.sink_columns().iter().map(|i| table.schema.field(*i).clone()).collect();
-        sink.schema = Arc::new(Schema::new(written));
+        let mut sink = table.def.to_sink_spec();
         sink.metadata = table
             .def
             .columns
@@ -79,16 +81,23 @@ impl Provider<'_> {
                 return Err(e);
             };
             if !writable.contains(&index) {
-                return Err(Error::sql(format!("column `{name}` of `{}` is computed or virtual, nothing goes into it", table.name))
-                    .remedy("leave it out of the list"));
+                return Err(Error::sql(format!(
+                    "column `{name}` of `{}` is computed or virtual, nothing goes into it",
+                    table.name
+                ))
+                .remedy("leave it out of the list"));
             }
         }
         let place_of = |c: usize| insert.columns.iter().position(|n| n == table.schema.field(c).name());
         for c in &writable {
             let field = table.schema.field(*c);
             if place_of(*c).is_none() && !field.is_nullable() {
-                return Err(Error::sql(format!("column `{}` of `{}` is NOT NULL and gets no value", field.name(), table.name))
-                    .remedy("add it to the list of columns"));
+                return Err(Error::sql(format!(
+                    "column `{}` of `{}` is NOT NULL and gets no value",
+                    field.name(),
+                    table.name
+                ))
+                .remedy("add it to the list of columns"));
             }
         }
         Ok(writable.into_iter().map(|c| (c, place_of(c))).collect())
@@ -197,7 +206,13 @@ impl Provider<'_> {
         Ok((late.transpose()?, bad.transpose()?))
     }
 
-    fn side_output(&self, setting: &str, name: &str, schema: &Schema, connectors: &dyn Connectors) -> Result<SideOutput> {
+    fn side_output(
+        &self,
+        setting: &str,
+        name: &str,
+        schema: &Schema,
+        connectors: &dyn Connectors,
+    ) -> Result<SideOutput> {
         let table = self.table(name).map_err(|e| {
             Error::sql(format!("'{setting}' names the table `{name}`, which is not declared"))
                 .remedy(e.help().unwrap_or("declare it with CREATE TABLE").to_string())
@@ -227,7 +242,7 @@ impl Provider<'_> {
             columns.push(index);
             fields.push(field.clone());
         }
-        let mut spec = table.spec();
+        let mut spec = table.def.to_spec();
         spec.schema = Arc::new(Schema::new(fields));
         connectors.validate(&spec, TableUse::Sink).map_err(|e| e.at(table.def.place.clone()))?;
         Ok(SideOutput { table: spec, columns })

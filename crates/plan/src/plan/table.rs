@@ -19,7 +19,7 @@ use datafusion_expr::{BinaryExpr, Expr as Logical, ExprSchemable, Operator};
 use datafusion_sql::planner::PlannerContext;
 use datafusion_sql::sqlparser::ast;
 use millstream_core::metadata::{PROCESSING_TIME, ROW_ORDER, ltz_millis};
-use millstream_core::{Error, Millis, Place, Result, TableSpec, TimeDomain};
+use millstream_core::{Error, Millis, Place, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{SourceNode, WatermarkSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,9 +103,8 @@ impl DeclaredTable {
                     (Kind::ProcessingTime, Field::new(&column.name, ltz_millis(), false))
                 }
                 (ColumnKind::Computed { expression }, _) => {
-                    let expr = compiler
-                        .from_sql(expression, &stored)
-                        .map_err(|e| fail(e, provider).at(place(column.span)))?;
+                    let expr =
+                        compiler.from_sql(expression, &stored).map_err(|e| fail(e, provider).at(place(column.span)))?;
                     let field = expr.to_field(stored.as_ref()).map_err(|e| fail(e, provider))?.1;
                     let field = Field::new(&column.name, field.data_type().clone(), field.is_nullable());
                     (Kind::Computed(expr), field)
@@ -148,20 +147,6 @@ impl DeclaredTable {
             ColumnKind::Computed { .. } => false,
         };
         self.def.columns.iter().enumerate().filter(|(_, c)| written(&c.kind)).map(|(i, _)| i).collect()
-    }
-
-    /// The table as its connector knows it, with all physical columns.
-    pub fn spec(&self) -> TableSpec {
-        TableSpec {
-            name: self.name.clone(),
-            schema: Arc::new(Schema::new(self.def.physical_fields())),
-            projection: None,
-            metadata: Vec::new(),
-            options: self.def.options.clone(),
-            partitioned_by: self.def.partitioned_by.clone(),
-            primary_key: self.def.primary_key.clone(),
-            place: Some(self.def.place.clone()),
-        }
     }
 
     /// The source that hands on the declared columns `wanted` (and the event-time column, whose NULLs must be seen) and,
@@ -255,10 +240,14 @@ impl DeclaredTable {
                 let physical = compiler.physical(&w.expression, &declared).map_err(|e| fail(e, provider))?;
                 let physical = remap(&physical, &|d| at[&d])?;
                 let expression = compiler.expr(physical, &schema, "watermark")?;
-                Some(WatermarkSpec { column: at[&w.column], expression, delay: delay(&w.expression, w.column, &declared) })
+                Some(WatermarkSpec {
+                    column: at[&w.column],
+                    expression,
+                    delay: delay(&w.expression, w.column, &declared),
+                })
             }
         };
-        let mut table = self.spec();
+        let mut table = self.def.to_spec();
         if projection.len() < self.physical {
             table.projection = Some(projection);
         }
@@ -309,7 +298,10 @@ fn resolve_watermark(
             table.name,
             sql_name(time)
         ))
-        .remedy(format!("declare it so, or add a computed column: `event_time AS CAST(`{}` AS TIMESTAMP(3))`", def.column)));
+        .remedy(format!(
+            "declare it so, or add a computed column: `event_time AS CAST(`{}` AS TIMESTAMP(3))`",
+            def.column
+        )));
     }
     let declared: DFSchemaRef = Arc::new(DFSchema::try_from(schema.clone()).map_err(|e| compiler.fail(e))?);
     let expression = compiler.from_sql(&def.expression, &declared).map_err(|e| compiler.fail(e))?;
@@ -333,7 +325,8 @@ fn delay(expression: &Logical, column: usize, schema: &DFSchema) -> Option<Milli
     };
     match expression {
         e if is_column(e) => Some(0),
-        Logical::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) if is_column(left) => match right.as_ref() {
+        Logical::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) if is_column(left) => match right.as_ref()
+        {
             Logical::Literal(value, _) => interval_millis(value),
             _ => None,
         },

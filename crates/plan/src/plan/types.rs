@@ -1,12 +1,10 @@
 //! SQL's types as Arrow's, and back for messages; and which value may stand where another is wanted.
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+use crate::parse::types::arrow_type;
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion_common::Result as DfResult;
-use datafusion_common::plan_err;
 use datafusion_expr::planner::TypePlanner;
-use datafusion_sql::sqlparser::ast::{
-    self, ArrayElemTypeDef, DataType as Sql, ExactNumberInfo, ObjectNamePart, TimezoneInfo,
-};
+use datafusion_sql::sqlparser::ast;
 use std::sync::Arc;
 
 /// Types inside expressions: `CAST(x AS DECIMAL(10, 2))`.
@@ -14,98 +12,9 @@ use std::sync::Arc;
 pub struct SqlTypes;
 
 impl TypePlanner for SqlTypes {
-    fn plan_type_field(&self, sql: &Sql) -> DfResult<Option<FieldRef>> {
-        Ok(arrow_type(sql)?.map(|t| Arc::new(Field::new("", t, true))))
+    fn plan_type_field(&self, sql: &ast::DataType) -> DfResult<Option<FieldRef>> {
+        Ok(arrow_type(sql).map(|t| Arc::new(Field::new("", t, true))))
     }
-}
-
-/// The Arrow type of a SQL type. `None`: not one of ours.
-pub fn arrow_type(sql: &Sql) -> DfResult<Option<DataType>> {
-    Ok(Some(match sql {
-        Sql::Boolean | Sql::Bool => DataType::Boolean,
-        Sql::TinyInt(_) => DataType::Int8,
-        Sql::SmallInt(_) => DataType::Int16,
-        Sql::Int(_) | Sql::Integer(_) => DataType::Int32,
-        Sql::BigInt(_) => DataType::Int64,
-        Sql::Float(_) | Sql::Real => DataType::Float32,
-        Sql::Double(_) | Sql::DoublePrecision => DataType::Float64,
-        Sql::Decimal(info) | Sql::Numeric(info) | Sql::Dec(info) => match info {
-            // Flink's default.
-            ExactNumberInfo::None => DataType::Decimal128(10, 0),
-            ExactNumberInfo::Precision(p) => decimal(*p, 0)?,
-            ExactNumberInfo::PrecisionAndScale(p, s) => decimal(*p, *s)?,
-        },
-        Sql::String(_) | Sql::Varchar(_) | Sql::Char(_) | Sql::Text | Sql::CharVarying(_) | Sql::Character(_) => {
-            DataType::Utf8
-        }
-        Sql::Bytes(_) | Sql::Varbinary(_) | Sql::Binary(_) | Sql::Bytea => DataType::Binary,
-        Sql::Date => DataType::Date32,
-        Sql::Time(_, _) => DataType::Time32(TimeUnit::Millisecond),
-        // Flink's default precision is 6.
-        Sql::Timestamp(p, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
-            DataType::Timestamp(unit(p.unwrap_or(6))?, None)
-        }
-        Sql::Timestamp(p, _) => DataType::Timestamp(unit(p.unwrap_or(6))?, Some("UTC".into())),
-        Sql::Custom(name, args) => {
-            let [ObjectNamePart::Identifier(name)] = name.0.as_slice() else { return Ok(None) };
-            if !name.value.eq_ignore_ascii_case("TIMESTAMP_LTZ") {
-                return Ok(None);
-            }
-            let precision = match args.as_slice() {
-                [] => 6,
-                [p] => match p.parse() {
-                    Ok(p) => p,
-                    Err(_) => return plan_err!("TIMESTAMP_LTZ takes a precision from 0 to 9, not {p}"),
-                },
-                _ => return plan_err!("TIMESTAMP_LTZ takes one precision"),
-            };
-            DataType::Timestamp(unit(precision)?, Some("UTC".into()))
-        }
-        Sql::Array(
-            ArrayElemTypeDef::AngleBracket(item)
-            | ArrayElemTypeDef::SquareBracket(item, _)
-            | ArrayElemTypeDef::Parenthesis(item),
-        ) => match arrow_type(item)? {
-            Some(item) => DataType::List(Arc::new(Field::new("item", item, true))),
-            None => return Ok(None),
-        },
-        Sql::Map(key, value) => match (arrow_type(key)?, arrow_type(value)?) {
-            (Some(key), Some(value)) => {
-                let entries = vec![Field::new("key", key, false), Field::new("value", value, true)];
-                let entries = Field::new("entries", DataType::Struct(Fields::from(entries)), false);
-                DataType::Map(Arc::new(entries), false)
-            }
-            _ => return Ok(None),
-        },
-        Sql::Struct(fields, _) => {
-            let mut out = Vec::with_capacity(fields.len());
-            for (i, f) in fields.iter().enumerate() {
-                let Some(t) = arrow_type(&f.field_type)? else { return Ok(None) };
-                let name = f.field_name.as_ref().map_or_else(|| format!("f{i}"), |n: &ast::Ident| n.value.clone());
-                out.push(Field::new(name, t, true));
-            }
-            DataType::Struct(out.into())
-        }
-        _ => return Ok(None),
-    }))
-}
-
-fn decimal(precision: u64, scale: i64) -> DfResult<DataType> {
-    if !(1..=38).contains(&precision) || !(0..=precision as i64).contains(&scale) {
-        return plan_err!(
-            "DECIMAL({precision}, {scale}): the precision is 1 to 38, the scale 0 to the precision"
-        );
-    }
-    Ok(DataType::Decimal128(precision as u8, scale as i8))
-}
-
-fn unit(precision: u64) -> DfResult<TimeUnit> {
-    Ok(match precision {
-        0..=3 => TimeUnit::Millisecond,
-        4..=6 => TimeUnit::Microsecond,
-        7..=9 => TimeUnit::Nanosecond,
-        _ => return plan_err!("the precision of a TIMESTAMP is 0 to 9, not {precision}"),
-    })
 }
 
 /// The type as one would declare it.

@@ -63,9 +63,7 @@ impl CrossUnnest {
 fn element_fields(collection: &DataType, with_ordinality: bool) -> Vec<Field> {
     let mut fields = match collection {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => match item.data_type() {
-            DataType::Struct(fields) => {
-                fields.iter().map(|f| f.as_ref().clone().with_nullable(true)).collect()
-            }
+            DataType::Struct(fields) => fields.iter().map(|f| f.as_ref().clone().with_nullable(true)).collect(),
             other => vec![Field::new("f0", other.clone(), true)],
         },
         DataType::Map(entries, _) => match entries.data_type() {
@@ -170,15 +168,16 @@ impl RelationPlanner for UnnestPlanner {
         context: &mut dyn RelationPlannerContext,
     ) -> DfResult<RelationPlanning> {
         let (table, value, name, outer, alias) = match relation {
-            TableFactor::Unpivot { table, value, name, null_inclusion, alias, .. } if name.value.starts_with(UNNEST) => {
+            TableFactor::Unpivot { table, value, name, null_inclusion, alias, .. }
+                if name.value.starts_with(UNNEST) =>
+            {
                 (table, value, name, matches!(null_inclusion, Some(NullInclusion::IncludeNulls)), alias)
             }
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
         let at = value.span().start;
-        let fail = |e: Error| {
-            external(if at.line > 0 { e.at(Place::line_column(&self.file, at.line, at.column)) } else { e })
-        };
+        let fail =
+            |e: Error| external(if at.line > 0 { e.at(Place::line_column(&self.file, at.line, at.column)) } else { e });
         let with_ordinality = name.value == UNNEST_WITH_ORDINALITY;
         let input = context.plan(*table)?;
         let array = context.sql_to_expr(value, input.schema())?;

@@ -214,10 +214,11 @@ fn window_call(relation: &TableFactor) -> Option<Call> {
     };
     let [part] = name.0.as_slice() else { return None };
     let name = part.as_ident()?;
-    NAMES
-        .iter()
-        .any(|n| name.value.eq_ignore_ascii_case(n))
-        .then(|| Call { name: name.clone(), args, alias: alias.clone() })
+    NAMES.iter().any(|n| name.value.eq_ignore_ascii_case(n)).then(|| Call {
+        name: name.clone(),
+        args,
+        alias: alias.clone(),
+    })
 }
 
 impl WindowPlanner {
@@ -242,10 +243,9 @@ impl WindowPlanner {
         let name = call.name.value.to_uppercase();
         // Parameters in Flink's order; the last one may be left out, except for SESSION.
         let (parameters, usage): (&[&str], &str) = match name.as_str() {
-            "TUMBLE" => (
-                &["DATA", "TIMECOL", "SIZE", "OFFSET"],
-                "TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '10' MINUTE)",
-            ),
+            "TUMBLE" => {
+                (&["DATA", "TIMECOL", "SIZE", "OFFSET"], "TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '10' MINUTE)")
+            }
             "HOP" => (
                 &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
                 "HOP(TABLE t, DESCRIPTOR(time), INTERVAL '5' MINUTE, INTERVAL '10' MINUTE), the slide before the size",
@@ -267,9 +267,11 @@ impl WindowPlanner {
                 FunctionArg::Named { name, arg: FunctionArgExpr::Expr(e), operator } => {
                     (self.parameter(&name.value, operator, parameters, &wrong)?, e)
                 }
-                FunctionArg::ExprNamed { name: ast::Expr::Identifier(name), arg: FunctionArgExpr::Expr(e), operator } => {
-                    (self.parameter(&name.value, operator, parameters, &wrong)?, e)
-                }
+                FunctionArg::ExprNamed {
+                    name: ast::Expr::Identifier(name),
+                    arg: FunctionArgExpr::Expr(e),
+                    operator,
+                } => (self.parameter(&name.value, operator, parameters, &wrong)?, e),
                 other => return Err(wrong(format!("{name} does not understand its argument `{other}`"))),
             };
             match given.get_mut(at) {
@@ -308,7 +310,9 @@ impl WindowPlanner {
                 let (step, size) = (length("STEP", context)?, length("SIZE", context)?);
                 if size % step != 0 {
                     let what = format!("CUMULATE: the size ({size} ms) is no multiple of the step ({step} ms)");
-                    return Err(self.fail_at(&call.name, Error::sql(what).remedy("choose a step that divides the size")));
+                    return Err(
+                        self.fail_at(&call.name, Error::sql(what).remedy("choose a step that divides the size"))
+                    );
                 }
                 WindowKind::Cumulate { step, size, offset: length("OFFSET", context)? }
             }
@@ -369,7 +373,11 @@ impl WindowPlanner {
         };
         ms.ok_or_else(|| {
             let what = format!("{function}: {parameter} is `{e}`, not an interval of a fixed length in milliseconds");
-            self.fail(e, Error::sql(what).remedy("write for example INTERVAL '10' MINUTE; months and years have no fixed length"))
+            self.fail(
+                e,
+                Error::sql(what)
+                    .remedy("write for example INTERVAL '10' MINUTE; months and years have no fixed length"),
+            )
         })
     }
 
@@ -514,4 +522,3 @@ pub fn span(ms: Millis) -> String {
         None => format!("{ms} ms"),
     }
 }
-

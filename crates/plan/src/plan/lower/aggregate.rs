@@ -1,7 +1,7 @@
 //! `GROUP BY window_start, window_end, ..` to a windowed aggregation.
 
-use super::{At, Bound, Col, Lowering, Part, Pending, Rel, as_column, by, window_of};
 use super::super::window::{WindowKind, describe};
+use super::{At, Bound, Col, Lowering, Part, Pending, Rel, as_column, by, window_of};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::utils::grouping_set_to_exprlist;
@@ -50,7 +50,13 @@ impl Lowering<'_, '_> {
             read.extend(s.args.iter().cloned());
             read.extend(s.filter.clone());
         }
-        if self.needs_rows(&rel, &input, &read) || self.reads_bounds(&rel, &input, &specs.iter().flat_map(|s| s.args.iter().chain(&s.filter)).cloned().collect::<Vec<_>>()) {
+        if self.needs_rows(&rel, &input, &read)
+            || self.reads_bounds(
+                &rel,
+                &input,
+                &specs.iter().flat_map(|s| s.args.iter().chain(&s.filter)).cloned().collect::<Vec<_>>(),
+            )
+        {
             rel = self.into_rows(rel)?;
         }
         // Sessions are made for each key; grouped by anything else, their rows are regrouped afterwards.
@@ -112,9 +118,10 @@ impl Lowering<'_, '_> {
             None => {
                 // The window stands in columns: its bounds, and its time where the rows have it.
                 for part in [Part::Start, Part::End] {
-                    wanted.push(self.attached(&rel, window, part).ok_or_else(|| {
-                        Error::internal("a grouped window without its bounds")
-                    })?);
+                    wanted.push(
+                        self.attached(&rel, window, part)
+                            .ok_or_else(|| Error::internal("a grouped window without its bounds"))?,
+                    );
                 }
             }
         }
@@ -356,9 +363,9 @@ fn grouping_sets(set: &GroupingSet) -> Result<Vec<Vec<Logical>>> {
                     .remedy("write the sets that are needed: GROUPING SETS ((a, b), (a), ())"));
             }
             let n = exprs.len();
-            let chosen = |mask: usize| (0..n).filter(|i| mask >> (n - 1 - i) & 1 == 0).map(|i| exprs[i].clone()).collect();
+            let chosen =
+                |mask: usize| (0..n).filter(|i| mask >> (n - 1 - i) & 1 == 0).map(|i| exprs[i].clone()).collect();
             (0..1usize << n).map(chosen).collect()
         }
     })
 }
-

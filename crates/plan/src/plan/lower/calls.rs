@@ -42,8 +42,7 @@ impl Lowering<'_, '_> {
             Logical::Alias(a) => self.call_spec(&a.expr, result, time),
             Logical::AggregateFunction(LogicalCall { func, params }) => {
                 let AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } = params;
-                let ignore_nulls =
-                    matches!(null_treatment, Some(datafusion_expr::expr::NullTreatment::IgnoreNulls));
+                let ignore_nulls = matches!(null_treatment, Some(datafusion_expr::expr::NullTreatment::IgnoreNulls));
                 let filter = filter.as_deref().cloned();
                 self.call_parts(func, args, *distinct, filter, order_by, ignore_nulls, result, time)
             }
@@ -119,7 +118,13 @@ impl Lowering<'_, '_> {
     }
 
     /// The call over columns of `input`. Its arguments stand at `args`.
-    pub fn call(&self, spec: CallSpec, input: &Schema, args: Vec<usize>, filter: Option<usize>) -> Result<AggregateCall> {
+    pub fn call(
+        &self,
+        spec: CallSpec,
+        input: &Schema,
+        args: Vec<usize>,
+        filter: Option<usize>,
+    ) -> Result<AggregateCall> {
         let function = match spec.function {
             Some(f) => f,
             None => {
@@ -160,7 +165,9 @@ impl Lowering<'_, '_> {
 
 fn text(e: &Logical) -> Option<String> {
     match literal(e)? {
-        ScalarValue::Utf8(Some(s)) | ScalarValue::LargeUtf8(Some(s)) | ScalarValue::Utf8View(Some(s)) => Some(s.clone()),
+        ScalarValue::Utf8(Some(s)) | ScalarValue::LargeUtf8(Some(s)) | ScalarValue::Utf8View(Some(s)) => {
+            Some(s.clone())
+        }
         _ => None,
     }
 }
@@ -171,4 +178,3 @@ fn number(v: &ScalarValue) -> Option<f64> {
         _ => None,
     }
 }
-

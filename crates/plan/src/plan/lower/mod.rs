@@ -33,9 +33,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
 use millstream_core::{Error, Place, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{
-    Calc, Exchange, Input, NodeKind, SinkNode, Unnest, Window, WindowRows, WindowTime,
-};
+use millstream_dataflow::graph::{Calc, Exchange, Input, NodeKind, SinkNode, Unnest, Window, WindowRows, WindowTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -165,8 +163,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             let table = provider.table(name)?;
             let scan = table.scan(columns, *order, provider)?;
             let label = format!("Source({name})");
-            let node =
-                lowering.graph.add(label, NodeKind::Source(scan.node.clone()), Vec::new(), scan.schema.clone());
+            let node = lowering.graph.add(label, NodeKind::Source(scan.node.clone()), Vec::new(), scan.schema.clone());
             lowering.scans.insert(name.clone(), (node, scan));
         }
         Ok(lowering)
@@ -263,11 +260,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             let Some(at) = scan.at.get(declared) else {
                 return Err(Error::internal(format!("column {declared} of {} was not foreseen", table.name)));
             };
-            Ok(Col {
-                at: At::Value(Expr::column(&scan.schema, *at)),
-                time: table.time_domain(*declared),
-                bound: None,
-            })
+            Ok(Col { at: At::Value(Expr::column(&scan.schema, *at)), time: table.time_domain(*declared), bound: None })
         });
         Ok(Rel {
             node: *node,
@@ -550,7 +543,10 @@ impl<'p, 'c> Lowering<'p, 'c> {
         let mut rel = if rel.window.is_some() { self.into_rows(rel)? } else { rel };
         let input = unnest.input.schema();
         let one = std::slice::from_ref(&unnest.array);
-        if rel.filter.is_some() || self.repeats_work(&rel, input, one)? || rel.columns.iter().any(|c| c.value().is_some_and(|e| is_work(e.physical.as_ref()))) {
+        if rel.filter.is_some()
+            || self.repeats_work(&rel, input, one)?
+            || rel.columns.iter().any(|c| c.value().is_some_and(|e| is_work(e.physical.as_ref())))
+        {
             rel = self.settle(rel)?;
         }
         let array = self.value(&rel, input, &unnest.array, "array")?;
@@ -574,8 +570,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
         fields.extend(unnest.schema.fields().iter().skip(input.fields().len()).map(|f| f.as_ref().clone()));
         let out = Arc::new(Schema::new(fields));
         let label = format!("Unnest({})", array.sql);
-        let kind =
-            NodeKind::Unnest(Unnest { array, outer: unnest.outer, with_ordinality: unnest.with_ordinality });
+        let kind = NodeKind::Unnest(Unnest { array, outer: unnest.outer, with_ordinality: unnest.with_ordinality });
         rel.node = self.graph.add(label, kind, vec![Input::forward(node)], out.clone());
         rel.filter = None;
         rel.columns.extend((width..out.fields().len()).map(|i| Col::plain(Expr::column(&out, i))));

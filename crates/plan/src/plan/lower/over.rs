@@ -1,18 +1,20 @@
 //! `OVER (PARTITION BY .. ORDER BY time ..)`.
 
-use super::{Col, Lowering, Rel, as_column, by};
-use arrow::datatypes::{Field, Schema};
-use datafusion_common::{ExprSchema, ScalarValue};
-use datafusion_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
-use datafusion_expr::{Expr as Logical, Window as LogicalWindow, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
-use millstream_core::{Error, Result, TimeDomain};
-use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{Exchange, Frame, Input, NodeKind, Over, OverCall, OverFunction};
-use std::sync::Arc;
 use super::super::table::interval_millis;
 use super::super::window::no_time_attribute;
 use super::calls::CallSpec;
 use super::literal;
+use super::{Col, Lowering, Rel, as_column, by};
+use arrow::datatypes::{Field, Schema};
+use datafusion_common::{ExprSchema, ScalarValue};
+use datafusion_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
+use datafusion_expr::{
+    Expr as Logical, Window as LogicalWindow, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+};
+use millstream_core::{Error, Result, TimeDomain};
+use millstream_dataflow::expr::Expr;
+use millstream_dataflow::graph::{Exchange, Frame, Input, NodeKind, Over, OverCall, OverFunction};
+use std::sync::Arc;
 
 /// One call of one OVER clause.
 struct Call {
@@ -154,10 +156,12 @@ impl Lowering<'_, '_> {
             other => return Err(Error::internal(format!("no OVER call: {other}"))),
         };
         let WindowFunction { fun, params } = call;
-        let WindowFunctionParams { args, partition_by, order_by, window_frame, filter, null_treatment, distinct } = params;
+        let WindowFunctionParams { args, partition_by, order_by, window_frame, filter, null_treatment, distinct } =
+            params;
         let name = fun.name().to_uppercase();
         let input = w.input.schema();
-        let usage = "write OVER (PARTITION BY key ORDER BY time RANGE BETWEEN INTERVAL '30' MINUTE PRECEDING AND CURRENT ROW)";
+        let usage =
+            "write OVER (PARTITION BY key ORDER BY time RANGE BETWEEN INTERVAL '30' MINUTE PRECEDING AND CURRENT ROW)";
         let sort = match order_by.as_slice() {
             [sort] => sort,
             [] => return Err(Error::sql(format!("{name} OVER has no ORDER BY")).remedy(usage)),
@@ -200,14 +204,20 @@ impl Lowering<'_, '_> {
                         None => 1,
                         Some(Some(v)) => match v.cast_to(&arrow::datatypes::DataType::Int64) {
                             Ok(ScalarValue::Int64(Some(n))) if n >= 0 => n as u64,
-                            _ => return Err(Error::sql("the offset of LAG is no whole number from 0 up").remedy("write LAG(x, 1)")),
+                            _ => {
+                                return Err(Error::sql("the offset of LAG is no whole number from 0 up")
+                                    .remedy("write LAG(x, 1)"));
+                            }
                         },
-                        Some(None) => return Err(Error::sql("the offset of LAG is no constant").remedy("write LAG(x, 1)")),
+                        Some(None) => {
+                            return Err(Error::sql("the offset of LAG is no constant").remedy("write LAG(x, 1)"));
+                        }
                     };
                     (Function::Lag(args[0].clone(), offset), whole)
                 }
                 "first_value" | "last_value" if args.len() == 1 && !ignore_nulls => {
-                    let Some(udf) = datafusion_expr::planner::ContextProvider::get_aggregate_meta(self.provider, udf.name())
+                    let Some(udf) =
+                        datafusion_expr::planner::ContextProvider::get_aggregate_meta(self.provider, udf.name())
                     else {
                         return Err(Error::internal(format!("{name} is no aggregate")));
                     };
@@ -236,8 +246,9 @@ fn reads(call: &Call) -> Vec<Logical> {
 
 fn over_frame(name: &str, f: &WindowFrame) -> Result<Frame> {
     let wrong = |what: &str| {
-        Err(Error::sql(format!("{name} OVER: {what}"))
-            .remedy("write ROWS or RANGE BETWEEN .. PRECEDING AND CURRENT ROW: a row's result never waits for later rows"))
+        Err(Error::sql(format!("{name} OVER: {what}")).remedy(
+            "write ROWS or RANGE BETWEEN .. PRECEDING AND CURRENT ROW: a row's result never waits for later rows",
+        ))
     };
     // CURRENT ROW is also written as 0 rows or no time before it.
     let current = match &f.end_bound {
@@ -252,7 +263,9 @@ fn over_frame(name: &str, f: &WindowFrame) -> Result<Frame> {
         (WindowFrameUnits::Range, WindowFrameBound::CurrentRow) => Ok(Frame::Range { preceding: Some(0) }),
         (WindowFrameUnits::Rows, WindowFrameBound::CurrentRow) => Ok(Frame::Rows { preceding: Some(0) }),
         (_, WindowFrameBound::Following(_)) => wrong("the frame begins behind the current row"),
-        (WindowFrameUnits::Range, WindowFrameBound::Preceding(v)) if v.is_null() => Ok(Frame::Range { preceding: None }),
+        (WindowFrameUnits::Range, WindowFrameBound::Preceding(v)) if v.is_null() => {
+            Ok(Frame::Range { preceding: None })
+        }
         (WindowFrameUnits::Rows, WindowFrameBound::Preceding(v)) if v.is_null() => Ok(Frame::Rows { preceding: None }),
         (WindowFrameUnits::Range, WindowFrameBound::Preceding(v)) => match interval_millis(v) {
             Some(ms) if ms >= 0 => Ok(Frame::Range { preceding: Some(ms) }),
@@ -268,7 +281,9 @@ fn over_frame(name: &str, f: &WindowFrame) -> Result<Frame> {
 }
 
 fn is_zero(v: &ScalarValue) -> bool {
-    !v.is_null() && (interval_millis(v) == Some(0) || matches!(v.cast_to(&arrow::datatypes::DataType::Int64), Ok(ScalarValue::Int64(Some(0)))))
+    !v.is_null()
+        && (interval_millis(v) == Some(0)
+            || matches!(v.cast_to(&arrow::datatypes::DataType::Int64), Ok(ScalarValue::Int64(Some(0)))))
 }
 
 fn describe_call(c: &OverCall) -> String {
