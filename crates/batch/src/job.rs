@@ -51,7 +51,7 @@ pub fn start(
     let written = Arc::new(NodeMetrics::new("sink".into(), false, true, 1));
     let sides = Arc::new(Sides::open(None, bad_output, connectors.as_ref())?);
     let scans = Scans { connectors: connectors.clone(), sides: sides.clone(), read: read.clone() };
-    let provider = Provider::new(catalog, file, clock.now());
+    let provider = Provider::new(catalog, file, clock.now())?;
     let mut ready = Vec::with_capacity(queries.len());
     for query in queries {
         let plan = unnest::lower(query.plan).map_err(ours)?;

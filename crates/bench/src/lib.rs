@@ -20,3 +20,4 @@ pub mod loops;
 pub mod measure;
 pub mod queries;
 pub mod report;
+pub mod runner;

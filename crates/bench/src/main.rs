@@ -5,6 +5,7 @@ use millstream_bench::data::{Bids, bid_schema, generate};
 use millstream_bench::engine::{EngineRunner, SourceKind};
 use millstream_bench::measure::{median, timed};
 use millstream_bench::queries::{BENCHES, Bench};
+use millstream_bench::runner::Engine;
 use millstream_bench::report::{HEAD, Line, measure, row};
 use millstream_core::error::did_you_mean;
 use millstream_core::{Error, Result};
@@ -59,7 +60,7 @@ fn run(args: &Args) -> Result<()> {
     if args.events == 0 || args.reps == 0 || args.parallelism.contains(&0) {
         return Err(Error::usage("--events, --reps and --parallelism count from 1"));
     }
-    let engine: Option<Box<dyn EngineRunner>> = None;
+    let engine: Option<Box<dyn EngineRunner>> = Some(Box::new(Engine));
     let mut lines: Vec<Line> = Vec::new();
 
     println!("{} bids a query, median of {} runs, CPU time; Mev/s by the wall clock", args.events, args.reps);
