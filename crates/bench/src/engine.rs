@@ -237,3 +237,78 @@ impl Sink for Blackhole {
 
     fn abort(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Bids, generator_spec};
+    use crate::loops::out::Out;
+    use crate::loops::stateless::q0;
+
+    fn memory_spec(projection: Option<Vec<usize>>, order: bool) -> TableSpec {
+        let mut spec = generator_spec(1, 1, projection);
+        spec.options = [("connector".to_string(), "memory".to_string())].into();
+        let field = Field::new("$order", arrow::datatypes::DataType::Int64, false);
+        spec.metadata = if order { vec![(ROW_ORDER.into(), field)] } else { vec![] };
+        spec
+    }
+
+    /// Plays an engine that hands rows on as they are.
+    fn pass_through(connectors: &BenchConnectors, table: &TableSpec, parallelism: usize) -> Vec<RecordBatch> {
+        connectors.validate(table, TableUse::Source).unwrap();
+        let mut all = Vec::new();
+        for (i, mut reader) in
+            connectors.open_source(table).unwrap().partitions(parallelism).unwrap().into_iter().enumerate()
+        {
+            let mut sink = connectors.open_sink(table, i, parallelism).unwrap();
+            while let Polled::Rows(rows) = reader.poll().unwrap() {
+                sink.write(&Batch::from(rows.rows.clone())).unwrap();
+                all.push(rows.rows);
+            }
+            sink.finish().unwrap();
+        }
+        all
+    }
+
+    #[test]
+    fn rows_through_the_connectors_have_the_checksum_of_the_loop() {
+        let batches = Bids::make(50_000, 1000).unwrap().at_rate(1000).unwrap();
+        let mut out = Out::new(true);
+        q0(&mut batches.iter().cloned(), &mut out);
+        let columns = vec![0, 1, 2, 5, 6];
+        for parallelism in [1, 2, 7] {
+            for source in [SourceKind::Memory(batches.clone()), SourceKind::Generator { events: 50_000, rate: 1000 }] {
+                let spec = match source {
+                    SourceKind::Memory(_) => memory_spec(Some(columns.clone()), false),
+                    _ => generator_spec(50_000, 1000, Some(columns.clone())),
+                };
+                let connectors = BenchConnectors::new(&source, true);
+                pass_through(&connectors, &spec, parallelism);
+                let got = (connectors.counts.rows(), connectors.counts.checksum());
+                assert_eq!(got, (out.rows, out.checksum), "{} x {parallelism}", source.name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_in_memory_has_its_number() {
+        let batches = Bids::make(20_000, 1000).unwrap().at_rate(1000).unwrap();
+        let connectors = BenchConnectors::new(&SourceKind::Memory(batches), false);
+        let rows = pass_through(&connectors, &memory_spec(Some(vec![]), true), 3);
+        let mut numbers: Vec<i64> = rows.iter().flat_map(|b| crate::data::numbers(b, "$order").to_vec()).collect();
+        numbers.sort();
+        assert_eq!(numbers, (0..20_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn another_rate_changes_event_time_and_nothing_else() {
+        let mut bids = Bids::make(10_000, 1000).unwrap();
+        let slow = bids.at_rate(1000).unwrap();
+        let fast = bids.at_rate(2000).unwrap();
+        for (slow, fast) in slow.iter().zip(fast.iter()) {
+            for (i, (a, b)) in slow.columns().iter().zip(fast.columns()).enumerate() {
+                assert_eq!(a == b, i != 5, "column {i}");
+            }
+        }
+    }
+}

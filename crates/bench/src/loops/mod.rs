@@ -10,6 +10,8 @@ pub mod map;
 pub mod out;
 pub mod over;
 pub mod stateless;
+#[cfg(test)]
+mod tests;
 pub mod windows;
 
 use crate::data::{Text, WATERMARK_DELAY_MS, numbers, text};

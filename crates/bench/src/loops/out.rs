@@ -104,6 +104,20 @@ impl TextOut {
         self.ends.push(self.bytes.len() as i32);
     }
 
+    /// Appends `text[from..to]`, usually few bytes with more behind them: then by one move of 16 bytes.
+    #[inline(always)]
+    pub fn push_short(&mut self, text: &[u8], from: usize, to: usize) {
+        match text.get(from..from + 16) {
+            Some(wide) if to - from <= 16 => {
+                let end = self.bytes.len() + (to - from);
+                self.bytes.extend_from_slice(wide);
+                self.bytes.truncate(end);
+                self.ends.push(end as i32);
+            }
+            _ => self.push(&text[from..to]),
+        }
+    }
+
     pub fn code(&self, i: usize) -> u64 {
         let from = if i == 0 { 0 } else { self.ends[i - 1] as usize };
         text_code(&self.bytes[from..self.ends[i] as usize])

@@ -53,6 +53,9 @@ pub fn over30m(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
                 }
             }
             while i < b.time.len() && b.time[i] == time {
+                if let Some(ahead) = b.bidder.get(i + 16) {
+                    frames.prefetch(*ahead as u64);
+                }
                 let (bidder, price) = (b.bidder[i] as u64, b.price[i]);
                 let frame = frames.entry(bidder).0;
                 frame.count += 1;

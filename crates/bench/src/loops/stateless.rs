@@ -4,7 +4,7 @@
 use super::BidBatch;
 use super::out::{Out, TextOut, text_code};
 use arrow::array::RecordBatch;
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr, memmem};
 
 pub fn q0(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
     for batch in batches {
@@ -125,11 +125,11 @@ pub fn q22(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
         folders.iter_mut().for_each(TextOut::clear);
         for i in 0..b.auction.len() {
             let url = b.url.get(i);
-            let mut slashes = memchr_iter(b'/', url).skip(2);
-            let mut from = slashes.next().unwrap_or(url.len() - 1) + 1;
+            // Behind `https://` comes the host, then the folders.
+            let mut from = 8 + memchr(b'/', &url[8..]).unwrap_or(url.len() - 9) + 1;
             for folder in &mut folders {
-                let to = slashes.next().unwrap_or(url.len());
-                folder.push(&url[from..to]);
+                let to = from + memchr(b'/', &url[from..]).unwrap_or(url.len() - from);
+                folder.push_short(url, from, to);
                 from = to + 1;
             }
         }

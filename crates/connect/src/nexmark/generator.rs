@@ -431,7 +431,6 @@ impl TextColumn {
     }
 
     fn finish(self, nulls: Option<NullBuffer>) -> StringArray {
-        debug_assert!(self.bytes.is_ascii());
         let values = Buffer::from_vec(self.bytes);
         // SAFETY: the offsets are lengths of a buffer that only grew, from 0 to its end, and all bytes come from the
         // tables below, which are ASCII. Checking both again takes as long as making some of the columns.
