@@ -1,6 +1,8 @@
 //! What a user would try, through the library: SQL in, rows out.
 
 mod cli;
+mod dice;
+mod fuzz;
 mod random_queries;
 mod semantics;
 mod support;

@@ -4,6 +4,7 @@
 //! equal to the last bit. A failing case prints its seed and its SQL; `MILLSTREAM_SEED=n` plays one seed alone, and
 //! `MILLSTREAM_SEEDS=n` plays that many.
 
+use crate::dice::{Dice, env};
 use crate::support::{difference, run};
 use millstream::Mode;
 use std::fmt::Write;
@@ -11,32 +12,6 @@ use std::path::Path;
 
 /// Cases in a usual run.
 const SEEDS: u64 = 120;
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, good enough, the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.roll() % n
-    }
-
-    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len() as u64) as usize]
-    }
-
-    fn some<'a>(&mut self, of: &[&'a str], at_least: usize, at_most: usize) -> Vec<&'a str> {
-        let n = at_least + self.below((at_most - at_least + 1) as u64) as usize;
-        let mut rest = of.to_vec();
-        (0..n.min(of.len())).map(|_| rest.swap_remove(self.below(rest.len() as u64) as usize)).collect()
-    }
-}
 
 /// Milliseconds that a row may be behind the newest.
 const DELAY: u64 = 5_000;
@@ -178,7 +153,6 @@ fn query(dice: &mut Dice) -> String {
 
 #[test]
 fn streaming_answers_as_batch_does_at_any_parallelism() {
-    let env = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let seeds = match env("MILLSTREAM_SEED") {
         Some(one) => one..one + 1,
         None => 0..env("MILLSTREAM_SEEDS").unwrap_or(SEEDS),

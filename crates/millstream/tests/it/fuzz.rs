@@ -1,0 +1,90 @@
+//! Fuzzing on the stable compiler: mutants of real inputs go into everything that reads a user's bytes. Nothing may panic,
+//! and what the decoders promise is asserted inside (every line a row or a bad row, however the bytes are cut).
+//!
+//! A failing mutant is printed with the seed that makes it. `MILLSTREAM_FUZZ=n` plays n mutants of each target instead of
+//! the usual few; start another run of them with `MILLSTREAM_SEED=s`.
+
+use crate::dice::{Dice, env};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const MUTANTS: u64 = 2_000;
+
+const SQL: &[&str] = &[
+    "CREATE TABLE bid (auction BIGINT NOT NULL, price DECIMAL(10, 2), x ROW<a INT, b ARRAY<STRING>>, m MAP<STRING, INT>, \
+     ts TIMESTAMP(3), l TIMESTAMP_LTZ(3), p AS PROCTIME(), c AS price * 2, k STRING METADATA FROM 'file.path' VIRTUAL, \
+     WATERMARK FOR ts AS ts - INTERVAL '5' SECOND, PRIMARY KEY (auction) NOT ENFORCED) \
+     PARTITIONED BY (auction) WITH ('connector' = 'filesystem', 'path' = '/tmp/x', 'format' = 'csv');",
+    "SELECT window_start, COUNT(*) FILTER (WHERE price > 1), SUM(DISTINCT price) FROM TABLE(HOP(TABLE bid, DESCRIPTOR(ts), \
+     INTERVAL '2' SECOND, INTERVAL '10' SECONDS)) GROUP BY GROUPING SETS ((window_start, window_end), ()) HAVING COUNT(*) > 1",
+    "EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT * FROM b; INSERT INTO c (x, y) VALUES (1, 'two'), (NULL, U&'\\00e9'); END;",
+    "SELECT a.b.c[1], CAST(x AS TIMESTAMP_LTZ(3)), CASE WHEN x IS NOT DISTINCT FROM y THEN ROW(1, 2) END, \
+     SUM(v) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '30' MINUTE PRECEDING AND CURRENT ROW) FROM t \
+     CROSS JOIN UNNEST(arr) AS u(e) WHERE x LIKE '%a_' AND EXTRACT(DAY FROM ts) BETWEEN 1 AND 7 -- end",
+    "SET 'table.local-time-zone' = 'Europe/Berlin'; SET 'parallelism.default' = '2'; RESET 'pipeline.name'; \
+     CREATE TEMPORARY VIEW IF NOT EXISTS v (a, b) AS WITH w AS (SELECT 1) SELECT * FROM w; EXPLAIN SELECT 1; DROP VIEW v;",
+];
+
+const CSV: &[&str] = &[
+    "1,text,2024-01-01 00:00:00,1.50,true,2.5e3,1;2;3,a;b\n2,\"quoted, \"\"twice\"\"\nand broken\",2024-02-29T23:59:59.999Z,-0.01,false,nan,,\r\n",
+    "# comment\n,,,,,,,\n9223372036854775807,\u{e9}\u{1F600},1969-12-31 23:59:59.999,99999999.99,TRUE,-1e-308,0,x;\\N",
+];
+
+const JSON: &[&str] = &[
+    "{\"i\":1,\"s\":\"te\\u00e9xt\\n\",\"t\":\"2024-01-01 00:00:00\",\"d\":1.5,\"b\":true,\"f\":2.5e3,\"l\":[1,null,3],\"r\":{\"x\":\"a\",\"y\":\"Yg==\"}}\n",
+    "{\"f\":\"1\",\"unknown\":{\"deep\":[[[{}]]]},\"d\":\"99999999.99\"}\n\nnull\n{\"i\":99999999999999999999}\n{\"l\":{},\"r\":[]}",
+];
+
+/// A few changes of the kinds that make parsers stumble.
+fn mutate(dice: &mut Dice, of: &[&str]) -> Vec<u8> {
+    let mut bytes = dice.one(of).as_bytes().to_vec();
+    for _ in 0..1 + dice.below(6) {
+        let at = dice.below(bytes.len() as u64 + 1) as usize;
+        match dice.below(7) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << dice.below(8),
+            1 if at < bytes.len() => drop(bytes.remove(at)),
+            2 => bytes.insert(at, dice.one(&["\"", "'", "(", ")", ",", ";", "\n", "\\", "{", "}", "[", "`", "\0", "-"]).as_bytes()[0]),
+            3 => bytes.truncate(at),
+            4 => {
+                let other = dice.one(of).as_bytes();
+                let from = dice.below(other.len() as u64) as usize;
+                let piece = other[from..(from + dice.below(40) as usize).min(other.len())].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            5 => {
+                let piece = dice.one(&["INTERVAL", "NULL", "TABLE(", "-9223372036854775808", "1e400", "\u{feff}", "OVER (", "\r\n"]);
+                bytes.splice(at..at, piece.bytes());
+            }
+            _ => {
+                let to = (at + dice.below(20) as usize).min(bytes.len());
+                let piece = bytes[at..to].to_vec();
+                (0..dice.below(30)).for_each(|_| drop(bytes.splice(at..at, piece.iter().copied())));
+            }
+        }
+    }
+    bytes
+}
+
+fn play(name: &str, corpus: &[&str], target: fn(&[u8])) {
+    let first = env("MILLSTREAM_SEED").unwrap_or(0);
+    for seed in first..first + env("MILLSTREAM_FUZZ").unwrap_or(MUTANTS) {
+        let mutant = mutate(&mut Dice(seed), corpus);
+        if catch_unwind(AssertUnwindSafe(|| target(&mutant))).is_err() {
+            panic!("{name}, seed {seed}, panics on:\n{}", String::from_utf8_lossy(&mutant));
+        }
+    }
+}
+
+#[test]
+fn no_script_makes_the_front_end_panic() {
+    play("sql", SQL, millstream_plan::parse::fuzz_script);
+}
+
+#[test]
+fn no_bytes_make_the_csv_decoder_panic_or_lose_a_line() {
+    play("csv", CSV, millstream_formats::fuzz::csv);
+}
+
+#[test]
+fn no_bytes_make_the_json_decoder_panic_or_lose_a_line() {
+    play("json", JSON, millstream_formats::fuzz::json);
+}
