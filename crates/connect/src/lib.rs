@@ -1,2 +1,119 @@
 //! placeholder
 pub mod nexmark;
+//! The outer world: what opens tables, by the name of their connector.
+//!
+//! ```text
+//!  'connector' = 'filesystem' ──▶ Registry ──▶ filesystem ──▶ Source or Sink
+//! ```
+//!
+//! Each connector checks its options before anything is opened, and says at the declaration what is wrong with them.
+//! I/O that may block long runs on threads of the connectors' own; decoding runs on the caller's, in `poll`.
+
+pub mod blackhole;
+pub mod datagen;
+pub mod filesystem;
+pub mod options;
+pub mod print;
+
+pub use filesystem::wants_single_writer;
+
+use arrow::datatypes::Field;
+use millstream_core::error::did_you_mean;
+use millstream_core::table::{Connectors, TableUse};
+use millstream_core::{Error, Result, Sink, Source, TableSpec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What opens the tables of one kind.
+pub trait Connector: Send + Sync {
+    /// Checks the options without opening anything. Errors need no place; the registry adds that of the table.
+    fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()>;
+
+    /// The metadata keys that can be read, with their types.
+    fn metadata(&self, _table: &TableSpec) -> Result<Vec<Field>> {
+        Ok(Vec::new())
+    }
+
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
+
+    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>>;
+}
+
+/// All connectors, by name.
+#[derive(Clone)]
+pub struct Registry {
+    by_name: BTreeMap<String, Arc<dyn Connector>>,
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry::new()
+    }
+}
+
+impl Registry {
+    /// The connectors of this crate.
+    pub fn new() -> Registry {
+        Registry { by_name: BTreeMap::new() }
+            .with("blackhole", Arc::new(blackhole::Blackhole))
+            .with("datagen", Arc::new(datagen::Datagen))
+            .with("filesystem", Arc::new(filesystem::Filesystem))
+            .with("print", Arc::new(print::Print))
+    }
+
+    /// Adds a connector, in place of one of the same name.
+    pub fn with(mut self, name: &str, connector: Arc<dyn Connector>) -> Registry {
+        self.by_name.insert(name.to_owned(), connector);
+        self
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    fn of(&self, table: &TableSpec) -> Result<&dyn Connector> {
+        let name = table.connector();
+        if let Some(connector) = self.by_name.get(name) {
+            return Ok(connector.as_ref());
+        }
+        let known = self.names().collect::<Vec<_>>().join(", ");
+        Err(if name.is_empty() {
+            Error::sql(format!("the table `{}` does not say what it is connected to", table.name))
+                .remedy(format!("add WITH ('connector' = '…'); there are {known}"))
+        } else {
+            Error::sql(format!("there is no connector '{name}'")).remedy(match did_you_mean(name, self.names()) {
+                Some(guess) => format!("did you mean '{guess}'? There are {known}"),
+                None => format!("there are {known}"),
+            })
+        })
+    }
+}
+
+/// Adds where the table is declared.
+fn at_table<T>(table: &TableSpec, result: Result<T>) -> Result<T> {
+    match (result, &table.place) {
+        (Err(e), Some(place)) => Err(e.at(place.clone())),
+        (result, _) => result,
+    }
+}
+
+impl Connectors for Registry {
+    fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
+        at_table(table, self.of(table).and_then(|c| c.validate(table, use_as)))
+    }
+
+    fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>> {
+        at_table(table, self.of(table).and_then(|c| c.metadata(table)))
+    }
+
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
+        at_table(table, self.of(table).and_then(|c| c.open_source(table)))
+    }
+
+    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>> {
+        at_table(table, self.of(table).and_then(|c| c.open_sink(table, index, parallelism)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Files: one file, a folder, a pattern, or `-` for the standard streams.
+//!
+//! All files of a table are one partition, in the order of their paths, since that is the only order that is there on
+//! every run. Output goes to part files in a folder, as in Flink; where `path` names a file (`out.csv`,
+//! `out.json.gz`), that one file is written by one writer.
+
+mod list;
+mod read;
+mod sink;
+mod source;
+
+use crate::Connector;
+use crate::options::{check_keys, duration, required, size};
+use arrow::datatypes::{DataType, Field};
+use millstream_core::error::did_you_mean;
+use millstream_core::table::TableUse;
+use millstream_core::{Error, Result, Sink, Source, TableSpec, metadata};
+use millstream_formats::{Format, FormatOptions};
+use std::io;
+
+pub struct Filesystem;
+
+const PATH: &str = "path";
+const FORMAT: &str = "format";
+const MONITOR_INTERVAL: &str = "source.monitor-interval";
+const ROLLING_SIZE: &str = "sink.rolling-policy.file-size";
+
+const OPTIONS: [&str; 4] = [PATH, FORMAT, MONITOR_INTERVAL, ROLLING_SIZE];
+
+/// Flink's keys that ask for what happens here anyway, or for what only Flink's cluster does.
+const ACCEPTED: [&str; 8] = [
+    "auto-compaction",
+    "sink.partition-commit.delay",
+    "sink.partition-commit.policy.kind",
+    "sink.partition-commit.success-file.name",
+    "sink.partition-commit.trigger",
+    "sink.rolling-policy.check-interval",
+    "sink.rolling-policy.rollover-interval",
+    "source.path.regex-pattern",
+];
+
+impl Connector for Filesystem {
+    fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
+        let options = format_options(table)?;
+        let known: Vec<&str> = OPTIONS.iter().chain(&ACCEPTED).chain(options.format().keys()).copied().collect();
+        check_keys(table, &known)?;
+        let path = required(table, PATH, "data/orders")?;
+        if let Some((scheme, _)) = path.split_once("://")
+            && scheme != "file"
+        {
+            return Err(Error::sql(format!("'path' = '{path}': files of '{scheme}://' cannot be opened"))
+                .remedy("use a path of this machine"));
+        }
+        if table.option("source.path.regex-pattern").is_some() {
+            return Err(Error::sql("'source.path.regex-pattern' is not supported")
+                .remedy("use a pattern in 'path', for example 'data/*.csv'"));
+        }
+        let interval = duration(table, MONITOR_INTERVAL)?;
+        if let Some(interval) = interval
+            && (interval.is_zero() || path == "-")
+        {
+            return Err(Error::sql(format!("'{MONITOR_INTERVAL}' cannot be used here"))
+                .remedy("give a time greater than zero, and a folder as 'path'"));
+        }
+        if size(table, ROLLING_SIZE)?.is_some_and(|s| s.0 == 0) {
+            return Err(Error::sql(format!("'{ROLLING_SIZE}' cannot be zero")).remedy("write for example '128mb'"));
+        }
+        for column in &table.partitioned_by {
+            if table.schema.index_of(column).is_err() {
+                let known = table.schema.fields().iter().map(|f| f.name().as_str());
+                let guess = did_you_mean(column, known).map(|g| format!("did you mean `{g}`?"));
+                return Err(Error::sql(format!("PARTITIONED BY names `{column}`, which is no column of the table"))
+                    .remedy(guess.unwrap_or_else(|| "name columns of the table".into())));
+            }
+        }
+        if !table.partitioned_by.is_empty() && table.partitioned_by.len() == table.schema.fields().len() {
+            return Err(Error::sql("PARTITIONED BY names every column, so nothing is left for the files")
+                .remedy("leave at least one column out of PARTITIONED BY"));
+        }
+        if path == "-" && options.format() == Format::Parquet {
+            return Err(Error::sql("Parquet cannot be read from or written to a stream")
+                .remedy("give a file or a folder as 'path', or use 'format' = 'csv' or 'json'"));
+        }
+        if use_as == TableUse::Sink && list::is_pattern(path) {
+            return Err(Error::sql(format!("'path' = '{path}' is a pattern, and rows cannot be written to a pattern"))
+                .remedy("name one folder or file"));
+        }
+        Ok(())
+    }
+
+    fn metadata(&self, _table: &TableSpec) -> Result<Vec<Field>> {
+        Ok(vec![
+            Field::new("file.path", DataType::Utf8, false),
+            Field::new("file.name", DataType::Utf8, false),
+            Field::new("file.size", DataType::Int64, true),
+            Field::new("file.modification-time", metadata::ltz_millis(), true),
+        ])
+    }
+
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
+        self.validate(table, TableUse::Source)?;
+        Ok(Box::new(source::FileSource::open(table)?))
+    }
+
+    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>> {
+        self.validate(table, TableUse::Sink)?;
+        Ok(Box::new(sink::FileSink::open(table, index, parallelism)?))
+    }
+}
+
+/// Whether the table is written by one writer only: it is one file or a stream, not a folder of part files. The
+/// planner gives such a sink a parallelism of one.
+pub fn wants_single_writer(table: &TableSpec) -> bool {
+    if table.connector() != "filesystem" {
+        return false;
+    }
+    let path = list::local_path(table.option(PATH).unwrap_or_default());
+    path == "-" || sink::names_a_file(path, !table.partitioned_by.is_empty())
+}
+
+fn format_options(table: &TableSpec) -> Result<FormatOptions> {
+    let name = required(table, FORMAT, "csv")?;
+    let format: Format = name.parse().map_err(|()| {
+        let guess = did_you_mean(name, Format::NAMES).map(|g| format!("did you mean '{g}'? ")).unwrap_or_default();
+        Error::sql(format!("there is no format '{name}'"))
+            .remedy(format!("{guess}There are {}", Format::NAMES.join(", ")))
+    })?;
+    FormatOptions::parse(format, &table.options)
+}
+
+/// How a file is compressed, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    fn of(path: &str) -> Packing {
+        match path.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).as_deref() {
+            Some("gz" | "gzip") => Packing::Gzip,
+            Some("zst" | "zstd") => Packing::Zstd,
+            _ => Packing::Plain,
+        }
+    }
+}
+
+/// An error of the file system, with what can be done about it.
+pub(crate) fn cannot(what: &str, path: &str, e: &io::Error) -> Error {
+    let error = Error::io(format!("cannot {what} {path}: {e}"));
+    match e.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            error.remedy("make room on the disk, or choose another 'path'")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            error.remedy("check the permissions of the file and of its folder, or choose another 'path'")
+        }
+        io::ErrorKind::NotFound => error.remedy(format!(
+            "check the path; relative ones count from {}",
+            std::env::current_dir().map_or_else(|_| "the working directory".into(), |d| d.display().to_string())
+        )),
+        io::ErrorKind::BrokenPipe => error.remedy("whoever read the output has gone; nothing more can be written"),
+        _ => error.remedy("check the path and the device it is on"),
+    }
+}

@@ -1,0 +1,210 @@
+//! The thread that reads files ahead: finds them, opens them, unpacks them, and hands on blocks of bytes.
+//!
+//! ```text
+//!  thread: list ─▶ open ─▶ unpack ─▶ [ queue, at most PREFETCH_BYTES_MAX ] ─▶ poll: decode
+//!            ▲──── wait for the interval, where the folder is watched ──┘
+//! ```
+//!
+//! Where the queue is full the thread waits, so a slow job reads slowly. It ends when its reader is dropped.
+
+use super::list::{FileInfo, files};
+use super::{Packing, cannot};
+use millstream_core::{Error, Place, Result};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+/// Bytes that are read ahead at most.
+pub(super) const PREFETCH_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of one block.
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// What the thread tells, in order: a file begins, its bytes, it ends, the next begins.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Begin(FileInfo),
+    Bytes(Vec<u8>),
+    End,
+    Failed(Error),
+}
+
+pub(super) enum Next {
+    Piece(Piece),
+    /// Nothing yet.
+    Nothing,
+    /// There will be nothing more.
+    Over,
+}
+
+/// The near end of the queue.
+pub(super) struct Ahead {
+    pieces: Receiver<Piece>,
+    stop: Arc<AtomicBool>,
+    thread: Thread,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// As the table names it; `-` is standard input.
+    pub path: String,
+    /// Look for new files again and again, this long after the last look.
+    pub interval: Option<Duration>,
+    /// False for formats that have to seek: then files are only named, and opened by the reader.
+    pub contents: bool,
+    /// The files that were there when the table was opened.
+    pub first: Vec<FileInfo>,
+}
+
+impl Ahead {
+    pub fn start(plan: Plan) -> Result<Ahead> {
+        let (send, pieces) = sync_channel(PREFETCH_BYTES_MAX / BLOCK_BYTES);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let handle = thread::Builder::new()
+            .name("read-files".into())
+            .spawn(move || {
+                // The other end is gone when a piece cannot be sent; then nobody is left to tell.
+                let _ = run(&plan, &send, &stopped);
+            })
+            .map_err(|e| cannot("start a thread to read", "files", &e))?;
+        Ok(Ahead { pieces, stop, thread: handle.thread().clone() })
+    }
+
+    /// The next piece, or one that comes within `patience`.
+    pub fn next(&self, patience: Duration) -> Next {
+        match self.pieces.recv_timeout(patience) {
+            Ok(piece) => Next::Piece(piece),
+            Err(RecvTimeoutError::Timeout) => Next::Nothing,
+            Err(RecvTimeoutError::Disconnected) => Next::Over,
+        }
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+    }
+}
+
+/// The receiver is gone.
+struct Gone;
+
+fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), Gone> {
+    let put = |piece| send.send(piece).map_err(|_| Gone);
+    if plan.path == "-" {
+        put(Piece::Begin(FileInfo::stdin()))?;
+        return match send_all(&mut io::stdin().lock(), &FileInfo::stdin(), Packing::Plain, send)? {
+            Ok(()) => put(Piece::End),
+            Err(e) => put(Piece::Failed(e)),
+        };
+    }
+    let mut seen: HashSet<PathBuf> = HashSet::new();
+    let mut found = plan.first.clone();
+    loop {
+        for file in found {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Gone);
+            }
+            if plan.interval.is_some() && !seen.insert(file.path.clone()) {
+                continue;
+            }
+            put(Piece::Begin(file.clone()))?;
+            if plan.contents
+                && let Err(e) = send_file(&file, send)?
+            {
+                return put(Piece::Failed(e));
+            }
+            put(Piece::End)?;
+        }
+        let Some(interval) = plan.interval else { return Ok(()) };
+        let until = std::time::Instant::now() + interval;
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Gone);
+            }
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        found = match files(&plan.path) {
+            Ok(files) => files,
+            Err(e) => return put(Piece::Failed(e)),
+        };
+    }
+}
+
+fn send_file(file: &FileInfo, send: &SyncSender<Piece>) -> Result<Result<()>, Gone> {
+    let shown = file.shown();
+    let open = match File::open(&file.path) {
+        Ok(open) => open,
+        Err(e) => return Ok(Err(cannot("read", &shown, &e))),
+    };
+    let packing = Packing::of(&shown);
+    match packing {
+        Packing::Plain => send_all(&mut { open }, file, packing, send),
+        Packing::Gzip => {
+            let input = io::BufReader::with_capacity(BLOCK_BYTES, open);
+            send_all(&mut flate2::bufread::MultiGzDecoder::new(input), file, packing, send)
+        }
+        Packing::Zstd => match zstd::stream::read::Decoder::new(open) {
+            Ok(mut input) => send_all(&mut input, file, packing, send),
+            Err(e) => Ok(Err(cannot("read", &shown, &e))),
+        },
+    }
+}
+
+fn send_all(
+    input: &mut impl Read,
+    file: &FileInfo,
+    packing: Packing,
+    send: &SyncSender<Piece>,
+) -> Result<Result<()>, Gone> {
+    let shown = file.shown();
+    // A stream (a pipe, a terminal) has no size.
+    let is_stream = file.size.is_none();
+    loop {
+        let mut block = vec![0; BLOCK_BYTES];
+        let mut filled = 0;
+        // A stream gives what has arrived, and that is handed on at once; files are read by whole blocks.
+        loop {
+            match input.read(&mut block[filled..]) {
+                Ok(0) => {
+                    block.truncate(filled);
+                    if filled > 0 {
+                        send.send(Piece::Bytes(block)).map_err(|_| Gone)?;
+                    }
+                    return Ok(Ok(()));
+                }
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if packing != Packing::Plain && e.raw_os_error().is_none() => {
+                    return Ok(Err(Error::data(format!("the compressed data is damaged or cut off: {e}"))
+                        .at(Place(shown))
+                        .remedy("check that the file is complete and that its ending tells how it is compressed")));
+                }
+                Err(e) => return Ok(Err(cannot("read", &shown, &e))),
+            }
+            if filled == block.len() || is_stream {
+                break;
+            }
+        }
+        if filled < BLOCK_BYTES / 2 {
+            // Small blocks keep no large buffer behind them.
+            block.truncate(filled);
+            block.shrink_to_fit();
+        } else {
+            block.truncate(filled);
+        }
+        send.send(Piece::Bytes(block)).map_err(|_| Gone)?;
+    }
+}
