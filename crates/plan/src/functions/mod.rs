@@ -12,13 +12,18 @@
 
 mod aggregate;
 mod cast;
+mod collection;
 mod conditional;
 mod encode;
+mod json;
 mod kernel;
 mod math;
 mod pattern;
+mod planner;
 mod printf;
 mod regex;
+#[cfg(test)]
+mod tests;
 mod text;
 mod time;
 mod url;
@@ -26,6 +31,7 @@ mod wall;
 mod zone;
 
 pub use cast::{CastTo, FlinkCasts};
+pub use planner::{FlinkExprPlanner, plain_calls};
 pub use zone::SessionZone;
 
 use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
@@ -55,7 +61,11 @@ pub fn register(zone: &SessionZone) -> FunctionRegistry {
         time::functions(),
         math::functions(),
         conditional::functions(),
+        collection::functions(),
+        json::functions(),
     ];
+    let row = datafusion_functions::core::r#struct().as_ref().clone().with_aliases(["row"]);
+    replace(&mut scalars, [Arc::new(row)].into_iter(), |f| f.name());
     replace(&mut scalars, ours.into_iter().flatten().map(|f| f.udf(zone)), |f| f.name());
     let mut aggregates = datafusion_functions_aggregate::all_default_aggregate_functions();
     replace(&mut aggregates, aggregate::functions().into_iter().map(Arc::new), |f| f.name());
