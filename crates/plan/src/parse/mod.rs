@@ -17,6 +17,7 @@
 //! an [`Error`] with place and remedy at the end.
 
 mod balance;
+mod check;
 mod ddl;
 mod errors;
 mod hints;
@@ -98,6 +99,7 @@ pub fn expression(text: &str, file: &str) -> Result<datafusion_sql::sqlparser::a
         let mut parser = parser_over(tokens);
         let mut expr = parser.parse_expr()?;
         balance::expression(&mut expr);
+        check::expression(&expr)?;
         match parser.peek_token_ref().token {
             Token::EOF => Ok(expr),
             _ => expected("the end of the expression", &parser),
@@ -206,6 +208,7 @@ impl Source<'_> {
                 return expected("`;` or the end of the statement", &parser);
             }
             balance::statement(&mut statement);
+            check::statement(&statement)?;
             hints::attach(&mut statement, hints)?;
             Ok(statement)
         };

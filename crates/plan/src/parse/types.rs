@@ -245,11 +245,14 @@ impl Reader<'_, '_> {
                 let same = ELSEWHERE.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
                 fail(
                     format!("the type {name} is unknown"),
-                    match same.or_else(|| did_you_mean(&name, NAMES)) {
-                        Some(ours) => format!("did you mean {ours}?"),
-                        None => "types are BOOLEAN, INT, BIGINT, DOUBLE, DECIMAL(p, s), STRING, BYTES, DATE, TIME, \
+                    match (same, did_you_mean(&name, NAMES)) {
+                        (Some(ours), _) => format!("use {ours}"),
+                        (None, Some(ours)) => format!("did you mean {ours}?"),
+                        (None, None) => {
+                            "types are BOOLEAN, INT, BIGINT, DOUBLE, DECIMAL(p, s), STRING, BYTES, DATE, TIME, \
                                  TIMESTAMP(p), TIMESTAMP_LTZ(p), ARRAY<..>, MAP<..> and ROW<..>"
-                            .into(),
+                                .into()
+                        }
                     },
                     at,
                 )
