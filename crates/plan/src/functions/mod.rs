@@ -10,8 +10,22 @@
 //! - NULL in, NULL out, unless the function is about NULLs (COALESCE, IF, CONCAT_WS, ...).
 //! - Nothing reads the environment: the session's time zone is an argument of [`register`].
 
+mod aggregate;
+mod cast;
+mod conditional;
+mod encode;
+mod kernel;
+mod math;
+mod pattern;
+mod printf;
+mod regex;
+mod text;
+mod time;
+mod url;
+mod wall;
 mod zone;
 
+pub use cast::{CastTo, FlinkCasts};
 pub use zone::SessionZone;
 
 use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
@@ -32,12 +46,28 @@ pub struct FunctionRegistry {
 
 /// The functions of a session whose time zone is `zone`.
 pub fn register(zone: &SessionZone) -> FunctionRegistry {
-    let _ = zone;
     let mut scalars = datafusion_functions::all_default_functions();
     scalars.extend(datafusion_functions_nested::all_default_nested_functions());
-    let aggregates = datafusion_functions_aggregate::all_default_aggregate_functions();
+    let ours = [
+        text::functions(),
+        regex::functions(),
+        encode::functions(),
+        time::functions(),
+        math::functions(),
+        conditional::functions(),
+    ];
+    replace(&mut scalars, ours.into_iter().flatten().map(|f| f.udf(zone)), |f| f.name());
+    let mut aggregates = datafusion_functions_aggregate::all_default_aggregate_functions();
+    replace(&mut aggregates, aggregate::functions().into_iter().map(Arc::new), |f| f.name());
     let windows = datafusion_functions_window::all_default_window_functions();
     FunctionRegistry::new(scalars, aggregates, windows)
+}
+
+/// Takes away the functions that have the name of a new one, then adds the new ones.
+fn replace<F>(all: &mut Vec<Arc<F>>, new: impl Iterator<Item = Arc<F>>, name: impl Fn(&F) -> &str) {
+    let new: Vec<Arc<F>> = new.collect();
+    all.retain(|old| !new.iter().any(|n| name(n) == name(old)));
+    all.extend(new);
 }
 
 impl FunctionRegistry {
