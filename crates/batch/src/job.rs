@@ -11,19 +11,12 @@ use datafusion_expr::LogicalPlan;
 use futures::StreamExt;
 use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, TableSpec, Watermark};
 use millstream_dataflow::graph::SideOutput;
-use millstream_plan::catalog::Catalog;
-use millstream_plan::plan::provider::Provider;
+use millstream_plan::plan::Planned;
 use millstream_runtime::{Metrics, NodeMetrics, Sides, Snapshot, Summary, SystemClock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// A query and the table that its rows go to.
-pub struct Query {
-    pub sink: TableSpec,
-    pub plan: LogicalPlan,
-}
 
 /// A running bounded job.
 pub struct Job {
@@ -35,29 +28,23 @@ pub struct Job {
     started_at: u64,
 }
 
-/// Opens the tables and starts to answer `queries`, one after another.
+/// Opens the tables and starts to answer the statements, one after another. Windows over `TIMESTAMP_LTZ` are cut in
+/// `zone`, the session's.
 ///
 /// # Errors
 /// A table that cannot be opened, or one that never ends.
-pub fn start(
-    queries: Vec<Query>,
-    bad_output: Option<&SideOutput>,
-    catalog: &Catalog,
-    file: &str,
-    connectors: Arc<dyn Connectors>,
-) -> Result<Job> {
+pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> Result<Job> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let read = Arc::new(NodeMetrics::new("scan".into(), true, false, 1));
     let written = Arc::new(NodeMetrics::new("sink".into(), false, true, 1));
-    let sides = Arc::new(Sides::open(None, bad_output, connectors.as_ref())?);
+    let sides = Arc::new(Sides::open(None, planned.dataflow.bad_output.as_ref(), connectors.as_ref())?);
     let scans = Scans { connectors: connectors.clone(), sides: sides.clone(), read: read.clone() };
-    let provider = Provider::new(catalog, file, clock.now())?;
-    let mut ready = Vec::with_capacity(queries.len());
-    for query in queries {
-        let plan = unnest::lower(query.plan).map_err(ours)?;
-        let plan = windows::lower(plan, &catalog.settings.local_time_zone).map_err(ours)?;
-        let plan = resolve(plan, &provider, &scans).map_err(ours)?;
-        ready.push((query.sink, plan));
+    let mut ready: Vec<(TableSpec, LogicalPlan)> = Vec::with_capacity(planned.statements.len());
+    for statement in planned.statements {
+        let plan = unnest::lower(statement.logical).map_err(ours)?;
+        let plan = windows::lower(plan, zone).map_err(ours)?;
+        let plan = resolve(plan, &planned.scans, &scans).map_err(ours)?;
+        ready.push((statement.sink, plan));
     }
     let mut sinks: Vec<Box<dyn Sink>> = Vec::with_capacity(ready.len());
     for (spec, _) in &ready {
@@ -69,7 +56,7 @@ pub fn start(
             }
         }
     }
-    let state = session(&catalog.settings.local_time_zone);
+    let state = session(zone);
     let cancelled = Arc::new(AtomicBool::new(false));
     let started_at = clock.monotonic_nanos();
     let (stop, counters) = (cancelled.clone(), written.clone());

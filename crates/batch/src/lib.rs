@@ -14,4 +14,4 @@ mod tables;
 mod unnest;
 mod windows;
 
-pub use job::{Job, Query, start};
+pub use job::{Job, start};

@@ -14,10 +14,9 @@ use datafusion_expr::{LogicalPlan, LogicalPlanBuilder};
 use millstream_core::{Connectors, Error, Polled};
 use millstream_dataflow::feed::{Effect, SourceFeed};
 use millstream_dataflow::graph::SourceNode;
-use millstream_plan::plan::provider::Provider;
-use millstream_plan::plan::table::DeclaredTable;
+use millstream_plan::plan::table::{DeclaredTable, Scan};
 use millstream_runtime::{NodeMetrics, Sides};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,13 +37,14 @@ pub fn external(e: Error) -> DataFusionError {
 }
 
 /// Puts a scan over the real source in the place of every declared table.
-pub fn resolve(plan: LogicalPlan, provider: &Provider<'_>, scans: &Scans) -> Result<LogicalPlan> {
+pub fn resolve(plan: LogicalPlan, reads: &BTreeMap<String, Scan>, scans: &Scans) -> Result<LogicalPlan> {
     let resolved = plan.transform_up(|node| {
         let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
         let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else { return Ok(Transformed::no(node)) };
         let columns = scan.projection.clone().unwrap_or_else(|| (0..table.schema.fields().len()).collect());
-        let wanted: BTreeSet<usize> = columns.iter().copied().collect();
-        let read = table.scan(&wanted, false, provider).map_err(external)?;
+        let Some(read) = reads.get(&table.name) else {
+            return Err(external(Error::internal(format!("table `{}` is scanned and was not planned for", table.name))));
+        };
         let schema: SchemaRef = Arc::new(table.schema.project(&columns)?);
         let partition = Bounded {
             node: read.node.clone(),

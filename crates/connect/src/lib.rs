@@ -1,5 +1,3 @@
-//! placeholder
-pub mod nexmark;
 //! The outer world: what opens tables, by the name of their connector.
 //!
 //! ```text
@@ -12,6 +10,7 @@ pub mod nexmark;
 pub mod blackhole;
 pub mod datagen;
 pub mod filesystem;
+pub mod nexmark;
 pub mod options;
 pub mod print;
 

@@ -86,9 +86,7 @@ impl Runner {
         let settings = catalog.settings.clone();
         let tables = &self.options.tables;
         if settings.batch {
-            let bad = planned.dataflow.bad_output.as_ref();
-            let queries = planned.statements.into_iter().map(|s| millstream_batch::Query { sink: s.sink, plan: s.logical });
-            let job = millstream_batch::start(queries.collect(), bad, catalog, file, Arc::new(tables.clone()))?;
+            let job = millstream_batch::start(planned, &settings.local_time_zone, Arc::new(tables.clone()))?;
             return Ok(Step::Running(Running::Batch { job, notices, prints }));
         }
         let config = JobConfig { parallelism: self.parallelism(&settings), ..self.options.job.clone() };

@@ -76,7 +76,7 @@ pub fn script(text: &str, file: &str) -> Result<Vec<Statement>> {
 
 /// Runs `work` on a stack of a known size, so that what can be read does not depend on who asks. The pages that are not
 /// touched cost nothing; the thread ends before this returns.
-fn with_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().name("sql".into()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
         match reader.map(std::thread::ScopedJoinHandle::join) {

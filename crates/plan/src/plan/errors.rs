@@ -61,7 +61,15 @@ fn explain_schema(e: SchemaError, place: &mut Option<Place>, file: &str) -> Erro
         SchemaError::FieldNotFound { field, valid_fields } => {
             locate(&field, place, file);
             let e = Error::sql(format!("column `{}` is unknown", field.flat_name()));
-            let known: Vec<&str> = valid_fields.iter().map(|f| f.name()).collect();
+            let mut known: Vec<&str> = Vec::new();
+            for f in &valid_fields {
+                if !known.contains(&f.name()) {
+                    known.push(f.name());
+                }
+            }
+            if field.name().starts_with("window_") {
+                return e.remedy("it is a column of a window function: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE))");
+            }
             if let Some(other) = valid_fields.iter().find(|f| f.name() == field.name()) {
                 return e.remedy(format!("did you mean `{}`?", other.flat_name()));
             }

@@ -13,8 +13,9 @@ mod errors;
 mod expressions;
 mod graph;
 mod literals;
+mod locate;
 mod lower;
-pub mod provider;
+mod provider;
 mod rewrite;
 mod sink;
 pub mod table;
@@ -36,7 +37,9 @@ use lower::{Lowering, Needs};
 use millstream_core::{Connectors, Error, Millis, Place, Result, TableSpec};
 use millstream_dataflow::graph::Dataflow;
 use provider::Provider;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use table::Scan;
 
 /// What is to be run together.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +56,8 @@ pub struct Planned {
     /// The graph for the streaming engine. In batch mode it has no nodes.
     pub dataflow: Dataflow,
     pub statements: Vec<PlannedStatement>,
+    /// How each table is read that a statement scans, with all columns that any of them needs.
+    pub scans: BTreeMap<String, Scan>,
     /// What the user should know though it is no error.
     pub notices: Vec<String>,
     /// The job's one reading of the clock, in milliseconds since the epoch: what `NOW()` says all along.
@@ -81,36 +86,55 @@ pub fn plan_job(
     connectors: &dyn Connectors,
     start: Millis,
 ) -> Result<Planned> {
+    // Planning goes as deep as the text does.
+    crate::parse::with_stack(|| plan_on_stack(catalog, job, file, connectors, start))
+}
+
+fn plan_on_stack(
+    catalog: &Catalog,
+    job: Job<'_>,
+    file: &str,
+    connectors: &dyn Connectors,
+    start: Millis,
+) -> Result<Planned> {
     let provider = Provider::new(catalog, file, start)?;
     let mut statements = Vec::new();
-    match job {
-        Job::Inserts(inserts) => {
-            for insert in inserts {
-                let place = Place::line_column(file, insert.span.line, insert.span.column);
-                let statement = provider.insert(insert, place.clone()).map_err(|e| e.at(place))?;
-                statements.push(statement);
-            }
-        }
-        Job::Query { query, span } => {
-            let place = Place::line_column(file, span.line, span.column);
-            statements.push(provider.select(query, place.clone()).map_err(|e| e.at(place))?);
-        }
+    let queries: Vec<&ast::Query> = match job {
+        Job::Inserts(inserts) => inserts.iter().map(|i| i.query.as_ref()).collect(),
+        Job::Query { query, .. } => vec![query],
+    };
+    for (i, query) in queries.iter().enumerate() {
+        let (span, statement) = match job {
+            Job::Inserts(inserts) => (inserts[i].span, Some(&inserts[i])),
+            Job::Query { span, .. } => (span, None),
+        };
+        let place = Place::line_column(file, span.line, span.column);
+        let planned = match statement {
+            Some(insert) => provider.insert(insert, place.clone()),
+            None => provider.select(query, place.clone()),
+        };
+        statements.push(planned.map_err(|e| provider.placed(e, query).at(place))?);
     }
     let mut needs = Needs::default();
     for s in &statements {
         needs.add(&s.logical, false);
     }
-    provider.validate(&statements, &needs, connectors)?;
+    let mut scans = BTreeMap::new();
+    for (name, (columns, order)) in &needs.tables {
+        scans.insert(name.clone(), provider.table(name)?.scan(columns, *order, &provider)?);
+    }
+    provider.validate(&statements, &scans, connectors)?;
+    let (late_output, bad_output) = provider.side_outputs(connectors)?;
     let mut dataflow = Dataflow::default();
     if !catalog.settings.batch {
-        let mut lowering = Lowering::new(&provider, &needs)?;
-        for s in &statements {
-            lowering.statement(&s.logical, s.sink.clone()).map_err(|e| e.at(s.place.clone()))?;
+        let mut lowering = Lowering::new(&provider, &scans);
+        for (s, query) in statements.iter().zip(&queries) {
+            lowering.statement(s, query)?;
         }
-        dataflow = lowering.graph.into_dataflow();
+        dataflow = lowering.finish()?;
     }
-    (dataflow.late_output, dataflow.bad_output) = provider.side_outputs(connectors)?;
-    Ok(Planned { dataflow, statements, notices: Vec::new(), start })
+    (dataflow.late_output, dataflow.bad_output) = (late_output, bad_output);
+    Ok(Planned { dataflow, statements, scans, notices: Vec::new(), start })
 }
 
 impl Provider<'_> {

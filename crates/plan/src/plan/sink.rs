@@ -2,9 +2,9 @@
 
 use super::PlannedStatement;
 use super::errors::unknown_name;
-use super::lower::Needs;
+use super::locate::locate_column;
 use super::provider::Provider;
-use super::table::DeclaredTable;
+use super::table::{DeclaredTable, Scan};
 use super::types::{fits, sql_name};
 use crate::catalog::ColumnKind;
 use crate::statement::Insert;
@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::ScalarValue;
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion_sql::sqlparser::ast;
+use millstream_core::metadata::ROW_ORDER;
 use millstream_core::table::TableUse;
 use millstream_core::{Connectors, Error, Place, Result, TableSpec};
 use millstream_dataflow::graph::{SideOutput, bad_schema, late_schema};
@@ -19,10 +20,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Provider<'_> {
-    /// A plain SELECT.
+    /// A plain SELECT. Columns without a name are called what they were written as.
     pub fn select(&self, query: &ast::Query, place: Place) -> Result<PlannedStatement> {
-        let plan =
-            self.query(query).and_then(|p| self.settle(p)).and_then(|p| self.optimize(p)).map_err(|e| self.fail(e))?;
+        let mut query = query.clone();
+        name_columns(&mut query.body);
+        let plan = self
+            .query(&query)
+            .and_then(|p| self.settle(p))
+            .and_then(|p| self.optimize(p))
+            .map_err(|e| self.fail(e))?;
         let fields: Vec<Field> = plan
             .schema()
             .fields()
@@ -144,15 +150,19 @@ impl Provider<'_> {
                     } else if fits(f.data_type(), to) || (is_small_constant(&plan, *i) && is_integer(to)) {
                         cast(column, to.clone())
                     } else {
-                        return Err(Error::sql(format!(
+                        let e = Error::sql(format!(
                             "column `{}` of `{}` is {}, the query gives {} (`{}`)",
                             field.name(),
                             table.name,
                             sql_name(to),
                             sql_name(f.data_type()),
                             f.name()
-                        ))
-                        .remedy(format!("write CAST(.. AS {}); {}", sql_name(to), schemas())));
+                        ));
+                        let e = match locate_column(&insert.query, *i) {
+                            Some(at) => e.at(self.place(at)),
+                            None => e,
+                        };
+                        return Err(e.remedy(format!("write CAST(.. AS {}); {}", sql_name(to), schemas())));
                     }
                 }
             };
@@ -162,17 +172,21 @@ impl Provider<'_> {
     }
 
     /// Asks the connectors about every table that is used.
-    pub fn validate(&self, statements: &[PlannedStatement], needs: &Needs, connectors: &dyn Connectors) -> Result<()> {
-        for (name, (columns, _)) in &needs.tables {
+    pub fn validate(
+        &self,
+        statements: &[PlannedStatement],
+        scans: &BTreeMap<String, Scan>,
+        connectors: &dyn Connectors,
+    ) -> Result<()> {
+        for (name, scan) in scans {
             let table = self.table(name)?;
-            let scan = table.scan(columns, false, self)?;
             let spec = &scan.node.table;
             connectors.validate(spec, TableUse::Source).map_err(|e| e.at(table.def.place.clone()))?;
-            if spec.metadata.is_empty() {
+            if spec.metadata.iter().all(|(key, _)| key == ROW_ORDER) {
                 continue;
             }
             let known = connectors.metadata(spec).map_err(|e| e.at(table.def.place.clone()))?;
-            for (key, field) in &spec.metadata {
+            for (key, field) in spec.metadata.iter().filter(|(key, _)| key != ROW_ORDER) {
                 let Some(found) = known.iter().find(|f| f.name() == key) else {
                     let keys = known.iter().map(|f| f.name().as_str());
                     let e = unknown_name("metadata column", key, keys, "the connector has no metadata of this name");
@@ -273,5 +287,24 @@ fn is_small_constant(plan: &LogicalPlan, column: usize) -> bool {
         LogicalPlan::Values(v) => v.values.iter().all(|row| row.get(column).is_some_and(constant)),
         LogicalPlan::SubqueryAlias(a) => is_small_constant(&a.input, column),
         _ => false,
+    }
+}
+
+/// Gives the columns that have no name of their own the words that they were written in.
+fn name_columns(body: &mut ast::SetExpr) {
+    match body {
+        ast::SetExpr::Select(select) => {
+            for item in &mut select.projection {
+                let ast::SelectItem::UnnamedExpr(e) = item else { continue };
+                if !matches!(e, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)) {
+                    let alias = ast::Ident::with_quote('`', e.to_string());
+                    *item = ast::SelectItem::ExprWithAlias { expr: e.clone(), alias };
+                }
+            }
+        }
+        // The names of a union are those of its first query.
+        ast::SetExpr::SetOperation { left, .. } => name_columns(left),
+        ast::SetExpr::Query(q) => name_columns(&mut q.body),
+        _ => {}
     }
 }

@@ -12,7 +12,7 @@ use super::types::sql_name;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::{DFSchema, DFSchemaRef, DataFusionError, ExprSchema, Result as DfResult};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion_sql::sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments, Ident, Spanned, TableAlias, TableFactor,
 };
@@ -55,6 +55,8 @@ pub struct WindowTvf {
     /// Names of the three columns added: `window_start`, `window_end`, `window_time`, with a digit behind where the input
     /// has columns of these names already.
     pub names: [String; 3],
+    /// Windows over TIMESTAMP_LTZ are cut in this zone; `None` for UTC and for plain TIMESTAMP (rule 33).
+    pub zone: Option<String>,
     /// Where the time column stands in the text.
     pub place: Option<Place>,
     pub schema: DFSchemaRef,
@@ -67,6 +69,7 @@ impl WindowTvf {
         time: Expr,
         partition: Vec<Expr>,
         names: [String; 3],
+        zone: Option<String>,
         place: Option<Place>,
     ) -> DfResult<WindowTvf> {
         let Expr::Column(column) = &time else {
@@ -79,7 +82,7 @@ impl WindowTvf {
             fields.push((None, Arc::new(Field::new(name, t, false))));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
-        Ok(WindowTvf { input, kind, time, partition, names, place, schema })
+        Ok(WindowTvf { input, kind, time, partition, names, zone, place, schema })
     }
 }
 
@@ -149,7 +152,7 @@ impl UserDefinedLogicalNodeCore for WindowTvf {
             return datafusion_common::internal_err!("a window function without input or time");
         };
         let time = exprs.remove(0);
-        WindowTvf::new(Arc::new(input), self.kind, time, exprs, self.names.clone(), self.place.clone())
+        WindowTvf::new(Arc::new(input), self.kind, time, exprs, self.names.clone(), self.zone.clone(), self.place.clone())
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -335,7 +338,11 @@ impl WindowPlanner {
             })
             .collect::<DfResult<Vec<_>>>()?;
         let names = added_names(input.schema());
-        let tvf = WindowTvf::new(Arc::new(input), kind, time, partition, names, place)?;
+        let zone = match (time.get_type(input.schema().as_ref())?, &context.context_provider().options().execution.time_zone) {
+            (DataType::Timestamp(_, Some(_)), Some(zone)) if zone != "UTC" => Some(zone.clone()),
+            _ => None,
+        };
+        let tvf = WindowTvf::new(Arc::new(input), kind, time, partition, names, zone, place)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(tvf) }))
     }
 

@@ -163,6 +163,7 @@ impl Lowering<'_, '_> {
         };
         let mut calls = Vec::with_capacity(specs.len());
         for (spec, (args, filter)) in specs.into_iter().zip(reads) {
+            let spec = spec.named(&args, filter, &wanted);
             let args = args.into_iter().map(|i| at[i]).collect();
             calls.push(self.call(spec, &schema, args, filter.map(|i| at[i]))?);
         }
@@ -213,7 +214,9 @@ impl Lowering<'_, '_> {
         for i in 0..a.aggr_expr.len() {
             columns.push(Col::plain(Expr::column(&out, n_keys + 3 + i)));
         }
-        Ok(Rel { node, filter: None, columns, window: None, order: None })
+        let tests = std::mem::take(&mut rel.bounds_filter);
+        let rel = Rel { node, filter: None, columns, window: None, bounds_filter: Vec::new(), order: None };
+        self.apply_bounds_filter(rel, tests, |part| n_keys + part)
     }
 
     /// The window bound that a grouping expression is.

@@ -7,6 +7,7 @@ use datafusion_expr::expr::{AggregateFunction as LogicalCall, AggregateFunctionP
 use datafusion_expr::{AggregateUDF, Expr as Logical, SortExpr};
 use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
 use millstream_core::{Error, Result};
+use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{AggregateCall, AggregateFunction};
 use std::sync::Arc;
 
@@ -33,6 +34,18 @@ pub fn is_ordered_aggregate(e: &Logical) -> bool {
 
 pub fn is_ordered(f: &AggregateUDF) -> bool {
     matches!(f.name(), "first_value" | "last_value" | "string_agg" | "listagg" | "array_agg")
+}
+
+impl CallSpec {
+    /// The spec with its result named as one would write the call: `sum(price)`.
+    pub fn named(mut self, args: &[usize], filter: Option<usize>, columns: &[Expr]) -> CallSpec {
+        let args: Vec<&str> = args.iter().map(|i| columns[*i].sql.as_str()).collect();
+        let args = if args.is_empty() { "*".into() } else { args.join(", ") };
+        let distinct = if self.distinct { "DISTINCT " } else { "" };
+        let filter = filter.map(|i| format!(" FILTER (WHERE {})", columns[i].sql)).unwrap_or_default();
+        self.result = self.result.with_name(format!("{}({distinct}{args}){filter}", self.udf.name()));
+        self
+    }
 }
 
 impl Lowering<'_, '_> {

@@ -17,8 +17,10 @@ mod aggregate;
 mod calls;
 mod over;
 
+use super::PlannedStatement;
 use super::expressions::{Compiler, is_work, substitute};
 use super::graph::{Graph, volatile};
+use super::locate::Construct;
 use super::provider::Provider;
 use super::table::{DeclaredTable, Scan};
 use super::unnest::CrossUnnest;
@@ -28,12 +30,14 @@ use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as LogicalColumn, DFSchema, ScalarValue};
+use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr as Logical, FetchType, LogicalPlan, SkipType};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
-use millstream_core::{Error, Place, Result, TimeDomain};
+use datafusion_sql::sqlparser::ast;
+use millstream_core::{Error, Result, TableSpec, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{Calc, Exchange, Input, NodeKind, SinkNode, Unnest, Window, WindowRows, WindowTime};
+use millstream_dataflow::graph::{Calc, Dataflow, Exchange, Input, NodeKind, SinkNode, Unnest, Window, WindowRows, WindowTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -43,7 +47,9 @@ pub struct Lowering<'p, 'c> {
     pub compiler: Compiler<'p, 'c>,
     pub graph: Graph,
     /// One source for each table, with all columns that any plan of the job needs.
-    scans: BTreeMap<String, (usize, Scan)>,
+    scans: &'p BTreeMap<String, Scan>,
+    /// The nodes that each written table takes rows from.
+    sinks: Vec<(TableSpec, Vec<usize>)>,
     /// Window results made so far, to tell their bounds apart.
     windows: u32,
 }
@@ -57,6 +63,8 @@ pub struct Rel {
     columns: Vec<Col>,
     /// A window function on top of filter and columns.
     window: Option<Pending>,
+    /// What the bounds of the pending window have to fulfil; columns 0, 1, 2 are its start, end and time.
+    bounds_filter: Vec<Arc<dyn PhysicalExpr>>,
     /// `$order`, where the rows still have it.
     order: Option<Expr>,
 }
@@ -151,32 +159,77 @@ fn wants_order_below(plan: &LogicalPlan, above: bool) -> bool {
 }
 
 impl<'p, 'c> Lowering<'p, 'c> {
-    pub fn new(provider: &'p Provider<'c>, needs: &Needs) -> Result<Lowering<'p, 'c>> {
-        let mut lowering = Lowering {
+    pub fn new(provider: &'p Provider<'c>, scans: &'p BTreeMap<String, Scan>) -> Lowering<'p, 'c> {
+        Lowering {
             provider,
             compiler: Compiler::new(provider),
             graph: Graph::default(),
-            scans: BTreeMap::new(),
+            scans,
+            sinks: Vec::new(),
             windows: 0,
-        };
-        for (name, (columns, order)) in &needs.tables {
-            let table = provider.table(name)?;
-            let scan = table.scan(columns, *order, provider)?;
-            let label = format!("Source({name})");
-            let node = lowering.graph.add(label, NodeKind::Source(scan.node.clone()), Vec::new(), scan.schema.clone());
-            lowering.scans.insert(name.clone(), (node, scan));
         }
-        Ok(lowering)
     }
 
-    /// Adds the nodes of a plan and the sink that takes its rows.
-    pub fn statement(&mut self, plan: &LogicalPlan, table: millstream_core::TableSpec) -> Result<()> {
-        let rel = self.lower(plan, false)?;
-        let node = self.emit_exactly(rel, &table.schema.clone())?;
-        let schema = self.graph.nodes[node].schema.clone();
-        let label = format!("Sink({})", table.name);
-        self.graph.add(label, NodeKind::Sink(SinkNode { table }), vec![Input::forward(node)], schema);
+    /// Adds the nodes of a statement. Its sink comes with [`Lowering::finish`].
+    pub fn statement(&mut self, statement: &PlannedStatement, query: &ast::Query) -> Result<()> {
+        let lowered = refuse_subqueries(&statement.logical).and_then(|()| self.lower(&statement.logical, false));
+        let rel = lowered.map_err(|e| self.locate(e, query).at(statement.place.clone()))?;
+        let node = self.emit_exactly(rel, &statement.sink.schema)?;
+        match self.sinks.iter_mut().find(|(t, _)| t.name == statement.sink.name) {
+            Some((_, nodes)) => nodes.push(node),
+            None => self.sinks.push((statement.sink.clone(), vec![node])),
+        }
         Ok(())
+    }
+
+    /// The whole job. A table that several statements write to has one sink.
+    pub fn finish(mut self) -> Result<Dataflow> {
+        for (table, mut nodes) in std::mem::take(&mut self.sinks) {
+            if nodes.len() > 1 {
+                let ports = nodes.iter().map(|n| Input::forward(*n)).collect();
+                let schema = self.union_schema(&nodes, &table.schema);
+                nodes = vec![self.graph.add("Union".into(), NodeKind::Union, ports, schema)];
+            }
+            let schema = self.schema(nodes[0]);
+            let label = format!("Sink({})", table.name);
+            self.graph.add(label, NodeKind::Sink(SinkNode { table }), vec![Input::forward(nodes[0])], schema);
+        }
+        Ok(self.graph.into_dataflow())
+    }
+
+    /// The names and types of `schema`; a column may be NULL where it may be in one of the inputs.
+    fn union_schema(&self, inputs: &[usize], schema: &Schema) -> SchemaRef {
+        let fields = schema.fields().iter().enumerate().map(|(i, f)| {
+            let nullable = inputs.iter().any(|n| self.graph.nodes[*n].schema.field(i).is_nullable());
+            Field::new(f.name(), f.data_type().clone(), nullable)
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// Puts a refusal where its construct stands in the query.
+    fn locate(&self, e: Error, query: &ast::Query) -> Error {
+        if e.place().is_some() {
+            return e;
+        }
+        let what = e.what();
+        let construct = if what.starts_with("joins") {
+            Construct::Join
+        } else if what.starts_with("SELECT DISTINCT") {
+            let e = self.provider.at(e, query, Construct::Distinct);
+            return self.provider.at(e, query, Construct::SetOperation);
+        } else if what.starts_with("ORDER BY") {
+            Construct::OrderBy
+        } else if what.contains("GROUP BY") || what.contains("grouping set") {
+            Construct::GroupBy
+        } else if what.starts_with("subqueries") {
+            Construct::Subquery
+        } else if let Some((name, _)) = what.split_once(" OVER") {
+            let name = name.to_string();
+            return self.provider.at(e, query, Construct::Function(&name));
+        } else {
+            return self.provider.placed(e, query);
+        };
+        self.provider.at(e, query, construct)
     }
 
     fn lower(&mut self, plan: &LogicalPlan, order: bool) -> Result<Rel> {
@@ -252,9 +305,11 @@ impl<'p, 'c> Lowering<'p, 'c> {
     }
 
     fn lower_scan(&mut self, table: &DeclaredTable, projection: Option<&[usize]>, order: bool) -> Result<Rel> {
-        let Some((node, scan)) = self.scans.get(&table.name) else {
+        let Some(scan) = self.scans.get(&table.name) else {
             return Err(Error::internal(format!("the source of {} was not foreseen", table.name)));
         };
+        let (label, kind) = (format!("Source({})", table.name), NodeKind::Source(scan.node.clone()));
+        let node = self.graph.add(label, kind, Vec::new(), scan.schema.clone());
         let all: Vec<usize> = (0..table.schema.fields().len()).collect();
         let columns = projection.unwrap_or(&all).iter().map(|declared| {
             let Some(at) = scan.at.get(declared) else {
@@ -263,10 +318,11 @@ impl<'p, 'c> Lowering<'p, 'c> {
             Ok(Col { at: At::Value(Expr::column(&scan.schema, *at)), time: table.time_domain(*declared), bound: None })
         });
         Ok(Rel {
-            node: *node,
+            node,
             filter: None,
             columns: columns.collect::<Result<_>>()?,
             window: None,
+            bounds_filter: Vec::new(),
             order: scan.order.filter(|_| order).map(|i| Expr::column(&scan.schema, i)),
         })
     }
@@ -328,41 +384,88 @@ impl<'p, 'c> Lowering<'p, 'c> {
 
     /// Whether putting the columns' expressions into these would compute one of them twice.
     fn repeats_work(&self, rel: &Rel, schema: &DFSchema, exprs: &[Logical]) -> Result<bool> {
-        let mut uses = vec![0usize; rel.columns.len()];
+        // To hand a column on twice costs nothing: the same expression is computed once in one node.
+        let (mut inside, mut handed) = (vec![0usize; rel.columns.len()], vec![0usize; rel.columns.len()]);
         for e in exprs {
+            if let Some(i) = as_column(e).and_then(|c| schema.index_of_column(c).ok()) {
+                handed[i] = 1;
+                continue;
+            }
             let counted = e.apply(|e| {
                 if let Logical::Column(c) = e
                     && let Ok(i) = schema.index_of_column(c)
                 {
-                    uses[i] += 1;
+                    inside[i] += 1;
                 }
                 Ok(TreeNodeRecursion::Continue)
             });
             counted.map_err(|e| self.compiler.fail(e))?;
         }
+        let uses = inside.into_iter().zip(handed).map(|(a, b)| a + b);
         Ok(rel.columns.iter().zip(uses).any(|(c, n)| n > 1 && c.value().is_some_and(|e| is_work(e.physical.as_ref()))))
     }
 
     fn filter(&mut self, mut rel: Rel, schema: &DFSchema, predicate: &Logical) -> Result<Rel> {
-        let one = std::slice::from_ref(predicate);
+        if rel.window.is_none() {
+            return self.filter_rows(rel, schema, predicate);
+        }
+        let mut here = Vec::new();
+        for test in split_conjunction(predicate) {
+            let parts = self.parts(&rel, schema, test);
+            if !parts.is_empty() && parts.iter().all(Option::is_some) && !test.is_volatile() {
+                // It takes whole windows: it can wait until they have been made.
+                let physical = self.compiler.physical(test, schema).map_err(|e| self.compiler.fail(e))?;
+                let bound = substitute(&physical, &|c: &Column| match rel.columns.get(c.index()).map(|c| &c.at) {
+                    Some(At::Window(part)) => Arc::new(Column::new(c.name(), *part as usize)),
+                    _ => Arc::new(c.clone()),
+                })?;
+                rel.bounds_filter.push(bound);
+            } else {
+                here.push((test.clone(), parts.iter().any(Option::is_some)));
+            }
+        }
+        // Which rows a session has depends on all of them.
         let session = matches!(rel.window, Some(Pending { kind: WindowKind::Session { .. }, .. }));
-        let of_window = rel.window.is_some() && self.parts(&rel, schema, predicate).iter().any(Option::is_some);
-        if session || of_window || self.needs_rows(&rel, schema, one) {
+        if !here.is_empty() && (session || here.iter().any(|(_, of_window)| *of_window)) {
             rel = self.into_rows(rel)?;
         }
+        match here.into_iter().map(|(test, _)| test).reduce(Logical::and) {
+            Some(predicate) => self.filter_rows(rel, schema, &predicate),
+            None => Ok(rel),
+        }
+    }
+
+    fn filter_rows(&mut self, mut rel: Rel, schema: &DFSchema, predicate: &Logical) -> Result<Rel> {
         // A column that is computed and tested would be computed twice.
         let mut tested = predicate.column_refs().into_iter().filter_map(|c| schema.index_of_column(c).ok());
         if tested.any(|i| rel.columns[i].value().is_some_and(|e| is_work(e.physical.as_ref()))) {
             rel = self.settle(rel)?;
         }
         let test = self.value(&rel, schema, predicate, "filter")?;
-        rel.filter = Some(match rel.filter.take() {
+        self.and_filter(rel, test.physical)
+    }
+
+    /// Adds a test over the columns of the node.
+    fn and_filter(&self, mut rel: Rel, test: Arc<dyn PhysicalExpr>) -> Result<Rel> {
+        let test = match rel.filter.take() {
             None => test,
-            Some(before) => {
-                let both = BinaryExpr::new(before.physical, datafusion_expr::Operator::And, test.physical);
-                self.compiler.expr(Arc::new(both), &self.schema(rel.node), "filter")?
-            }
-        });
+            Some(before) => Arc::new(BinaryExpr::new(before.physical, datafusion_expr::Operator::And, test)),
+        };
+        rel.filter = Some(self.compiler.expr(test, &self.schema(rel.node), "filter")?);
+        Ok(rel)
+    }
+
+    /// Applies what the bounds of a window have to fulfil, once they stand in columns of the node.
+    fn apply_bounds_filter(
+        &self,
+        mut rel: Rel,
+        tests: Vec<Arc<dyn PhysicalExpr>>,
+        at: impl Fn(usize) -> usize,
+    ) -> Result<Rel> {
+        for test in tests {
+            let test = super::expressions::remap(&test, &at)?;
+            rel = self.and_filter(rel, test)?;
+        }
         Ok(rel)
     }
 
@@ -403,7 +506,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             let time = (part == Part::Time).then_some(domain);
             rel.columns.push(Col { at: At::Window(part), time, bound: Some(Bound { part, window: id, domain }) });
         }
-        let zone = self.zone(&time_type);
+        let zone = tvf.zone.clone();
         rel.window = Some(Pending { kind: tvf.kind, time, domain, zone, partition });
         Ok(rel)
     }
@@ -411,15 +514,6 @@ impl<'p, 'c> Lowering<'p, 'c> {
     fn next_window(&mut self) -> u32 {
         self.windows += 1;
         self.windows
-    }
-
-    /// Windows over TIMESTAMP_LTZ are cut in the session's zone (rule 33).
-    fn zone(&self, time: &DataType) -> Option<String> {
-        let zone = &self.provider.catalog.settings.local_time_zone;
-        match time {
-            DataType::Timestamp(_, Some(_)) if zone != "UTC" => Some(zone.clone()),
-            _ => None,
-        }
     }
 
     /// Does what is noted: afterwards every column is a column of the node, and there is no filter. A pending window
@@ -536,7 +630,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
                 c.at = At::Value(Expr::column(&schema, index));
             }
         }
-        Ok(rel)
+        let tests = std::mem::take(&mut rel.bounds_filter);
+        self.apply_bounds_filter(rel, tests, |part| width + part)
     }
 
     fn unnest(&mut self, rel: Rel, unnest: &CrossUnnest) -> Result<Rel> {
@@ -581,7 +676,6 @@ impl<'p, 'c> Lowering<'p, 'c> {
         let mut times: Vec<Option<TimeDomain>> = Vec::new();
         let mut bounds: Vec<Option<(Part, TimeDomain)>> = Vec::new();
         let mut ports = Vec::with_capacity(inputs.len());
-        let mut nullable = vec![false; schema.fields().len()];
         for (n, rel) in inputs.into_iter().enumerate() {
             let of = |c: &Col| c.bound.map(|b| (b.part, b.domain));
             if n == 0 {
@@ -594,18 +688,10 @@ impl<'p, 'c> Lowering<'p, 'c> {
                 bounds[i] = bounds[i].filter(|b| of(c) == Some(*b));
             }
             let node = self.emit_exactly(rel, schema)?;
-            for (i, f) in self.schema(node).fields().iter().enumerate() {
-                nullable[i] |= f.is_nullable();
-            }
-            ports.push(Input::forward(node));
+            ports.push(node);
         }
-        let fields: Vec<Field> = schema
-            .fields()
-            .iter()
-            .zip(nullable)
-            .map(|(f, nullable)| Field::new(f.name(), f.data_type().clone(), nullable))
-            .collect();
-        let out = Arc::new(Schema::new(fields));
+        let out = self.union_schema(&ports, schema);
+        let ports = ports.into_iter().map(Input::forward).collect();
         let node = self.graph.add("Union".into(), NodeKind::Union, ports, out.clone());
         let window = self.next_window();
         let columns = (0..out.fields().len()).map(|i| Col {
@@ -613,7 +699,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             time: times[i],
             bound: bounds[i].map(|(part, domain)| Bound { part, window, domain }),
         });
-        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, order: None })
+        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, bounds_filter: Vec::new(), order: None })
     }
 
     fn limit(&mut self, rel: Rel, rows: u64) -> Result<Rel> {
@@ -647,7 +733,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
         let label = format!("Values({} rows)", rows.len());
         let node = self.graph.add(label, NodeKind::Values(batch), Vec::new(), schema.clone());
         let columns = (0..schema.fields().len()).map(|i| Col::plain(Expr::column(&schema, i)));
-        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, order: None })
+        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, bounds_filter: Vec::new(), order: None })
     }
 }
 
@@ -687,7 +773,7 @@ fn refuse(plan: &LogicalPlan) -> Error {
         }
         LogicalPlan::Distinct(_) => Error::sql("SELECT DISTINCT, UNION, INTERSECT and EXCEPT without ALL keep every row they have seen, and updating results are not there yet")
             .remedy(format!("group by a window, or write UNION ALL, {batch}")),
-        LogicalPlan::Sort(_) => Error::sql("a stream has no end to sort by: ORDER BY is not there in streaming")
+        LogicalPlan::Sort(_) => Error::sql("ORDER BY is not there in streaming: a stream has no end to sort by")
             .remedy(format!("leave it out, {batch}")),
         LogicalPlan::RecursiveQuery(_) => Error::sql("recursive queries are not there").remedy("unfold the recursion"),
         LogicalPlan::Unnest(_) => Error::sql("UNNEST in SELECT is not there").remedy("write FROM t CROSS JOIN UNNEST(t.array) AS e (x)"),
@@ -695,11 +781,30 @@ fn refuse(plan: &LogicalPlan) -> Error {
     }
 }
 
-/// Where a name of the plan stands, if it is known.
-#[allow(dead_code)]
-fn place_of(file: &str, c: &LogicalColumn) -> Option<Place> {
-    let span = c.spans.first()?;
-    (span.start.line > 0).then(|| Place::line_column(file, span.start.line, span.start.column))
+/// Subqueries inside expressions are joins, and those are not there yet.
+fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
+    let mut found = false;
+    let searched = plan.apply_with_subqueries(|p| {
+        p.apply_expressions(|e| {
+            e.apply(|e| {
+                found |= matches!(
+                    e,
+                    Logical::ScalarSubquery(_)
+                        | Logical::InSubquery(_)
+                        | Logical::Exists(_)
+                        | Logical::SetComparison(_)
+                        | Logical::OuterReferenceColumn(..)
+                );
+                Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
+    });
+    searched.map_err(|e| Error::internal(e.strip_backtrace()))?;
+    if !found {
+        return Ok(());
+    }
+    Err(Error::sql("subqueries inside expressions (IN, EXISTS, = (SELECT ..)) are joins, and those are not there yet in streaming")
+        .remedy("filter by constants, or run it over bounded input with SET 'execution.runtime-mode' = 'batch'"))
 }
 
 fn literal(e: &Logical) -> Option<&ScalarValue> {

@@ -102,19 +102,21 @@ impl Lowering<'_, '_> {
             let mut places = Vec::with_capacity(group.len());
             for (call, (args, filter)) in group.into_iter().zip(args_at) {
                 places.push(call.result - width);
-                fields.push(call.field.clone());
-                let args: Vec<usize> = args.into_iter().map(|i| at[i]).collect();
-                let result = call.field;
+                let result = call.field.clone();
                 let function = match call.function {
                     Function::Aggregate(spec) => {
+                        let spec = spec.named(&args, filter, &wanted);
+                        let args = args.into_iter().map(|i| at[i]).collect();
                         OverFunction::Aggregate(self.call(spec, &schema, args, filter.map(|i| at[i]))?)
                     }
-                    Function::RowNumber => OverFunction::RowNumber { result },
-                    Function::Rank => OverFunction::Rank { result },
-                    Function::DenseRank => OverFunction::DenseRank { result },
-                    Function::Lag(_, offset) => OverFunction::Lag { arg: args[0], offset, result },
+                    Function::RowNumber => OverFunction::RowNumber { result: result.clone() },
+                    Function::Rank => OverFunction::Rank { result: result.clone() },
+                    Function::DenseRank => OverFunction::DenseRank { result: result.clone() },
+                    Function::Lag(_, offset) => OverFunction::Lag { arg: at[args[0]], offset, result: result.clone() },
                 };
-                made.push(OverCall { function, frame: call.frame });
+                let call = OverCall { function, frame: call.frame };
+                fields.push(result.with_name(describe_call(&call)));
+                made.push(call);
             }
             let keys: Vec<usize> = keys.into_iter().map(|i| at[i]).collect();
             let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys.clone()) };
@@ -138,7 +140,7 @@ impl Lowering<'_, '_> {
                 columns.push(Col::plain(Expr::column(&out, base + i)));
             }
             let order = order.map(|i| Expr::column(&out, at[i]));
-            rel = Rel { node, filter: None, columns, window: None, order };
+            rel = Rel { node, filter: None, columns, window: None, bounds_filter: Vec::new(), order };
         }
         // In the order of the query.
         let mut columns: Vec<Col> = rel.columns[..width].to_vec();
