@@ -1,6 +1,6 @@
 -- Clicks of each user in each minute, from rows that come out of order.
 --
---   cd examples/clicks && millstream run clicks.sql
+--   cd examples/clicks && millstream run clicks.sql --parallelism 1
 --
 -- The watermark waits one minute: the click of 12:00:30 comes after one of 12:01:06 and still counts. The click of
 -- 12:00:20 comes after one of 12:02:40, when its minute had closed: it is late, and the summary says so.
