@@ -10,7 +10,6 @@ use datafusion_common::DataFusionError;
 use datafusion_expr::LogicalPlan;
 use futures::StreamExt;
 use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, TableSpec, Watermark};
-use millstream_dataflow::graph::SideOutput;
 use millstream_plan::plan::Planned;
 use millstream_runtime::{Metrics, NodeMetrics, Sides, Snapshot, Summary, SystemClock};
 use std::sync::Arc;

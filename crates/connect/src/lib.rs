@@ -57,6 +57,7 @@ impl Registry {
             .with("blackhole", Arc::new(blackhole::Blackhole))
             .with("datagen", Arc::new(datagen::Datagen))
             .with("filesystem", Arc::new(filesystem::Filesystem))
+            .with("nexmark", Arc::new(nexmark::Nexmark))
             .with("print", Arc::new(print::Print))
     }
 
@@ -103,6 +104,10 @@ impl Connectors for Registry {
 
     fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>> {
         at_table(table, self.of(table).and_then(|c| c.metadata(table)))
+    }
+
+    fn single_writer(&self, table: &TableSpec) -> bool {
+        table.connector() == "filesystem" && wants_single_writer(table)
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

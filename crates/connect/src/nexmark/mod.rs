@@ -18,6 +18,7 @@
 //! Where the parts are: `options` reads the `WITH` clause, `layout` finds out what each declared column is,
 //! `generator` makes columns, `source` cuts them into partitions and batches and holds the rate.
 
+mod connector;
 mod generator;
 mod layout;
 mod options;
@@ -31,6 +32,7 @@ use millstream_core::{Result, Source, TableSpec};
 use options::Options;
 use source::NexmarkSource;
 
+pub use connector::Nexmark;
 pub use options::OPTIONS;
 
 /// The metadata keys that a nexmark table can be asked for: `$order` is the number of the event, from 0.

@@ -1,0 +1,30 @@
+//! The generator under the name `nexmark` among the connectors.
+
+use super::{METADATA, open, validate};
+use crate::Connector;
+use crate::options::only;
+use arrow::datatypes::{DataType, Field};
+use millstream_core::table::TableUse;
+use millstream_core::{Result, Sink, Source, TableSpec};
+
+pub struct Nexmark;
+
+impl Connector for Nexmark {
+    fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
+        only(table, use_as, TableUse::Source)?;
+        validate(table)
+    }
+
+    fn metadata(&self, _: &TableSpec) -> Result<Vec<Field>> {
+        Ok(METADATA.iter().map(|key| Field::new(*key, DataType::Int64, false)).collect())
+    }
+
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
+        open(table)
+    }
+
+    fn open_sink(&self, table: &TableSpec, _: usize, _: usize) -> Result<Box<dyn Sink>> {
+        only(table, TableUse::Sink, TableUse::Source)?;
+        Err(millstream_core::Error::internal("a generator takes no rows"))
+    }
+}
