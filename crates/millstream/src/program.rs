@@ -1,7 +1,8 @@
 //! A script of SQL statements, parsed, with what has been declared so far.
 
 use crate::connectors::Tables;
-use millstream_core::{Clock, Result};
+use millstream_core::table::TableUse;
+use millstream_core::{Clock, Connectors, Result};
 use millstream_plan::catalog::Catalog;
 use millstream_plan::plan::{Job, Planned, plan_job};
 use millstream_plan::statement::{Statement, StatementKind};
@@ -70,7 +71,7 @@ impl Program {
         let mut notices = Vec::new();
         for statement in &self.statements {
             match request(statement) {
-                None => notices.extend(declare(&mut catalog, statement, &self.file)?),
+                None => notices.extend(declare(&mut catalog, statement, &self.file, tables)?),
                 Some(job) => plans.push(Plan { planned: plan(&catalog, job, &self.file, tables)? }),
             }
         }
@@ -95,8 +96,21 @@ pub(crate) fn request(statement: &Statement) -> Option<Job<'_>> {
 }
 
 /// Applies a statement that declares something; what is worth knowing about it.
-pub(crate) fn declare(catalog: &mut Catalog, statement: &Statement, file: &str) -> Result<Vec<String>> {
+///
+/// A table's options are checked at once, by its connector: as a source, or else as a sink.
+pub(crate) fn declare(
+    catalog: &mut Catalog,
+    statement: &Statement,
+    file: &str,
+    tables: &Tables,
+) -> Result<Vec<String>> {
     let notice = catalog.apply(statement, file)?;
+    if let StatementKind::CreateTable { table, .. } = &statement.kind
+        && let Some(table) = catalog.tables.get(&table.name)
+    {
+        let as_source = tables.validate(&table.to_spec(), TableUse::Source);
+        as_source.or_else(|e| tables.validate(&table.to_sink_spec(), TableUse::Sink).map_err(|_| e))?;
+    }
     Ok(notice.map(|n| format!("{}: {}", n.place, n.what)).into_iter().collect())
 }
 

@@ -73,7 +73,7 @@ impl Runner {
             catalog.settings.batch = mode == Mode::Batch;
         }
         let Some(request) = request(statement) else {
-            return declare(catalog, statement, file).map(Step::Declared);
+            return declare(catalog, statement, file, &self.options.tables).map(Step::Declared);
         };
         let planned = plan(catalog, request, file, &self.options.tables)
             .map_err(|e| e.at(statement.place(file)))?;
