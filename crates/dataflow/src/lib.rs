@@ -7,19 +7,20 @@
 //! An operator is a synchronous state machine over columns: no clock, no thread, no I/O, no randomness. What it
 //! decides depends on the events it is given alone.
 
+pub mod aggregate;
 pub mod calc;
 pub mod expand;
-pub mod aggregate;
 pub mod expr;
 pub mod feed;
 pub mod graph;
 pub mod limit;
 pub mod operator;
+pub mod over;
 mod rows;
+pub mod testing;
 pub mod union;
 pub mod unnest;
 pub mod valve;
+pub mod window;
 pub mod window_rows;
 pub mod zone;
-pub mod testing;
-pub mod window;
