@@ -112,16 +112,12 @@ fn a_rows_frame_counts_rows_and_answers_one_by_one() {
 
 #[test]
 fn a_sum_that_does_not_fit_its_type_is_an_error() {
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("ts", timestamp(), false),
-        Field::new("n", DataType::Int64, true),
-    ]));
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("ts", timestamp(), false), Field::new("n", DataType::Int64, true)]));
     let spec = over(&[], 0, None, vec![aggregate(AggregateFunction::Sum, &[1], DataType::Int64, RANGE_10_S)]);
     let mut operator = build(&spec, &schema);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMillisecondArray::from(vec![1, 2])),
-        Arc::new(Int64Array::from(vec![i64::MAX, 1])),
-    ];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(TimestampMillisecondArray::from(vec![1, 2])), Arc::new(Int64Array::from(vec![i64::MAX, 1]))];
     let rows = RecordBatch::try_new(schema, columns).expect("two rows");
     let mut out = Capture::default();
     operator.step(Event::Batch { input: 0, batch: rows.into() }, &mut out).expect("rows wait");
@@ -131,10 +127,8 @@ fn a_sum_that_does_not_fit_its_type_is_an_error() {
 
 #[test]
 fn keys_whose_rows_have_left_are_forgotten() {
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("ts", timestamp(), false),
-        Field::new("key", DataType::Int64, true),
-    ]));
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("ts", timestamp(), false), Field::new("key", DataType::Int64, true)]));
     let calls = vec![
         aggregate(AggregateFunction::Count, &[], DataType::Int64, RANGE_10_S),
         aggregate(AggregateFunction::Max, &[1], DataType::Int64, Frame::Range { preceding: Some(2_000) }),
