@@ -8,8 +8,19 @@
 //! decides depends on the events it is given alone.
 
 pub mod aggregate;
+pub mod calc;
+pub mod expand;
 pub mod expr;
+pub mod feed;
 pub mod graph;
+pub mod limit;
 pub mod operator;
+pub mod over;
+mod rows;
 pub mod testing;
+pub mod union;
+pub mod unnest;
+pub mod valve;
 pub mod window;
+pub mod window_rows;
+pub mod zone;

@@ -1,0 +1,123 @@
+//! Filter, then compute: `SELECT expressions FROM input WHERE condition`.
+//!
+//! A column that is handed through is shared, not copied. Where the filter drops rows, only the columns that the
+//! expressions read are filtered, and the expressions see what is left.
+
+use crate::expr::Expr;
+use crate::graph;
+use crate::operator::{Event, Operator, Output};
+use crate::rows::conform;
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::compute::FilterBuilder;
+use arrow::datatypes::{DataType, Int8Type, Int64Type, SchemaRef};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_physical_expr::expressions::Column;
+use datafusion_physical_expr::utils::collect_columns;
+use millstream_core::{Batch, Error, Result};
+use std::sync::Arc;
+
+/// Keeps the rows where the filter holds (NULL does not) and makes the columns of them.
+pub struct Calc {
+    filter: Option<Expr>,
+    /// `None`: all columns as they are.
+    columns: Option<Columns>,
+    output: SchemaRef,
+}
+
+struct Columns {
+    /// Over the whole input.
+    whole: Vec<Expr>,
+    /// The input's columns that the expressions read, and the expressions over these alone.
+    read: Vec<usize>,
+    narrow: Vec<Expr>,
+}
+
+impl Calc {
+    /// `output`: the columns handed on, as the graph's node says.
+    pub fn new(spec: &graph::Calc, output: SchemaRef) -> Result<Calc> {
+        if let Some(filter) = &spec.filter
+            && *filter.field.data_type() != DataType::Boolean
+        {
+            let found = filter.field.data_type();
+            return Err(Error::internal(format!("the condition `{}` has type {found}, not BOOLEAN", filter.sql)));
+        }
+        let columns = spec.columns.as_deref().map(Columns::new).transpose()?;
+        Ok(Calc { filter: spec.filter.clone(), columns, output })
+    }
+
+    fn compute(&self, batch: Batch, out: &mut dyn Output) -> Result<()> {
+        let Some(filter) = &self.filter else { return self.emit_whole(batch, out) };
+        let condition = filter.evaluate(&batch.rows)?;
+        let keep = condition.as_boolean();
+        match keep.true_count() {
+            0 => Ok(()),
+            all if all == batch.len() => self.emit_whole(batch, out),
+            some => self.emit_some(&batch, keep, some, out),
+        }
+    }
+
+    fn emit_whole(&self, batch: Batch, out: &mut dyn Output) -> Result<()> {
+        let columns = match &self.columns {
+            None => batch.rows.columns().to_vec(),
+            Some(c) => c.whole.iter().map(|e| e.evaluate(&batch.rows)).collect::<Result<_>>()?,
+        };
+        out.emit(0, batch.with_rows(conform(&self.output, columns, batch.len())?))
+    }
+
+    fn emit_some(&self, batch: &Batch, keep: &BooleanArray, rows: usize, out: &mut dyn Output) -> Result<()> {
+        let keep = FilterBuilder::new(keep).optimize().build();
+        let columns: Vec<ArrayRef> = match &self.columns {
+            None => batch.rows.columns().iter().map(|c| keep.filter(c)).collect::<Result<_, _>>()?,
+            Some(c) => {
+                let read = keep.filter_record_batch(&batch.rows.project(&c.read)?)?;
+                c.narrow.iter().map(|e| e.evaluate(&read)).collect::<Result<_>>()?
+            }
+        };
+        let marks = batch.marks.as_ref().map(|m| keep.filter(m)).transpose()?;
+        let kinds = batch.kinds.as_ref().map(|k| keep.filter(k)).transpose()?;
+        out.emit(
+            0,
+            Batch {
+                rows: conform(&self.output, columns, rows)?,
+                marks: marks.map(|m| m.as_primitive::<Int64Type>().clone()),
+                kinds: kinds.map(|k| k.as_primitive::<Int8Type>().clone()),
+            },
+        )
+    }
+}
+
+impl Columns {
+    fn new(whole: &[Expr]) -> Result<Columns> {
+        let mut read: Vec<usize> =
+            whole.iter().flat_map(|e| collect_columns(&e.physical)).map(|column| column.index()).collect();
+        read.sort_unstable();
+        read.dedup();
+        let narrow = whole.iter().map(|e| narrow(e, &read)).collect::<Result<_>>()?;
+        Ok(Columns { whole: whole.to_vec(), read, narrow })
+    }
+}
+
+/// The expression with each column's index replaced by its rank in `read`.
+fn narrow(expr: &Expr, read: &[usize]) -> Result<Expr> {
+    let moved = expr.physical.clone().transform_down(|e| {
+        Ok(match e.downcast_ref::<Column>() {
+            Some(column) => {
+                let rank = read.binary_search(&column.index()).unwrap_or_default();
+                Transformed::yes(Arc::new(Column::new(column.name(), rank)))
+            }
+            None => Transformed::no(e),
+        })
+    });
+    let moved = moved.map_err(|e| Error::internal(format!("{e}, in `{}`", expr.sql)))?;
+    Ok(Expr::new(moved.data, expr.field.clone(), expr.sql.clone()))
+}
+
+impl Operator for Calc {
+    fn step(&mut self, event: Event, out: &mut dyn Output) -> Result<()> {
+        match event {
+            Event::Batch { batch, .. } => self.compute(batch, out),
+            Event::Watermark(domain, to) => out.advance(domain, to),
+            Event::End => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Turns what a source task reads into the stream that operators see: completed rows, their marks, and watermarks.
+//!
+//! ```text
+//!  partition 0 ──rows──┐   $proctime,      NULL time?    watermark per     ┌▶ Bad, Active
+//!  partition 1 ──rows──┼─▶ computed   ──▶  fail or   ──▶ partition, least ─┼▶ Batch (+ marks)
+//!  the clock ──now─────┘   columns         set aside     over them         └▶ Watermark, Idle, End
+//! ```
+//!
+//! Always true:
+//! - A watermark belongs to one partition and rests on rows already handed on: a row whose own arrival moves the
+//!   watermark is never late by it. The task's watermark is the least over its partitions that count (see
+//!   [`valve`](crate::valve)), and never goes back.
+//! - The marks of a batch say what row-by-row feeding would have said, however the rows are cut into batches.
+//! - The watermark of processing time is one millisecond behind the clock: the next rows may be stamped with the
+//!   reading that the last ones were stamped with, and they must not be late.
+//!
+//! Not here: reading (`core::source`), waiting and the clock itself; `now` is an argument.
+
+use crate::expr::Expr;
+use crate::graph::{SourceNode, WatermarkSpec};
+use crate::rows::{conform, row_as_json, time_column};
+use crate::valve::Merge;
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::compute::is_not_null;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use millstream_core::metadata::{PROCESSING_TIME, ltz_millis};
+use millstream_core::{BadRow, Batch, Error, Millis, Place, Result, SourceRows, TimeDomain, Watermark};
+use std::sync::Arc;
+
+/// What the driver of a source task must do, in this order.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Rows that could not be read, or that have no event time: for the bad-row output and its counter.
+    Bad(Vec<BadRow>),
+    /// The task speaks again after [`Effect::Idle`].
+    Active,
+    Batch(Batch),
+    Watermark(TimeDomain, Watermark),
+    /// Every partition is silent: whoever waits for this task's watermark may leave it out.
+    Idle,
+    /// Every partition has ended. Both watermarks have been `MAX` before.
+    End,
+}
+
+struct Partition {
+    name: String,
+    /// Rows taken in, for the places of bad rows.
+    rows: u64,
+    /// When rows last came, or when the partition was added.
+    heard_at: Millis,
+    ended: bool,
+}
+
+/// The feed of one source task, over all its partitions.
+pub struct SourceFeed {
+    table: String,
+    processing_time: bool,
+    computed: Option<Vec<Expr>>,
+    watermark: Option<WatermarkSpec>,
+    idle_timeout: Option<Millis>,
+    wall_clock_fallback: Option<Millis>,
+    null_time_set_aside: bool,
+    /// Columns handed on.
+    output: SchemaRef,
+    /// Columns of the source's rows, with `$proctime`: known with the first rows.
+    completed: Option<SchemaRef>,
+    partitions: Vec<Partition>,
+    merge: Merge,
+    /// More partitions may be added even when all have ended.
+    open: bool,
+    idle: bool,
+    ended: bool,
+    /// The latest clock reading. The machine's clock may jump back, ours does not.
+    now: Millis,
+    /// The watermark of processing time handed on.
+    clock: Watermark,
+}
+
+impl SourceFeed {
+    /// A feed without partitions yet. `output`: the columns handed on, as the graph's node says.
+    pub fn new(node: &SourceNode, output: SchemaRef) -> Result<SourceFeed> {
+        if let Some(w) = &node.watermark {
+            time_column(output.field(w.column).data_type(), output.field(w.column).name())?;
+        }
+        Ok(SourceFeed {
+            table: node.table.name.clone(),
+            processing_time: node.processing_time,
+            computed: node.computed.clone(),
+            watermark: node.watermark.clone(),
+            idle_timeout: node.idle_timeout,
+            wall_clock_fallback: node.wall_clock_fallback,
+            null_time_set_aside: node.null_time_set_aside,
+            output,
+            completed: None,
+            partitions: Vec::new(),
+            merge: Merge::new(0),
+            open: false,
+            idle: false,
+            ended: false,
+            now: Millis::MIN,
+            clock: Watermark::MIN,
+        })
+    }
+
+    /// Adds a partition and returns its number. One added later starts without a promise: it counts once it has caught
+    /// up with the task's watermark.
+    pub fn add_partition(&mut self, name: impl Into<String>, now: Millis) -> usize {
+        self.see(now);
+        self.partitions.push(Partition { name: name.into(), rows: 0, heard_at: self.now, ended: false });
+        self.merge.add()
+    }
+
+    /// More partitions may be found: until [`SourceFeed::close`] the end of all is not the end of the feed.
+    pub fn keep_open(&mut self) {
+        self.open = true;
+    }
+
+    /// The watermark of event time handed on so far.
+    pub fn watermark(&self) -> Watermark {
+        self.merge.output()
+    }
+
+    /// True after [`Effect::End`].
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Takes in rows of a partition, read at `now`.
+    pub fn on_rows(&mut self, partition: usize, read: SourceRows, now: Millis) -> Result<Vec<Effect>> {
+        self.see(now);
+        let mut effects = Vec::with_capacity(4);
+        let mut bad = read.bad;
+        self.partitions[partition].heard_at = self.now;
+        let mut risen = None;
+        if !self.merge.is_active(partition) {
+            risen = self.merge.set_active(partition, true);
+        }
+        let before = self.partitions[partition].rows;
+        self.partitions[partition].rows += read.rows.num_rows() as u64;
+        let rows = if read.rows.num_rows() > 0 {
+            Some(self.complete(partition, before, read.rows, &mut bad)?).filter(|r| r.num_rows() > 0)
+        } else {
+            None
+        };
+        if !bad.is_empty() {
+            effects.push(Effect::Bad(bad));
+        }
+        if self.idle {
+            self.idle = false;
+            effects.push(Effect::Active);
+        }
+        if let Some(rows) = rows {
+            let (marks, reached) = self.mark(partition, &rows)?;
+            effects.push(Effect::Batch(Batch { rows, marks, kinds: None }));
+            risen = self.merge.advance(partition, reached).or(risen);
+        }
+        effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+        self.tell_time(&mut effects);
+        Ok(effects)
+    }
+
+    /// Time has passed. Call it about every `idle_timeout / 10`, and at least every 100 ms where processing time is
+    /// asked for.
+    pub fn on_tick(&mut self, now: Millis) -> Vec<Effect> {
+        self.see(now);
+        let mut effects = Vec::new();
+        if self.finish(&mut effects) {
+            return effects;
+        }
+        if let Some(timeout) = self.idle_timeout {
+            for i in 0..self.partitions.len() {
+                if self.merge.is_active(i) && self.now.saturating_sub(self.partitions[i].heard_at) >= timeout {
+                    let risen = self.merge.set_active(i, false);
+                    effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+                }
+            }
+        }
+        match self.wall_clock_fallback {
+            // A task that follows the clock is not idle: its watermark moves, and others wait for it.
+            Some(behind) if self.watermark.is_some() => {
+                if !self.partitions.is_empty() && self.silent_for(self.idle_timeout.unwrap_or(behind)) {
+                    let risen = self.merge.lift(Watermark(self.now.saturating_sub(behind)));
+                    effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+                }
+            }
+            _ if self.merge.idle() && !self.idle => {
+                self.idle = true;
+                effects.push(Effect::Idle);
+            }
+            _ => {}
+        }
+        self.tell_time(&mut effects);
+        effects
+    }
+
+    /// The partition has ended; it holds nobody back from now on.
+    pub fn on_end(&mut self, partition: usize, now: Millis) -> Vec<Effect> {
+        self.see(now);
+        self.partitions[partition].ended = true;
+        let risen = if self.open {
+            // More partitions may follow, so the end of this one promises nothing for the task.
+            self.merge.set_active(partition, false)
+        } else {
+            self.merge.advance(partition, Watermark::MAX)
+        };
+        self.after_end(risen)
+    }
+
+    /// No more partitions will be added: the end of all is the end of the feed.
+    pub fn close(&mut self, now: Millis) -> Vec<Effect> {
+        self.see(now);
+        self.open = false;
+        let mut risen = None;
+        for i in (0..self.partitions.len()).filter(|i| self.partitions[*i].ended) {
+            risen = self.merge.advance(i, Watermark::MAX).or(risen);
+        }
+        self.after_end(risen)
+    }
+
+    fn after_end(&mut self, risen: Option<Watermark>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if !self.finish(&mut effects) {
+            effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+        }
+        effects
+    }
+
+    fn see(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+    }
+
+    /// All partitions that have not ended have been silent for so long.
+    fn silent_for(&self, span: Millis) -> bool {
+        self.partitions.iter().filter(|p| !p.ended).all(|p| self.now.saturating_sub(p.heard_at) >= span)
+    }
+
+    /// Says once that everything has ended, when it has.
+    fn finish(&mut self, effects: &mut Vec<Effect>) -> bool {
+        if !self.ended && !self.open && self.merge.ended() {
+            self.ended = true;
+            effects.push(Effect::Watermark(TimeDomain::Event, Watermark::MAX));
+            effects.push(Effect::Watermark(TimeDomain::Processing, Watermark::MAX));
+            effects.push(Effect::End);
+        }
+        self.ended
+    }
+
+    fn tell_time(&mut self, effects: &mut Vec<Effect>) {
+        let clock = Watermark(self.now.saturating_sub(1));
+        if self.processing_time && clock > self.clock {
+            self.clock = clock;
+            effects.push(Effect::Watermark(TimeDomain::Processing, clock));
+        }
+    }
+
+    /// Adds `$proctime`, evaluates the computed columns and takes out the rows without an event time.
+    fn complete(
+        &mut self,
+        partition: usize,
+        before: u64,
+        rows: RecordBatch,
+        bad: &mut Vec<BadRow>,
+    ) -> Result<RecordBatch> {
+        let rows = self.stamp(rows)?;
+        let columns: Vec<ArrayRef> = match &self.computed {
+            None => rows.columns().to_vec(),
+            Some(exprs) => exprs
+                .iter()
+                .map(|e| e.evaluate(&rows))
+                .collect::<Result<_>>()
+                .map_err(|e| e.at(self.place(partition, before + 1)))?,
+        };
+        let nulls = self.watermark.as_ref().map_or(0, |w| columns[w.column].null_count());
+        if nulls > 0 {
+            let time = self.watermark.as_ref().map_or(0, |w| w.column);
+            let keep = self.without_time(partition, before, &rows, &columns[time], bad)?;
+            let columns: Vec<ArrayRef> =
+                columns.iter().map(|c| arrow::compute::filter(c, &keep)).collect::<Result<_, _>>()?;
+            return conform(&self.output, columns, keep.true_count());
+        }
+        conform(&self.output, columns, rows.num_rows())
+    }
+
+    fn stamp(&mut self, rows: RecordBatch) -> Result<RecordBatch> {
+        if !self.processing_time {
+            return Ok(rows);
+        }
+        let schema = self.completed.get_or_insert_with(|| {
+            let stamp = Arc::new(Field::new(PROCESSING_TIME, ltz_millis(), false));
+            let fields: Vec<_> = rows.schema().fields().iter().cloned().chain([stamp]).collect();
+            Arc::new(Schema::new(fields))
+        });
+        let stamps = TimestampMillisecondArray::from_value(self.now, rows.num_rows()).with_timezone("UTC");
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(stamps));
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
+    }
+
+    /// A row without an event time has no place in the stream: it fails the job or is set aside. Returns which rows
+    /// stay.
+    fn without_time(
+        &self,
+        partition: usize,
+        before: u64,
+        rows: &RecordBatch,
+        times: &ArrayRef,
+        bad: &mut Vec<BadRow>,
+    ) -> Result<BooleanArray> {
+        let name = self.watermark.as_ref().map_or("", |w| self.output.field(w.column).name().as_str());
+        let reason = format!("the event time `{name}` is NULL");
+        let keep = is_not_null(times)?;
+        let missing = (0..times.len()).filter(|i| times.is_null(*i));
+        for i in missing {
+            let place = self.place(partition, before + i as u64 + 1);
+            if !self.null_time_set_aside {
+                return Err(Error::data(reason).at(place).remedy(
+                    "repair or filter the input, give the column a default with COALESCE in a computed column, or set \
+                     such rows aside: SET 'millstream.source.null-event-time' = 'set-aside'",
+                ));
+            }
+            bad.push(BadRow { place, reason: reason.clone(), raw: row_as_json(rows, i) });
+        }
+        Ok(keep)
+    }
+
+    fn place(&self, partition: usize, row: u64) -> Place {
+        Place(format!("{}[{}] row {row}", self.table, self.partitions[partition].name))
+    }
+
+    /// The marks of rows of a partition, where one of them may be late by another, and the partition's watermark
+    /// after them.
+    fn mark(&self, partition: usize, rows: &RecordBatch) -> Result<(Option<Int64Array>, Watermark)> {
+        let own = self.merge.watermark(partition);
+        let Some(spec) = &self.watermark else { return Ok((None, own)) };
+        let bounds = self.merge.bounds(partition);
+        let times = times_of(rows.column(spec.column))?;
+        if let Some(delay) = spec.delay {
+            let (least, most) = span(times.values());
+            let reached = Watermark(most.saturating_sub(delay).max(own.0));
+            let promise = times.values().iter().map(|t| t.saturating_sub(delay));
+            let marks = marks(own.0, bounds, (least, reached.0), times.values(), promise);
+            return Ok((marks, reached));
+        }
+        let promises = spec.expression.evaluate(rows)?;
+        let promises = times_of(&promises)?;
+        let promise = || promises.iter().map(|p| p.unwrap_or(Millis::MIN));
+        let (least, _) = span(times.values());
+        let reached = Watermark(promise().max().unwrap_or(Millis::MIN).max(own.0));
+        let marks = marks(own.0, bounds, (least, reached.0), times.values(), promise());
+        Ok((marks, reached))
+    }
+}
+
+fn times_of(column: &ArrayRef) -> Result<&TimestampMillisecondArray> {
+    column.as_any().downcast_ref::<TimestampMillisecondArray>().ok_or_else(|| {
+        Error::internal(format!("a watermark needs a TIMESTAMP(3) column, this one is {}", column.data_type()))
+    })
+}
+
+/// Least and most of a column; the loop is plain so that the compiler makes vector instructions of it.
+fn span(times: &[Millis]) -> (Millis, Millis) {
+    times.iter().fold((Millis::MAX, Millis::MIN), |(least, most), &t| (least.min(t), most.max(t)))
+}
+
+/// `own`: the partition's watermark before the rows. `bounds`: what a mark means behind the merge with the other
+/// partitions. `reach`: the earliest row, and the partition's watermark after the rows.
+fn marks(
+    own: Millis,
+    (floor, ceiling): (Millis, Millis),
+    (least, reached): (Millis, Millis),
+    times: &[Millis],
+    promises: impl Iterator<Item = Millis>,
+) -> Option<Int64Array> {
+    // The usual case: even the last mark is before the earliest row.
+    let highest = reached.min(ceiling).max(floor);
+    if highest == floor || least > highest {
+        return None;
+    }
+    let mut running = own;
+    let mut late = false;
+    // Row by row, because each mark rests on all rows before it.
+    let marks: Vec<Millis> = times
+        .iter()
+        .zip(promises)
+        .map(|(&time, promise)| {
+            let mark = running.min(ceiling).max(floor);
+            late |= time <= mark && mark > floor;
+            running = running.max(promise);
+            mark
+        })
+        .collect();
+    late.then(|| Int64Array::from(marks))
+}

@@ -1,0 +1,47 @@
+//! Small things that several operators do with rows: completing columns to a schema, showing a row to a person.
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use millstream_core::{Error, Result};
+
+/// Columns under a schema. Where an expression has made another encoding of the declared type (a view of strings, say),
+/// the column is cast; where it already fits, nothing is copied.
+pub(crate) fn conform(schema: &SchemaRef, mut columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    if columns.len() != schema.fields().len() {
+        let (have, want) = (columns.len(), schema.fields().len());
+        return Err(Error::internal(format!("{have} columns came where {want} are declared")));
+    }
+    for (column, field) in columns.iter_mut().zip(schema.fields()) {
+        if column.data_type() != field.data_type() {
+            *column = arrow::compute::cast(column, field.data_type())?;
+        }
+        if !field.is_nullable() && column.null_count() > 0 {
+            return Err(Error::data(format!("column `{}` is declared NOT NULL and holds NULL", field.name()))
+                .remedy("declare the column without NOT NULL, or replace NULL with COALESCE"));
+        }
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+/// Fails unless the type is that of a time attribute.
+pub(crate) fn time_column(of: &DataType, name: &str) -> Result<()> {
+    match of {
+        DataType::Timestamp(TimeUnit::Millisecond, _) => Ok(()),
+        other => Err(Error::internal(format!("the time attribute `{name}` has type {other}, not TIMESTAMP(3)"))),
+    }
+}
+
+/// One row as a JSON object, for a person to read.
+pub(crate) fn row_as_json(rows: &RecordBatch, row: usize) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut writer = arrow::json::WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build::<_, arrow::json::writer::LineDelimited>(&mut text);
+    let written = writer.write(&rows.slice(row, 1)).and_then(|()| writer.finish());
+    drop(writer);
+    match written {
+        Ok(()) => text.trim_ascii_end().to_vec(),
+        Err(e) => format!("(this row cannot be shown as JSON: {e})").into_bytes(),
+    }
+}
