@@ -273,9 +273,9 @@ impl Timeline {
                     }
                     continue;
                 }
-                "rows" => Act::Rows(
-                    rest.split(',').map(|row| row.split_whitespace().map(str::to_string).collect()).collect(),
-                ),
+                "rows" => {
+                    Act::Rows(rest.split(',').map(|row| row.split_whitespace().map(str::to_string).collect()).collect())
+                }
                 "watermark" => Act::Watermark(TimeDomain::Event, Watermark(parse_time(rest.trim()))),
                 "clock" => Act::Watermark(TimeDomain::Processing, Watermark(parse_time(rest.trim()))),
                 "end" => Act::End,

@@ -195,6 +195,23 @@ impl Wide {
         self.specials.merge(&other.specials, if away { -1 } else { 1 });
     }
 
+    /// Appends the sum as bytes, for [`Wide::read`].
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        let specials = [self.specials.nan, self.specials.plus, self.specials.minus].map(|n| n as u64);
+        self.words.iter().chain(&specials).for_each(|w| bytes.extend_from_slice(&w.to_le_bytes()));
+    }
+
+    /// Reads what [`Wide::write`] wrote, and gives back the bytes behind it.
+    pub fn read(bytes: &[u8]) -> Option<(Wide, &[u8])> {
+        let (mine, rest) = bytes.split_at_checked((SUM_WORDS + 3) * 8)?;
+        let mut wide = Wide::default();
+        let mut words = mine.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().expect("eight bytes")));
+        wide.words.iter_mut().for_each(|w| *w = words.next().unwrap_or(0));
+        let mut special = || words.next().unwrap_or(0) as i64;
+        wide.specials = Specials { nan: special(), plus: special(), minus: special() };
+        Some((wide, rest))
+    }
+
     fn value(&self) -> f64 {
         self.specials.value().unwrap_or_else(|| round(&Signed::from_complement(&self.words), LEAST_EXPONENT))
     }

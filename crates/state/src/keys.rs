@@ -121,6 +121,19 @@ impl KeyCodec {
         KeyTable { store, ids: Ids::default() }
     }
 
+    /// Whether a key is one word of 8 bytes.
+    pub fn is_word(&self) -> bool {
+        matches!(self.shape, Shape::Word(_))
+    }
+
+    /// Words, as [`KeyBatch::words`] gave them, as a column. `None` where a key is not a word.
+    pub fn decode_words(&self, words: &[u64]) -> Option<ArrayRef> {
+        match &self.shape {
+            Shape::Word(kind) => Some(from_words(kind, words.to_vec(), None)),
+            _ => None,
+        }
+    }
+
     /// The keys of a run of ids as columns.
     pub fn decode(&self, table: &KeyTable, ids: Range<usize>) -> Result<Vec<ArrayRef>> {
         let nulls = table.ids.null.map(|n| n as usize).filter(|n| ids.contains(n)).map(|n| n - ids.start);
@@ -196,6 +209,14 @@ impl KeyCodec {
 impl KeyBatch {
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// The keys as words, where a key is one; those under NULL mean nothing.
+    pub fn words(&self) -> Option<&[u64]> {
+        match &self.keys {
+            Keys::Word(words, _) => Some(words),
+            _ => None,
+        }
     }
 }
 

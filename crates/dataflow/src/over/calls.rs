@@ -1,0 +1,281 @@
+//! Which accumulator computes which call, by the types of its arguments.
+
+use super::frame::{Argument, Call, call};
+use super::numbers::{Count, DecimalTotals, FloatTotals, Rank, WordTotals};
+use super::values::{Anew, CountDistinct, Distinct, Ends, Extreme, Extremes, Foreign, Function, Lag, explain};
+use super::words::{Bytes, Decimals, Floats, Nothing, Nullable, OrderedFloats, Scalars, Words};
+use crate::graph::{AggregateCall, AggregateFunction, Frame, OverCall, OverFunction};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use datafusion_common::ScalarValue;
+use millstream_core::{Error, Millis, Result};
+use std::sync::Arc;
+
+/// How far the bounded RANGE frame of a call reaches back, if it has one.
+pub(super) fn bounded_range(call: &OverCall) -> Option<Millis> {
+    match (&call.function, call.frame) {
+        (OverFunction::Aggregate(_), Frame::Range { preceding }) => preceding,
+        _ => None,
+    }
+}
+
+/// The machine that answers a call. `time` is the column that ranks go by.
+pub(super) fn build(spec: &OverCall, input: &SchemaRef, time: usize) -> Result<Box<dyn Call>> {
+    let beginning = Frame::Rows { preceding: None };
+    let nothing = || Argument { columns: Vec::new(), filter: None, keep_nulls: false };
+    Ok(match &spec.function {
+        OverFunction::Aggregate(aggregate) => return build_aggregate(aggregate, spec.frame, input),
+        OverFunction::RowNumber { result } => {
+            call(Count::default(), Nothing, Words(result.data_type().clone()), nothing(), beginning)
+        }
+        OverFunction::Rank { result } | OverFunction::DenseRank { result } => {
+            let dense = matches!(spec.function, OverFunction::DenseRank { .. });
+            let times = Argument { columns: vec![time], ..nothing() };
+            let from = Words(input.field(time).data_type().clone());
+            call(Rank::new(dense), from, Words(result.data_type().clone()), times, beginning)
+        }
+        OverFunction::Lag { arg, offset, result } => {
+            let values = Argument { columns: vec![*arg], filter: None, keep_nulls: true };
+            let kind = input.field(*arg).data_type();
+            if Words::fit(kind) && kind == result.data_type() {
+                call(Lag::new(*offset), Nullable(Words(kind.clone())), Words(kind.clone()), values, beginning)
+            } else {
+                let (read, write) = (Bytes::new(std::slice::from_ref(kind))?, Bytes::new(std::slice::from_ref(kind))?);
+                call(Lag::new(*offset), Nullable(read), write, values, beginning)
+            }
+        }
+    })
+}
+
+fn build_aggregate(spec: &AggregateCall, frame: Frame, input: &SchemaRef) -> Result<Box<dyn Call>> {
+    use AggregateFunction::*;
+    let kinds: Vec<DataType> = spec.args.iter().map(|a| input.field(*a).data_type().clone()).collect();
+    let keep_nulls = matches!(spec.function, FirstValue | LastValue | ArrayAgg | Kernel(_));
+    let argument = Argument { columns: spec.args.clone(), filter: spec.filter, keep_nulls };
+    let build = Build { spec, frame, kinds, argument };
+    match &spec.function {
+        Count => build.count(),
+        ApproxCountDistinct => build.count_distinct(),
+        Sum | Avg => build.total(matches!(spec.function, Avg)),
+        Min => build.extreme::<false>(),
+        Max => build.extreme::<true>(),
+        FirstValue => build.end(false),
+        LastValue => build.end(true),
+        VarPop => build.spread(0.0, false),
+        VarSamp => build.spread(1.0, false),
+        StddevPop => build.spread(0.0, true),
+        StddevSamp => build.spread(1.0, true),
+        ListAgg { separator } => build.list(separator.clone()),
+        ArrayAgg => build.array(),
+        ApproxPercentile { fraction } => build.percentile(*fraction),
+        Kernel(function) => {
+            let codec = Bytes::new(&build.kinds)?;
+            let probe = function.create_sliding_accumulator().map_err(explain)?;
+            if bounded(frame) && !probe.supports_retract_batch() {
+                let kernel = function.clone();
+                return build.anew(move |columns| {
+                    let mut accumulator = kernel.create_accumulator().map_err(explain)?;
+                    accumulator.update_batch(columns).map_err(explain)?;
+                    accumulator.evaluate().map_err(explain)
+                });
+            }
+            let result = Scalars(spec.result.data_type().clone());
+            Ok(call(Foreign::new(function.clone(), codec), Bytes::new(&build.kinds)?, result, build.argument, frame))
+        }
+    }
+}
+
+fn bounded(frame: Frame) -> bool {
+    match frame {
+        Frame::Range { preceding } => preceding.is_some(),
+        Frame::Rows { preceding } => preceding.is_some(),
+    }
+}
+
+struct Build<'a> {
+    spec: &'a AggregateCall,
+    frame: Frame,
+    kinds: Vec<DataType>,
+    argument: Argument,
+}
+
+impl Build<'_> {
+    fn result(&self) -> DataType {
+        self.spec.result.data_type().clone()
+    }
+
+    fn kind(&self) -> Result<&DataType> {
+        self.kinds.first().ok_or_else(|| Error::internal(format!("{:?} without an argument", self.spec.function)))
+    }
+
+    /// `SUM(price)`, for messages.
+    fn name(&self) -> String {
+        format!("`{}`", self.spec.result.name())
+    }
+
+    fn unfit(&self, kind: &DataType) -> Error {
+        Error::sql(format!("{} over an argument of type {kind} is not possible", self.name()))
+            .remedy("CAST the argument to a number")
+    }
+
+    fn count(self) -> Result<Box<dyn Call>> {
+        if self.spec.distinct {
+            return self.count_distinct();
+        }
+        let result = Words(self.result());
+        Ok(call(Count::default(), Nothing, result, self.argument, self.frame))
+    }
+
+    /// APPROX_COUNT_DISTINCT too: a frame's values are there anyway, so the count may as well be exact.
+    fn count_distinct(self) -> Result<Box<dyn Call>> {
+        let (result, kinds) = (Words(self.result()), self.kinds.clone());
+        Ok(match kinds.as_slice() {
+            [kind] if Words::fit(kind) => {
+                call(CountDistinct::default(), Words(kind.clone()), result, self.argument, self.frame)
+            }
+            [kind @ (DataType::Float32 | DataType::Float64)] => {
+                call(CountDistinct::default(), OrderedFloats(kind.clone()), result, self.argument, self.frame)
+            }
+            many => call(CountDistinct::default(), Bytes::new(many)?, result, self.argument, self.frame),
+        })
+    }
+
+    fn total(self, average: bool) -> Result<Box<dyn Call>> {
+        let (kind, result, name) = (self.kind()?.clone(), self.result(), self.name());
+        let distinct = self.spec.distinct;
+        macro_rules! total {
+            ($totals:expr, $input:expr, $output:expr) => {
+                if distinct {
+                    call(Distinct::new($totals), $input, $output, self.argument, self.frame)
+                } else {
+                    call($totals, $input, $output, self.argument, self.frame)
+                }
+            };
+        }
+        Ok(match (&kind, &result) {
+            (DataType::Float32 | DataType::Float64, DataType::Float32 | DataType::Float64) => {
+                total!(FloatTotals::new(average), Floats(kind), Floats(result))
+            }
+            (DataType::Decimal128(_, from), DataType::Decimal128(precision, to)) if average && to >= from => {
+                let totals = DecimalTotals::average(*precision, *from, *to, name);
+                total!(totals, Decimals(38, *from), Decimals(*precision, *to))
+            }
+            (DataType::Decimal128(_, from), DataType::Decimal128(precision, to)) if !average && from == to => {
+                total!(DecimalTotals::sum(*precision, name), Decimals(38, *from), Decimals(*precision, *to))
+            }
+            (number, whole) if number.is_integer() && Words::fit(number) && whole.is_integer() && Words::fit(whole) => {
+                let totals = WordTotals::new(average, &result, name);
+                total!(totals, Words(kind), Words(result))
+            }
+            (kind, _) => return Err(self.unfit(kind)),
+        })
+    }
+
+    fn extreme<const MAX: bool>(self) -> Result<Box<dyn Call>> {
+        let (kind, frame) = (self.kind()?.clone(), self.frame);
+        macro_rules! extreme {
+            ($codec:expr) => {
+                if bounded(frame) {
+                    call(Extremes::<_, MAX>::default(), $codec, $codec, self.argument, frame)
+                } else {
+                    call(Extreme::<_, MAX>::default(), $codec, $codec, self.argument, frame)
+                }
+            };
+        }
+        Ok(match kind {
+            DataType::Float32 | DataType::Float64 => extreme!(OrderedFloats(kind.clone())),
+            DataType::Decimal128(precision, scale) => extreme!(Decimals(precision, scale)),
+            _ if Words::fit(&kind) => extreme!(Words(kind.clone())),
+            _ => extreme!(Bytes::new(std::slice::from_ref(&kind))?),
+        })
+    }
+
+    fn end(self, last: bool) -> Result<Box<dyn Call>> {
+        let (kind, frame) = (self.kind()?.clone(), self.frame);
+        let endless = !bounded(frame);
+        Ok(if Words::fit(&kind) {
+            call(Ends::new(last, endless), Nullable(Words(kind.clone())), Words(kind), self.argument, frame)
+        } else {
+            let (read, write) = (Bytes::new(std::slice::from_ref(&kind))?, Bytes::new(std::slice::from_ref(&kind))?);
+            call(Ends::new(last, endless), Nullable(read), write, self.argument, frame)
+        })
+    }
+
+    fn anew(self, function: impl Fn(&[ArrayRef]) -> Result<ScalarValue> + Send + 'static) -> Result<Box<dyn Call>> {
+        let result = self.result();
+        let function: Function = Box::new(function);
+        let of_nothing = ScalarValue::try_from(&result).map_err(explain)?;
+        let anew = Anew::new(Bytes::new(&self.kinds)?, function, of_nothing, self.spec.distinct);
+        Ok(call(anew, Bytes::new(&self.kinds)?, Scalars(result), self.argument, self.frame))
+    }
+
+    /// Variance: exact sums of the values, then of the squares of their distances from the mean.
+    fn spread(self, freedom: f64, root: bool) -> Result<Box<dyn Call>> {
+        let (kind, result) = (self.kind()?.clone(), self.result());
+        if !kind.is_numeric() {
+            return Err(self.unfit(&kind));
+        }
+        self.anew(move |columns| {
+            let values = doubles(&columns[0])?;
+            let count = values.len() as f64;
+            if count <= freedom {
+                return ScalarValue::try_from(&result).map_err(explain);
+            }
+            let mean = exact(values.iter().copied()) / count;
+            let variance = exact(values.iter().map(|v| (v - mean) * (v - mean))) / (count - freedom);
+            typed(if root { variance.sqrt() } else { variance }, &result)
+        })
+    }
+
+    fn list(self, separator: String) -> Result<Box<dyn Call>> {
+        let result = self.result();
+        self.anew(move |columns| {
+            let texts = cast(&columns[0], &DataType::Utf8)?;
+            let texts: Vec<&str> = texts.as_string::<i32>().iter().flatten().collect();
+            ScalarValue::Utf8(Some(texts.join(&separator))).cast_to(&result).map_err(explain)
+        })
+    }
+
+    fn array(self) -> Result<Box<dyn Call>> {
+        let result = self.result();
+        let DataType::List(item) = result.clone() else {
+            return Err(Error::internal(format!("ARRAY_AGG with a result of type {result}")));
+        };
+        self.anew(move |columns| {
+            let values = cast(&columns[0], item.data_type())?;
+            let offsets = OffsetBuffer::from_lengths([values.len()]);
+            Ok(ScalarValue::List(Arc::new(ListArray::try_new(item.clone(), offsets, values, None)?)))
+        })
+    }
+
+    /// Exact, between the two nearest values in proportion.
+    fn percentile(self, fraction: f64) -> Result<Box<dyn Call>> {
+        let (kind, result) = (self.kind()?.clone(), self.result());
+        if !kind.is_numeric() {
+            return Err(self.unfit(&kind));
+        }
+        self.anew(move |columns| {
+            let mut values = doubles(&columns[0])?;
+            values.sort_by(f64::total_cmp);
+            let at = fraction.clamp(0.0, 1.0) * (values.len() - 1) as f64;
+            let (below, above) = (values[at.floor() as usize], values[at.ceil() as usize]);
+            typed(below + (above - below) * at.fract(), &result)
+        })
+    }
+}
+
+fn doubles(column: &ArrayRef) -> Result<Vec<f64>> {
+    Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().values().to_vec())
+}
+
+fn exact(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sum = super::exact::ExactSum::default();
+    values.for_each(|v| sum.add(v));
+    sum.value()
+}
+
+fn typed(value: f64, kind: &DataType) -> Result<ScalarValue> {
+    ScalarValue::Float64(Some(value)).cast_to(kind).map_err(explain)
+}

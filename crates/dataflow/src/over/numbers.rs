@@ -1,0 +1,316 @@
+//! COUNT, SUM, AVG and the ranks: what can be taken back by taking away.
+
+use super::frame::Accumulator;
+use arrow::datatypes::{DataType, i256};
+use millstream_core::{Error, Result};
+
+/// COUNT, with or without an argument; ROW_NUMBER over a frame without a beginning.
+#[derive(Default)]
+pub(super) struct Count {
+    counts: Vec<i64>,
+}
+
+impl Accumulator for Count {
+    type In = ();
+    type Out = i64;
+
+    fn grow(&mut self, slots: usize) {
+        self.counts.resize(slots.max(self.counts.len()), 0);
+    }
+
+    #[inline]
+    fn add(&mut self, group: usize, (): &(), _: u64) -> Result<()> {
+        self.counts[group] += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn retract(&mut self, group: usize, (): &(), _: u64) -> Result<()> {
+        self.counts[group] -= 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn result(&mut self, group: usize) -> Result<Option<i64>> {
+        Ok(Some(self.counts[group]))
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.counts[group] = 0;
+    }
+
+    fn bytes(&self) -> usize {
+        self.counts.capacity() * 8
+    }
+}
+
+/// Sum and number of values. No sum of 2^64 words overflows it.
+#[derive(Clone, Copy, Default)]
+struct Total {
+    sum: i128,
+    count: u64,
+}
+
+/// SUM and AVG of integers.
+pub(super) struct WordTotals {
+    totals: Vec<Total>,
+    /// AVG, rounded toward zero as in Flink.
+    average: bool,
+    least: i128,
+    most: i128,
+    /// The call and its type, for messages.
+    name: String,
+}
+
+impl WordTotals {
+    pub(super) fn new(average: bool, result: &DataType, name: String) -> WordTotals {
+        let (least, most) = match result {
+            DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+            DataType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+            DataType::Int32 => (i32::MIN.into(), i32::MAX.into()),
+            _ => (i64::MIN.into(), i64::MAX.into()),
+        };
+        WordTotals { totals: Vec::new(), average, least, most, name }
+    }
+}
+
+impl Accumulator for WordTotals {
+    type In = i64;
+    type Out = i64;
+
+    fn grow(&mut self, slots: usize) {
+        self.totals.resize(slots.max(self.totals.len()), Total::default());
+    }
+
+    #[inline]
+    fn add(&mut self, group: usize, value: &i64, _: u64) -> Result<()> {
+        let total = &mut self.totals[group];
+        total.sum += i128::from(*value);
+        total.count += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn retract(&mut self, group: usize, value: &i64, _: u64) -> Result<()> {
+        let total = &mut self.totals[group];
+        total.sum -= i128::from(*value);
+        total.count -= 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn result(&mut self, group: usize) -> Result<Option<i64>> {
+        let Total { sum, count } = self.totals[group];
+        if count == 0 {
+            return Ok(None);
+        }
+        let value = if self.average { sum / i128::from(count) } else { sum };
+        if value < self.least || value > self.most {
+            return Err(overflow(&self.name));
+        }
+        Ok(Some(value as i64))
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.totals[group] = Total::default();
+    }
+
+    fn bytes(&self) -> usize {
+        self.totals.capacity() * size_of::<Total>()
+    }
+}
+
+fn overflow(name: &str) -> Error {
+    Error::data(format!("the result of {name} does not fit its type"))
+        .remedy("CAST the argument to a wider type, for example BIGINT or DECIMAL(38, 0)")
+}
+
+/// SUM and AVG of decimals.
+pub(super) struct DecimalTotals {
+    totals: Vec<Total>,
+    /// AVG: what the sum is multiplied by to get the result's scale.
+    average: Option<i128>,
+    most: i128,
+    name: String,
+}
+
+impl DecimalTotals {
+    pub(super) fn sum(precision: u8, name: String) -> DecimalTotals {
+        DecimalTotals { totals: Vec::new(), average: None, most: 10i128.pow(precision.min(38).into()), name }
+    }
+
+    /// `scale` of the argument, `to` of the result.
+    pub(super) fn average(precision: u8, scale: i8, to: i8, name: String) -> DecimalTotals {
+        let factor = 10i128.pow((to - scale).clamp(0, 38) as u32);
+        DecimalTotals { average: Some(factor), ..DecimalTotals::sum(precision, name) }
+    }
+}
+
+impl Accumulator for DecimalTotals {
+    type In = i128;
+    type Out = i128;
+
+    fn grow(&mut self, slots: usize) {
+        self.totals.resize(slots.max(self.totals.len()), Total::default());
+    }
+
+    #[inline]
+    fn add(&mut self, group: usize, value: &i128, _: u64) -> Result<()> {
+        let total = &mut self.totals[group];
+        // Wrapping is exact as long as the result fits; a sum on its way may be beyond.
+        total.sum = total.sum.checked_add(*value).ok_or_else(|| overflow(&self.name))?;
+        total.count += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn retract(&mut self, group: usize, value: &i128, _: u64) -> Result<()> {
+        let total = &mut self.totals[group];
+        total.sum = total.sum.checked_sub(*value).ok_or_else(|| overflow(&self.name))?;
+        total.count -= 1;
+        Ok(())
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<i128>> {
+        let Total { sum, count } = self.totals[group];
+        if count == 0 {
+            return Ok(None);
+        }
+        let value = match self.average {
+            None => Some(sum),
+            Some(factor) => {
+                // Half away from zero, as in Flink. Wide, because the factor may carry the sum beyond 128 bits.
+                let (wide, count) =
+                    (i256::from_i128(sum).wrapping_mul(i256::from_i128(factor)), i256::from_i128(count.into()));
+                let (quotient, rest) = (wide.wrapping_div(count), wide.wrapping_rem(count).wrapping_abs());
+                let up = rest.wrapping_add(rest) >= count;
+                let one = i256::from_i128(if !up {
+                    0
+                } else if sum < 0 {
+                    -1
+                } else {
+                    1
+                });
+                quotient.wrapping_add(one).to_i128()
+            }
+        };
+        match value {
+            Some(value) if value.unsigned_abs() < self.most.unsigned_abs() => Ok(Some(value)),
+            _ => Err(overflow(&self.name)),
+        }
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.totals[group] = Total::default();
+    }
+
+    fn bytes(&self) -> usize {
+        self.totals.capacity() * size_of::<Total>()
+    }
+}
+
+/// SUM and AVG of floating point numbers, exact: the same rows give the same bits in every order.
+pub(super) struct FloatTotals {
+    sums: Vec<super::exact::ExactSum>,
+    counts: Vec<u64>,
+    average: bool,
+}
+
+impl FloatTotals {
+    pub(super) fn new(average: bool) -> FloatTotals {
+        FloatTotals { sums: Vec::new(), counts: Vec::new(), average }
+    }
+}
+
+impl Accumulator for FloatTotals {
+    type In = f64;
+    type Out = f64;
+
+    fn grow(&mut self, slots: usize) {
+        let slots = slots.max(self.counts.len());
+        self.sums.resize_with(slots, Default::default);
+        self.counts.resize(slots, 0);
+    }
+
+    #[inline]
+    fn add(&mut self, group: usize, value: &f64, _: u64) -> Result<()> {
+        self.sums[group].add(*value);
+        self.counts[group] += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn retract(&mut self, group: usize, value: &f64, _: u64) -> Result<()> {
+        self.sums[group].retract(*value);
+        self.counts[group] -= 1;
+        Ok(())
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<f64>> {
+        let count = self.counts[group];
+        let sum = || self.sums[group].value();
+        Ok((count > 0).then(|| if self.average { sum() / count as f64 } else { sum() }))
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.sums[group] = Default::default();
+        self.counts[group] = 0;
+    }
+
+    fn bytes(&self) -> usize {
+        self.counts.capacity() * 8 + self.sums.iter().map(|s| s.bytes()).sum::<usize>()
+    }
+}
+
+/// RANK and DENSE_RANK. Its values are the rows' times.
+pub(super) struct Rank {
+    dense: bool,
+    places: Vec<Place>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    rows: i64,
+    rank: i64,
+    dense: i64,
+    time: i64,
+}
+
+impl Rank {
+    pub(super) fn new(dense: bool) -> Rank {
+        Rank { dense, places: Vec::new() }
+    }
+}
+
+impl Accumulator for Rank {
+    type In = i64;
+    type Out = i64;
+
+    fn grow(&mut self, slots: usize) {
+        self.places.resize(slots.max(self.places.len()), Place::default());
+    }
+
+    fn add(&mut self, group: usize, time: &i64, _: u64) -> Result<()> {
+        let place = &mut self.places[group];
+        place.rows += 1;
+        if place.rows == 1 || *time != place.time {
+            place.rank = place.rows;
+            place.dense += 1;
+            place.time = *time;
+        }
+        Ok(())
+    }
+
+    fn retract(&mut self, _: usize, _: &i64, _: u64) -> Result<()> {
+        Err(Error::internal("a rank counts from the beginning"))
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<i64>> {
+        let place = &self.places[group];
+        Ok(Some(if self.dense { place.dense } else { place.rank }))
+    }
+
+    fn bytes(&self) -> usize {
+        self.places.capacity() * size_of::<Place>()
+    }
+}

@@ -1,0 +1,475 @@
+//! Aggregates that pick or keep values: MIN, MAX, FIRST_VALUE, LAST_VALUE, LAG, DISTINCT, and all that is computed
+//! anew from the rows of the frame.
+
+use super::frame::Accumulator;
+use super::groups::Mixer;
+use super::words::Bytes;
+use arrow::array::ArrayRef;
+use datafusion_common::{DataFusionError, ScalarValue};
+use datafusion_expr::Accumulator as Kernel;
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use millstream_core::{Error, Result};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hash};
+use std::sync::Arc;
+
+fn deque_bytes<T>(deques: &[VecDeque<T>]) -> usize {
+    deques.iter().map(|d| size_of::<VecDeque<T>>() + d.capacity() * size_of::<T>()).sum()
+}
+
+/// MIN or MAX of a frame that rows leave: the values that may still become the result, best first. A value goes when
+/// a later one is at least as good, so each goes in and out once.
+pub(super) struct Extremes<T, const MAX: bool> {
+    best: Vec<VecDeque<(u64, T)>>,
+}
+
+impl<T, const MAX: bool> Default for Extremes<T, MAX> {
+    fn default() -> Self {
+        Extremes { best: Vec::new() }
+    }
+}
+
+impl<T: Ord + Clone + Send, const MAX: bool> Accumulator for Extremes<T, MAX> {
+    type In = T;
+    type Out = T;
+
+    fn grow(&mut self, slots: usize) {
+        self.best.resize_with(slots.max(self.best.len()), VecDeque::new);
+    }
+
+    #[inline]
+    fn add(&mut self, group: usize, value: &T, nth: u64) -> Result<()> {
+        let best = &mut self.best[group];
+        while best.back().is_some_and(|(_, last)| if MAX { last <= value } else { last >= value }) {
+            best.pop_back();
+        }
+        best.push_back((nth, value.clone()));
+        Ok(())
+    }
+
+    #[inline]
+    fn retract(&mut self, group: usize, _: &T, nth: u64) -> Result<()> {
+        let best = &mut self.best[group];
+        if best.front().is_some_and(|(first, _)| *first == nth) {
+            best.pop_front();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn result(&mut self, group: usize) -> Result<Option<T>> {
+        Ok(self.best[group].front().map(|(_, value)| value.clone()))
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.best[group] = VecDeque::new();
+    }
+
+    fn bytes(&self) -> usize {
+        deque_bytes(&self.best)
+    }
+}
+
+/// MIN or MAX from the beginning.
+pub(super) struct Extreme<T, const MAX: bool> {
+    best: Vec<Option<T>>,
+}
+
+impl<T, const MAX: bool> Default for Extreme<T, MAX> {
+    fn default() -> Self {
+        Extreme { best: Vec::new() }
+    }
+}
+
+impl<T: Ord + Clone + Send, const MAX: bool> Accumulator for Extreme<T, MAX> {
+    type In = T;
+    type Out = T;
+
+    fn grow(&mut self, slots: usize) {
+        self.best.resize(slots.max(self.best.len()), None);
+    }
+
+    #[inline]
+    fn add(&mut self, group: usize, value: &T, _: u64) -> Result<()> {
+        let best = &mut self.best[group];
+        if best.as_ref().is_none_or(|b| if MAX { value > b } else { value < b }) {
+            *best = Some(value.clone());
+        }
+        Ok(())
+    }
+
+    fn retract(&mut self, _: usize, _: &T, _: u64) -> Result<()> {
+        Err(Error::internal("nothing leaves a frame without a beginning"))
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<T>> {
+        Ok(self.best[group].clone())
+    }
+
+    fn bytes(&self) -> usize {
+        self.best.capacity() * size_of::<Option<T>>()
+    }
+}
+
+/// FIRST_VALUE and LAST_VALUE. NULL is a value.
+pub(super) struct Ends<T> {
+    last: bool,
+    /// Nothing leaves the frame: one value is enough.
+    endless: bool,
+    values: Vec<VecDeque<Option<T>>>,
+}
+
+impl<T> Ends<T> {
+    pub(super) fn new(last: bool, endless: bool) -> Ends<T> {
+        Ends { last, endless, values: Vec::new() }
+    }
+}
+
+impl<T: Clone + Send> Accumulator for Ends<T> {
+    type In = Option<T>;
+    type Out = T;
+
+    fn grow(&mut self, slots: usize) {
+        self.values.resize_with(slots.max(self.values.len()), VecDeque::new);
+    }
+
+    fn add(&mut self, group: usize, value: &Option<T>, _: u64) -> Result<()> {
+        let values = &mut self.values[group];
+        if self.endless && !values.is_empty() {
+            if self.last {
+                values[0] = value.clone();
+            }
+        } else {
+            values.push_back(value.clone());
+        }
+        Ok(())
+    }
+
+    fn retract(&mut self, group: usize, _: &Option<T>, _: u64) -> Result<()> {
+        self.values[group].pop_front();
+        Ok(())
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<T>> {
+        let values = &self.values[group];
+        let end = if self.last { values.back() } else { values.front() };
+        Ok(end.cloned().flatten())
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.values[group] = VecDeque::new();
+    }
+
+    fn bytes(&self) -> usize {
+        deque_bytes(&self.values)
+    }
+}
+
+/// The value `offset` rows before. Over a ROWS frame without a beginning.
+pub(super) struct Lag<T> {
+    offset: usize,
+    values: Vec<VecDeque<Option<T>>>,
+}
+
+impl<T> Lag<T> {
+    pub(super) fn new(offset: u64) -> Lag<T> {
+        Lag { offset: offset as usize, values: Vec::new() }
+    }
+}
+
+impl<T: Clone + Send> Accumulator for Lag<T> {
+    type In = Option<T>;
+    type Out = T;
+
+    fn grow(&mut self, slots: usize) {
+        self.values.resize_with(slots.max(self.values.len()), VecDeque::new);
+    }
+
+    fn add(&mut self, group: usize, value: &Option<T>, _: u64) -> Result<()> {
+        let values = &mut self.values[group];
+        if values.len() > self.offset {
+            values.pop_front();
+        }
+        values.push_back(value.clone());
+        Ok(())
+    }
+
+    fn retract(&mut self, _: usize, _: &Option<T>, _: u64) -> Result<()> {
+        Err(Error::internal("LAG has no frame"))
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<T>> {
+        let values = &self.values[group];
+        Ok(if values.len() > self.offset { values[0].clone() } else { None })
+    }
+
+    fn bytes(&self) -> usize {
+        deque_bytes(&self.values)
+    }
+}
+
+/// What makes two values one for DISTINCT.
+pub(super) trait Identity {
+    type Key: Hash + Eq + Send;
+    fn key(&self) -> Self::Key;
+}
+
+impl Identity for i64 {
+    type Key = i64;
+    fn key(&self) -> i64 {
+        *self
+    }
+}
+
+impl Identity for i128 {
+    type Key = i128;
+    fn key(&self) -> i128 {
+        *self
+    }
+}
+
+impl Identity for f64 {
+    type Key = u64;
+    fn key(&self) -> u64 {
+        if self.is_nan() { f64::NAN.to_bits() } else { (*self + 0.0).to_bits() }
+    }
+}
+
+impl Identity for Arc<[u8]> {
+    type Key = Arc<[u8]>;
+    fn key(&self) -> Arc<[u8]> {
+        self.clone()
+    }
+}
+
+type Seen<K> = HashMap<K, u32, BuildHasherDefault<Mixer>>;
+
+/// Lets each value through once: in with its first row, out with its last.
+pub(super) struct Distinct<A: Accumulator>
+where
+    A::In: Identity,
+{
+    inner: A,
+    seen: Vec<Seen<<A::In as Identity>::Key>>,
+}
+
+impl<A: Accumulator> Distinct<A>
+where
+    A::In: Identity,
+{
+    pub(super) fn new(inner: A) -> Distinct<A> {
+        Distinct { inner, seen: Vec::new() }
+    }
+}
+
+impl<A: Accumulator> Accumulator for Distinct<A>
+where
+    A::In: Identity,
+{
+    type In = A::In;
+    type Out = A::Out;
+
+    fn grow(&mut self, slots: usize) {
+        self.inner.grow(slots);
+        self.seen.resize_with(slots.max(self.seen.len()), HashMap::default);
+    }
+
+    fn add(&mut self, group: usize, value: &A::In, nth: u64) -> Result<()> {
+        let rows = self.seen[group].entry(value.key()).or_insert(0);
+        *rows += 1;
+        if *rows == 1 { self.inner.add(group, value, nth) } else { Ok(()) }
+    }
+
+    fn retract(&mut self, group: usize, value: &A::In, nth: u64) -> Result<()> {
+        let key = value.key();
+        let Some(rows) = self.seen[group].get_mut(&key) else { return Ok(()) };
+        *rows -= 1;
+        if *rows > 0 {
+            return Ok(());
+        }
+        self.seen[group].remove(&key);
+        self.inner.retract(group, value, nth)
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<A::Out>> {
+        self.inner.result(group)
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.inner.forget(group);
+        self.seen[group] = HashMap::default();
+    }
+
+    fn bytes(&self) -> usize {
+        let entry = size_of::<(<A::In as Identity>::Key, u32)>() + 1;
+        self.inner.bytes() + self.seen.iter().map(|s| 32 + s.capacity() * entry).sum::<usize>()
+    }
+}
+
+/// COUNT(DISTINCT ..).
+pub(super) struct CountDistinct<T: Identity> {
+    seen: Vec<Seen<T::Key>>,
+}
+
+impl<T: Identity> Default for CountDistinct<T> {
+    fn default() -> Self {
+        CountDistinct { seen: Vec::new() }
+    }
+}
+
+impl<T: Identity + Clone + Send> Accumulator for CountDistinct<T> {
+    type In = T;
+    type Out = i64;
+
+    fn grow(&mut self, slots: usize) {
+        self.seen.resize_with(slots.max(self.seen.len()), HashMap::default);
+    }
+
+    fn add(&mut self, group: usize, value: &T, _: u64) -> Result<()> {
+        *self.seen[group].entry(value.key()).or_insert(0) += 1;
+        Ok(())
+    }
+
+    fn retract(&mut self, group: usize, value: &T, _: u64) -> Result<()> {
+        let key = value.key();
+        if let Some(rows) = self.seen[group].get_mut(&key) {
+            *rows -= 1;
+            if *rows == 0 {
+                self.seen[group].remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<i64>> {
+        Ok(Some(self.seen[group].len() as i64))
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.seen[group] = HashMap::default();
+    }
+
+    fn bytes(&self) -> usize {
+        self.seen.iter().map(|s| 32 + s.capacity() * (size_of::<(T::Key, u32)>() + 1)).sum()
+    }
+}
+
+/// Computes a result from the argument columns of a frame's rows, in their order.
+pub(super) type Function = Box<dyn Fn(&[ArrayRef]) -> Result<ScalarValue> + Send>;
+
+/// An aggregate that is computed anew for each row from all rows of its frame.
+pub(super) struct Anew {
+    codec: Bytes,
+    function: Function,
+    /// The result of no row at all.
+    of_nothing: ScalarValue,
+    distinct: bool,
+    rows: Vec<VecDeque<Arc<[u8]>>>,
+    value_bytes: usize,
+}
+
+impl Anew {
+    pub(super) fn new(codec: Bytes, function: Function, of_nothing: ScalarValue, distinct: bool) -> Anew {
+        Anew { codec, function, of_nothing, distinct, rows: Vec::new(), value_bytes: 0 }
+    }
+}
+
+impl Accumulator for Anew {
+    type In = Arc<[u8]>;
+    type Out = ScalarValue;
+
+    fn grow(&mut self, slots: usize) {
+        self.rows.resize_with(slots.max(self.rows.len()), VecDeque::new);
+    }
+
+    fn add(&mut self, group: usize, value: &Arc<[u8]>, _: u64) -> Result<()> {
+        self.value_bytes += value.len() + 16;
+        self.rows[group].push_back(value.clone());
+        Ok(())
+    }
+
+    fn retract(&mut self, group: usize, _: &Arc<[u8]>, _: u64) -> Result<()> {
+        if let Some(gone) = self.rows[group].pop_front() {
+            self.value_bytes -= gone.len() + 16;
+        }
+        Ok(())
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<ScalarValue>> {
+        let rows = &self.rows[group];
+        if rows.is_empty() {
+            return Ok(Some(self.of_nothing.clone()));
+        }
+        let columns = if self.distinct {
+            let mut seen: HashMap<&Arc<[u8]>, (), BuildHasherDefault<Mixer>> = HashMap::default();
+            self.codec.columns(rows.iter().filter(|r| seen.insert(r, ()).is_none()))?
+        } else {
+            self.codec.columns(rows.iter())?
+        };
+        (self.function)(&columns).map(Some)
+    }
+
+    fn forget(&mut self, group: usize) {
+        let gone = std::mem::take(&mut self.rows[group]);
+        self.value_bytes -= gone.iter().map(|r| r.len() + 16).sum::<usize>();
+    }
+
+    fn bytes(&self) -> usize {
+        self.value_bytes + deque_bytes(&self.rows)
+    }
+}
+
+/// Any aggregate of DataFusion that can take rows back, or never has to.
+pub(super) struct Foreign {
+    function: Arc<AggregateFunctionExpr>,
+    codec: Bytes,
+    kernels: Vec<Option<Box<dyn Kernel>>>,
+}
+
+impl Foreign {
+    pub(super) fn new(function: Arc<AggregateFunctionExpr>, codec: Bytes) -> Foreign {
+        Foreign { function, codec, kernels: Vec::new() }
+    }
+
+    fn kernel(&mut self, group: usize) -> Result<&mut Box<dyn Kernel>> {
+        if self.kernels[group].is_none() {
+            self.kernels[group] = Some(self.function.create_sliding_accumulator().map_err(explain)?);
+        }
+        self.kernels[group].as_mut().ok_or_else(|| Error::internal("an accumulator that was just made"))
+    }
+}
+
+pub(super) fn explain(e: DataFusionError) -> Error {
+    Error::data(e.strip_backtrace())
+}
+
+impl Accumulator for Foreign {
+    type In = Arc<[u8]>;
+    type Out = ScalarValue;
+
+    fn grow(&mut self, slots: usize) {
+        self.kernels.resize_with(slots.max(self.kernels.len()), || None);
+    }
+
+    fn add(&mut self, group: usize, value: &Arc<[u8]>, _: u64) -> Result<()> {
+        let columns = self.codec.columns(std::iter::once(value))?;
+        self.kernel(group)?.update_batch(&columns).map_err(explain)
+    }
+
+    fn retract(&mut self, group: usize, value: &Arc<[u8]>, _: u64) -> Result<()> {
+        let columns = self.codec.columns(std::iter::once(value))?;
+        self.kernel(group)?.retract_batch(&columns).map_err(explain)
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<ScalarValue>> {
+        self.kernel(group)?.evaluate().map(Some).map_err(explain)
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.kernels[group] = None;
+    }
+
+    fn bytes(&self) -> usize {
+        self.kernels.iter().map(|k| 16 + k.as_ref().map_or(0, |k| k.size())).sum()
+    }
+}
