@@ -23,7 +23,7 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::Limit(rows) => Box::new(limit::Limit::new(*rows)),
         NodeKind::WindowRows(rows) => window_rows::build(rows, input?, output)?,
         NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
-        NodeKind::Over(over) => over::build(over, input?)?,
+        NodeKind::Over(over) => Box::new(over::Over::new(over, input?, output.clone())?),
         NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) => {
             return Err(Error::internal("sources and sinks are no operators"));
         }
