@@ -93,10 +93,12 @@ fn with_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// # Errors
 /// As for [`script`].
 pub fn expression(text: &str, file: &str) -> Result<datafusion_sql::sqlparser::ast::Expr> {
+    let tokens = Tokenizer::new(&MillstreamDialect, text)
+        .tokenize_with_location()
+        .map_err(|e| errors::from_tokenizer(&e, file))?;
     let parsed = || {
-        let tokens = Tokenizer::new(&MillstreamDialect, text).tokenize_with_location()?;
         guard_depth(&tokens)?;
-        let mut parser = parser_over(tokens);
+        let mut parser = parser_over(tokens.clone());
         let mut expr = parser.parse_expr()?;
         balance::expression(&mut expr);
         check::expression(&expr)?;
@@ -105,7 +107,8 @@ pub fn expression(text: &str, file: &str) -> Result<datafusion_sql::sqlparser::a
             _ => expected("the end of the expression", &parser),
         }
     };
-    with_stack(|| parsed().map_err(|e| errors::from_parser(&e, Span { line: 1, column: 1 }, file)))
+    let start = Span { line: 1, column: 1 };
+    with_stack(|| parsed().map_err(|e| errors::from_parser(&errors::deepest(e, &tokens), start, file)))
 }
 
 /// For fuzzing: any bytes give statements or an error, never a panic.
@@ -560,7 +563,7 @@ fn parser_over(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
 const REMEDY: char = '\u{1}';
 
 /// An error with its remedy, carried through sqlparser's own error type.
-fn fail<T>(what: impl AsRef<str>, remedy: impl AsRef<str>, at: Location) -> Result<T, ParserError> {
+pub(crate) fn fail<T>(what: impl AsRef<str>, remedy: impl AsRef<str>, at: Location) -> Result<T, ParserError> {
     Err(ParserError::ParserError(format!("{}{REMEDY}{}{at}", what.as_ref(), remedy.as_ref())))
 }
 
