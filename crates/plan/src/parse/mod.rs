@@ -63,6 +63,8 @@ const STACK_BYTES: usize = 32 << 20;
 /// # Errors
 /// The first statement that cannot be read, with its place and a remedy.
 pub fn script(text: &str, file: &str) -> Result<Vec<Statement>> {
+    // The mark that some editors put before the text.
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     if text.len() > TEXT_BYTES_MAX {
         return Err(Error::sql(format!("the text has {} bytes; at most {TEXT_BYTES_MAX} are read", text.len()))
             .at(Place::line_column(file, 1, 1))

@@ -194,6 +194,7 @@ fn statements_stand_at_their_place_in_the_whole_text() {
     assert!(matches!(&statements[2].kind, StatementKind::DropTable { name, if_exists: true } if name == "t"));
     assert!(matches!(&statements[3].kind, StatementKind::DropView { name, if_exists: false } if name == "v"));
     assert!(read(" \n -- nothing \n").is_empty());
+    assert_eq!(read("\u{FEFF}SELECT 1\r\n;\r\nSELECT 2")[1].place("f").0, "f:3:1");
     let e = script("SELECT 1;\nSELECT a b c FROM t", "f").unwrap_err();
     assert_eq!(e.place().unwrap().0, "f:2:12");
 }
