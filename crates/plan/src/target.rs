@@ -392,9 +392,6 @@ impl Visitor for Lint<'_> {
                     self.warn(at, format!("Flink has no table function {upper}"), "use a table");
                 }
             }
-            TableFactor::Table { name, sample: Some(_), .. } => {
-                self.warn(name_span(name), "Flink has no TABLESAMPLE", "use WHERE RAND() < 0.1");
-            }
             TableFactor::Table { name, version: Some(TableVersion::ForSystemTimeAsOf(time)), .. } => {
                 let column = matches!(time, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
                 let proctime = matches!(time, Expr::Function(f) if f.name.to_string().eq_ignore_ascii_case("PROCTIME"));

@@ -694,4 +694,13 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "`“` is a quote for print",
         "strings stand in plain single quotes, names in back-quotes",
     ),
+    ("SELECT a FROM t FOR UPDATE", "1:1", "FOR behind a query is not supported", "take it out: a stream is not locked"),
+    ("SELECT a INTO u FROM t", "1:1", "SELECT .. INTO is not supported", "write INSERT INTO t SELECT .."),
+    ("SELECT a FROM t TABLESAMPLE (10)", "1:15", "TABLESAMPLE is not supported", "write WHERE RAND() < 0.1"),
+    (
+        "SELECT a FROM t WITH (NOLOCK)",
+        "1:15",
+        "WITH behind a table is not supported",
+        "write /*+ OPTIONS('key' = 'value') */",
+    ),
 ];

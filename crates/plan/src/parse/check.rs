@@ -1,13 +1,18 @@
-//! Refuses what sqlparser reads and Flink does not, where passing it on would give a poor message later.
+//! Refuses what sqlparser reads and nobody behind it would take up.
 //!
-//! An interval is the case: `INTERVAL 10 MINUTE` and `INTERVAL '10 minutes'` are read as something, and a unit that is
-//! unknown silently becomes a column's alias.
+//! - Clauses that later stages pass over in silence: `FOR UPDATE`, `SELECT .. INTO`, `TABLESAMPLE`. A result that does
+//!   not do what the text says is worse than none.
+//! - Intervals: `INTERVAL 10 MINUTE` and `INTERVAL '10 minutes'` are read as something, and a unit that is unknown
+//!   silently becomes a column's alias.
 
 use super::fail;
 use crate::catalog::ColumnKind;
 use crate::statement::{Statement, StatementKind};
-use datafusion_sql::sqlparser::ast::{DateTimeField, Expr, Interval, Query, Spanned, Value, Visit, Visitor};
+use datafusion_sql::sqlparser::ast::{
+    DateTimeField, Expr, Interval, Query, Select, Spanned, TableFactor, Value, Visit, Visitor,
+};
 use datafusion_sql::sqlparser::parser::ParserError;
+use datafusion_sql::sqlparser::tokenizer::Location;
 use std::ops::ControlFlow;
 
 pub(super) fn statement(statement: &Statement) -> Result<(), ParserError> {
@@ -49,12 +54,68 @@ struct Check;
 impl Visitor for Check {
     type Break = ParserError;
 
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<ParserError> {
+        let at = || query.span().start;
+        if !query.locks.is_empty() || query.for_clause.is_some() {
+            return refuse("FOR behind a query", "take it out: a stream is not locked", at());
+        }
+        if query.settings.is_some() || query.format_clause.is_some() || !query.pipe_operators.is_empty() {
+            return refuse("a clause of another system behind the query", "take it out", at());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<ParserError> {
+        let at = select.select_token.0.span.start;
+        let (what, remedy) = match () {
+            () if select.into.is_some() => ("SELECT .. INTO", "write INSERT INTO t SELECT .."),
+            () if select.top.is_some() => ("TOP", "write LIMIT n behind the query"),
+            () if select.prewhere.is_some() => ("PREWHERE", "write WHERE"),
+            () if !select.lateral_views.is_empty() => ("LATERAL VIEW", "write CROSS JOIN UNNEST(array) AS t(x)"),
+            () if !select.connect_by.is_empty() => ("CONNECT BY", "take it out"),
+            () if !select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.sort_by.is_empty() => {
+                ("CLUSTER BY, DISTRIBUTE BY or SORT BY", "take it out: the engine distributes by itself")
+            }
+            () if select.value_table_mode.is_some() => ("SELECT AS STRUCT or AS VALUE", "select ROW(..)"),
+            () if select.exclude.is_some() => ("EXCLUDE behind the list", "write * EXCLUDE (columns)"),
+            () => return ControlFlow::Continue(()),
+        };
+        refuse(what, remedy, at)
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<ParserError> {
+        // Hints of Flink's are attached later, so those that are here stood in the text as WITH (..).
+        let TableFactor::Table {
+            name, with_hints, partitions, json_path, sample, index_hints, with_ordinality, ..
+        } = table
+        else {
+            return ControlFlow::Continue(());
+        };
+        let (what, remedy) = match () {
+            () if sample.is_some() => ("TABLESAMPLE", "write WHERE RAND() < 0.1"),
+            () if !with_hints.is_empty() => ("WITH behind a table", "write /*+ OPTIONS('key' = 'value') */"),
+            () if !partitions.is_empty() => ("PARTITION behind a table", "write WHERE on the partition's column"),
+            () if json_path.is_some() || !index_hints.is_empty() || *with_ordinality => {
+                ("a clause of another system behind a table", "take it out")
+            }
+            () => return ControlFlow::Continue(()),
+        };
+        refuse(what, remedy, name.span().start)
+    }
+
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<ParserError> {
         let Expr::Interval(interval) = expr else { return ControlFlow::Continue(()) };
         match check_interval(interval) {
             Ok(()) => ControlFlow::Continue(()),
             Err(e) => ControlFlow::Break(e),
         }
+    }
+}
+
+fn refuse(what: &str, remedy: &str, at: Location) -> ControlFlow<ParserError> {
+    match fail::<()>(format!("{what} is not supported"), remedy, at) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(e) => ControlFlow::Break(e),
     }
 }
 

@@ -63,6 +63,8 @@ const STACK_BYTES: usize = 32 << 20;
 /// # Errors
 /// The first statement that cannot be read, with its place and a remedy.
 pub fn script(text: &str, file: &str) -> Result<Vec<Statement>> {
+    // The mark that some editors put before the text.
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     if text.len() > TEXT_BYTES_MAX {
         return Err(Error::sql(format!("the text has {} bytes; at most {TEXT_BYTES_MAX} are read", text.len()))
             .at(Place::line_column(file, 1, 1))
@@ -93,10 +95,12 @@ pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Re
 /// # Errors
 /// As for [`script`].
 pub fn expression(text: &str, file: &str) -> Result<datafusion_sql::sqlparser::ast::Expr> {
+    let tokens = Tokenizer::new(&MillstreamDialect, text)
+        .tokenize_with_location()
+        .map_err(|e| errors::from_tokenizer(&e, file))?;
     let parsed = || {
-        let tokens = Tokenizer::new(&MillstreamDialect, text).tokenize_with_location()?;
         guard_depth(&tokens)?;
-        let mut parser = parser_over(tokens);
+        let mut parser = parser_over(tokens.clone());
         let mut expr = parser.parse_expr()?;
         balance::expression(&mut expr);
         check::expression(&expr)?;
@@ -105,7 +109,8 @@ pub fn expression(text: &str, file: &str) -> Result<datafusion_sql::sqlparser::a
             _ => expected("the end of the expression", &parser),
         }
     };
-    with_stack(|| parsed().map_err(|e| errors::from_parser(&e, Span { line: 1, column: 1 }, file)))
+    let start = Span { line: 1, column: 1 };
+    with_stack(|| parsed().map_err(|e| errors::from_parser(&errors::deepest(e, &tokens), start, file)))
 }
 
 /// For fuzzing: any bytes give statements or an error, never a panic.
@@ -560,7 +565,7 @@ fn parser_over(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
 const REMEDY: char = '\u{1}';
 
 /// An error with its remedy, carried through sqlparser's own error type.
-fn fail<T>(what: impl AsRef<str>, remedy: impl AsRef<str>, at: Location) -> Result<T, ParserError> {
+pub(crate) fn fail<T>(what: impl AsRef<str>, remedy: impl AsRef<str>, at: Location) -> Result<T, ParserError> {
     Err(ParserError::ParserError(format!("{}{REMEDY}{}{at}", what.as_ref(), remedy.as_ref())))
 }
 

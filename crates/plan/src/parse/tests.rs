@@ -94,7 +94,7 @@ fn every_type_has_its_arrow_type() {
         let parsed = parse_text(text).unwrap_or_else(|e| panic!("{text}: {e}"));
         assert_eq!(parsed.data_type, expected, "{text}");
         assert_eq!(type_of(&parsed.text), expected, "the text in full reads as the same: {}", parsed.text);
-        assert_eq!(parsed.nullable, true);
+        assert!(parsed.nullable);
         assert!(!parse_text(&format!("{text} NOT NULL")).unwrap().nullable);
     }
 }
@@ -194,6 +194,7 @@ fn statements_stand_at_their_place_in_the_whole_text() {
     assert!(matches!(&statements[2].kind, StatementKind::DropTable { name, if_exists: true } if name == "t"));
     assert!(matches!(&statements[3].kind, StatementKind::DropView { name, if_exists: false } if name == "v"));
     assert!(read(" \n -- nothing \n").is_empty());
+    assert_eq!(read("\u{FEFF}SELECT 1\r\n;\r\nSELECT 2")[1].place("f").0, "f:3:1");
     let e = script("SELECT 1;\nSELECT a b c FROM t", "f").unwrap_err();
     assert_eq!(e.place().unwrap().0, "f:2:12");
 }
@@ -545,4 +546,27 @@ mod any_text {
             ]
         })
     }
+}
+
+#[test]
+fn json_value_takes_flinks_clauses_where_they_say_what_is_so_anyway() {
+    let shown = |text: &str| expression(text, "t").map(|e| e.to_string()).map_err(|e| e.what().to_string());
+    let plain = "JSON_VALUE(x, '$.a')";
+    for same in [
+        "JSON_VALUE(x, '$.a')",
+        "JSON_VALUE(x, '$.a' NULL ON EMPTY)",
+        "JSON_VALUE(x, '$.a' RETURNING STRING NULL ON EMPTY NULL ON ERROR)",
+    ] {
+        assert_eq!(shown(same).as_deref(), Ok(plain));
+    }
+    assert_eq!(shown("json_value(x, '$.a' RETURNING INT)").as_deref(), Ok("TRY_CAST(json_value(x, '$.a') AS INT)"));
+    assert_eq!(
+        shown("JSON_VALUE(x, '$.a' DEFAULT 0 ON EMPTY)").unwrap_err(),
+        "JSON_VALUE with DEFAULT .. ON EMPTY is not supported"
+    );
+    assert_eq!(
+        shown("JSON_VALUE(x, '$.a' ERROR ON ERROR)").unwrap_err(),
+        "JSON_VALUE with ERROR ON ERROR is not supported"
+    );
+    assert_eq!(shown("TRIM(BOTH FROM x)").as_deref(), Ok("TRIM(BOTH x)"));
 }

@@ -158,7 +158,9 @@ impl Reader<'_, '_> {
                 self.parser.advance_token();
                 self.parser.advance_token();
                 parsed.nullable = false;
-            } else if take_word(self.parser, "NULL") {
+            } else if is_word(self.parser, 0, "NULL") && !is_word(self.parser, 1, "ON") {
+                // Not the NULL of `JSON_VALUE(.. RETURNING INT NULL ON EMPTY)`.
+                self.parser.advance_token();
                 parsed.nullable = true;
             } else {
                 break;
