@@ -41,10 +41,6 @@ impl Wall {
         self.day * 86_400 + self.nanos.div_euclid(SECOND)
     }
 
-    pub(super) fn of_civil(year: i64, month: u32, day: u32) -> Wall {
-        Wall { day: days_of(year, month, day), nanos: 0 }
-    }
-
     pub(super) fn civil(self) -> Civil {
         civil_of(self.day)
     }
