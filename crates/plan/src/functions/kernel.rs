@@ -127,7 +127,8 @@ pub(super) enum Returns {
     ByConstants(fn(&ReturnFieldArgs) -> Result<DataType>),
 }
 
-type Run = fn(&Call) -> Result<ArrayRef>;
+pub(super) type Run = fn(&Call) -> Result<ArrayRef>;
+type Rewrite = fn(Vec<Expr>) -> Result<Option<Expr>>;
 
 /// One scalar function.
 #[derive(Debug, Clone)]
@@ -147,7 +148,7 @@ pub(super) struct Function {
     /// The arguments from this one on are brought to one type.
     unify: Option<usize>,
     /// An expression that does the same and that the optimizer knows better.
-    rewrite: Option<fn(Vec<Expr>) -> Result<Option<Expr>>>,
+    rewrite: Option<Rewrite>,
 }
 
 impl Function {
@@ -208,7 +209,7 @@ impl Function {
         self
     }
 
-    pub(super) fn rewrite(mut self, rewrite: fn(Vec<Expr>) -> Result<Option<Expr>>) -> Function {
+    pub(super) fn rewrite(mut self, rewrite: Rewrite) -> Function {
         self.rewrite = Some(rewrite);
         self
     }

@@ -36,7 +36,7 @@ fn aggregate(
 fn result(name: &str, column: ArrayRef, distinct: bool) -> Result<ScalarValue> {
     let expr = aggregate(name, &[("x", column.clone())], &[], distinct)?;
     let mut whole = expr.create_accumulator()?;
-    whole.update_batch(&[column.clone()])?;
+    whole.update_batch(std::slice::from_ref(&column))?;
     let answer = whole.evaluate();
     assert_eq!(
         answer.as_ref().map(|v| v.data_type()).unwrap_or(expr.field().data_type().clone()),
@@ -53,7 +53,7 @@ fn result(name: &str, column: ArrayRef, distinct: bool) -> Result<ScalarValue> {
     same(&answer, &merged.evaluate(), name);
     let mut back: Box<dyn Accumulator> = expr.create_accumulator()?;
     if back.supports_retract_batch() && !distinct {
-        back.update_batch(&[column.clone()])?;
+        back.update_batch(std::slice::from_ref(&column))?;
         back.update_batch(&[column.slice(0, cut)])?;
         back.retract_batch(&[column.slice(0, cut)])?;
         same(&answer, &back.evaluate(), name);
@@ -179,10 +179,21 @@ fn state_fields_are_what_the_state_is() {
         for distinct in [false, true] {
             let expr = aggregate(name, &[("x", column.clone())], &[], distinct).unwrap();
             let mut accumulator = expr.create_accumulator().unwrap();
-            accumulator.update_batch(&[column.clone()]).unwrap();
+            accumulator.update_batch(std::slice::from_ref(&column)).unwrap();
             let states: Vec<DataType> = accumulator.state().unwrap().iter().map(ScalarValue::data_type).collect();
             let fields: Vec<DataType> = expr.state_fields().unwrap().iter().map(|f| f.data_type().clone()).collect();
             assert_eq!(states, fields, "{name} distinct {distinct}");
         }
     }
+}
+
+#[test]
+fn percentiles_take_their_fraction_as_an_argument() {
+    let values = doubles(&[1.0, 2.0, 3.0, 4.0, 5.0]);
+    let more = [ScalarValue::Float64(Some(0.5))];
+    let expr = aggregate("approx_percentile", &[("x", values.clone())], &more, false).unwrap();
+    let mut accumulator = expr.create_accumulator().unwrap();
+    accumulator.update_batch(&[values, more[0].to_array_of_size(5).unwrap()]).unwrap();
+    assert_eq!(accumulator.evaluate().unwrap(), ScalarValue::Float64(Some(3.0)));
+    assert!(register(&SessionZone::UTC).aggregate("APPROX_COUNT_DISTINCT").is_some());
 }

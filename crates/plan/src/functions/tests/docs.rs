@@ -185,6 +185,8 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "About how many values differ, by HyperLogLog.",
         "Flink knows it as APPROX_COUNT_DISTINCT, in batch.",
     ),
+    ("bool_or", "TRUE if one of the values is.", "Ours alone."),
+    ("covar_pop", "The covariance of the whole, of two columns.", "Ours alone."),
     ("grouping", "A bit for each expression: 1 where it is not grouped by.", ""),
 ];
 
@@ -277,6 +279,11 @@ fn line(out: &mut String, name: &str, aliases: &[String], usage: Option<String>,
     let _ = writeln!(out, "| {names} | `{usage}` | {meaning} | {differs} |");
 }
 
+/// The aliases that still lead to the function, and not to one of ours.
+fn reached(aliases: &[String], name: &str, find: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    aliases.iter().filter(|alias| find(alias).as_deref() == Some(name)).cloned().collect()
+}
+
 fn render() -> String {
     let mut out = String::from(
         "# Functions\n\nAll functions of the dialect, with their other names. Names can be written in upper or lower case. The \
@@ -293,7 +300,8 @@ fn render() -> String {
     scalars.sort_by(|a, b| a.name().cmp(b.name()));
     for f in &scalars {
         let usage = f.inner().downcast_ref::<Function>().map(Function::usage);
-        line(&mut out, f.name(), f.aliases(), usage, f.documentation());
+        let reached = reached(f.aliases(), f.name(), |n| functions.scalar(n).map(|f| f.name().to_string()));
+        line(&mut out, f.name(), &reached, usage, f.documentation());
     }
     let _ = write!(out, "\n## Aggregate functions\n\n{head}");
     let mut aggregates = functions.aggregates.clone();
@@ -304,7 +312,8 @@ fn render() -> String {
             "approx_percentile" => "APPROX_PERCENTILE(number, fraction)".to_string(),
             name => format!("{}(x)", name.to_uppercase()),
         });
-        line(&mut out, f.name(), f.aliases(), usage, f.documentation());
+        let reached = reached(f.aliases(), f.name(), |n| functions.aggregate(n).map(|f| f.name().to_string()));
+        line(&mut out, f.name(), &reached, usage, f.documentation());
     }
     let _ = write!(out, "\n## Window functions\n\n{head}");
     let mut windows = functions.windows.clone();

@@ -114,3 +114,18 @@ fn parts_differences_and_rounding() {
         ("TIMESTAMPADD(DAY, 1, DATE '2020-01-01')", "DATE"),
     ]);
 }
+
+#[test]
+fn times_past_all_calendars_are_errors_not_panics() {
+    check_in(
+        "Europe/Berlin",
+        &[
+            ("TIMESTAMPADD(YEAR, 9000000000000000000, TO_TIMESTAMP_LTZ(0, 0))", "error: calendars"),
+            ("TIMESTAMPADD(WEEK, 9000000000000000000, TO_TIMESTAMP_LTZ(0, 0))", "error: calendars"),
+            ("FROM_UNIXTIME(9000000000000000000)", "NULL"),
+            ("TO_TIMESTAMP_LTZ(9000000000000000000, 0)", "NULL"),
+            ("UNIX_TIMESTAMP('999999999999999999', 'D')", "-9223372036854775808"),
+            ("TO_DATE('999999999999', 'y')", "NULL"),
+        ],
+    );
+}
