@@ -197,3 +197,18 @@ fn percentiles_take_their_fraction_as_an_argument() {
     assert_eq!(accumulator.evaluate().unwrap(), ScalarValue::Float64(Some(3.0)));
     assert!(register(&SessionZone::UTC).aggregate("APPROX_COUNT_DISTINCT").is_some());
 }
+
+#[test]
+fn variances_of_whole_numbers_are_exact() {
+    let four = ints(&[Some(1), Some(2), None, Some(3), Some(4)]);
+    assert_eq!(
+        result("var_pop", arrow::compute::cast(&four, &DataType::Int64).unwrap(), false).unwrap(),
+        ScalarValue::Float64(Some(1.25))
+    );
+    assert_eq!(result("var_pop", decimals(&[100, 200]), false).unwrap(), ScalarValue::Float64(Some(0.25)));
+    let far: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX, i64::MAX - 1, i64::MAX - 2]));
+    assert_eq!(result("var_samp", far, false).unwrap(), ScalarValue::Float64(Some(1.0)));
+    assert!(
+        matches!(result("var_pop", doubles(&[1.0, f64::INFINITY]), false).unwrap(), ScalarValue::Float64(Some(v)) if v.is_nan())
+    );
+}
