@@ -26,6 +26,8 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("array_except", &[List, List], Null, |c| set(c, Set::Except)).returns(own).unify(0),
         Function::new("array_intersect", &[List, List], Null, |c| set(c, Set::Intersect)).returns(own).unify(0),
         Function::new("array_concat", &[List], Null, array_concat).rest(List).returns(own).unify(0),
+        Function::new("array_append", &[List, Any], Null, |c| with_item(c, false)).returns(own),
+        Function::new("array_prepend", &[List, Any], Null, |c| with_item(c, true)).returns(own),
         Function::new("map_from_arrays", &[List, List], Null, map_from_arrays).returns(map_type),
         Function::new("map_union", &[Map, Map], Null, map_union).returns(own),
     ]
@@ -236,6 +238,25 @@ fn array_concat(c: &Call) -> Result<ArrayRef> {
         ends.push(picks.len() as i32);
     }
     list_of(&values, picks, ends, Some(valid.into()), c.returns)
+}
+
+/// The array with one more item; NULL only where the array is.
+fn with_item(c: &Call, first: bool) -> Result<ArrayRef> {
+    let lists = lists(c, 0)?;
+    let more = needle(c, &lists)?;
+    let values = arrow::compute::concat(&[lists.values().as_ref(), more.as_ref()])?;
+    let shift = lists.values().len();
+    let (mut picks, mut ends) = (Vec::new(), vec![0]);
+    for row in 0..c.rows {
+        if lists.is_valid(row) {
+            let item = (row + shift) as u32;
+            picks.extend(first.then_some(item));
+            picks.extend(range(lists.value_offsets(), row).map(|at| at as u32));
+            picks.extend((!first).then_some(item));
+        }
+        ends.push(picks.len() as i32);
+    }
+    list_of(&values, picks, ends, lists.nulls().cloned(), c.returns)
 }
 
 fn map_from_parts(

@@ -24,7 +24,7 @@ fn arrays() {
         ("ARRAY_MAX(make_array(1, 3, 2))", "3"),
         ("ARRAY_MIN(make_array(1, 3, 2))", "1"),
         ("ARRAY_APPEND(make_array(1), 2)", "[1, 2]"),
-        ("ARRAY_PREPEND(make_array(1), 2)", "[1, 2]"),
+        ("ARRAY_PREPEND(make_array(1), 2)", "[2, 1]"),
         ("ARRAY_JOIN(make_array('a', 'b'), '-')", "a-b"),
         ("ARRAY_SORT(make_array(2, 1))", "[1, 2]"),
     ]);

@@ -27,7 +27,7 @@ fn text_to_time_and_back() {
         ("FROM_UNIXTIME(44)", "1970-01-01 00:00:44"),
         ("FROM_UNIXTIME(-1, 'yyyy HH')", "1969 23"),
         ("CONVERT_TZ('1970-01-01 00:00:00', 'UTC', 'America/Los_Angeles')", "1969-12-31 16:00:00"),
-        ("CONVERT_TZ('1970-01-01 00:00:00', 'UTC', 'Mars')", "error: no time zone"),
+        ("CONVERT_TZ('1970-01-01 00:00:00', 'UTC', 'Mars')", "error: not a time zone"),
         ("CAST(TIMESTAMP '2020-04-15 08:05:09' AS STRING)", "2020-04-15 08:05:09.000000000"),
         ("CAST('2020-04-15 08:05:09.5' AS TIMESTAMP)", "2020-04-15 08:05:09.500000000"),
         ("CAST('2020-04-15' AS DATE)", "2020-04-15"),
@@ -113,4 +113,19 @@ fn parts_differences_and_rounding() {
         ("TIMESTAMPDIFF(DAY, DATE '2020-01-01', DATE '2020-01-02')", "INT"),
         ("TIMESTAMPADD(DAY, 1, DATE '2020-01-01')", "DATE"),
     ]);
+}
+
+#[test]
+fn times_past_all_calendars_are_errors_not_panics() {
+    check_in(
+        "Europe/Berlin",
+        &[
+            ("TIMESTAMPADD(YEAR, 9000000000000000000, TO_TIMESTAMP_LTZ(0, 0))", "error: calendars"),
+            ("TIMESTAMPADD(WEEK, 9000000000000000000, TO_TIMESTAMP_LTZ(0, 0))", "error: calendars"),
+            ("FROM_UNIXTIME(9000000000000000000)", "NULL"),
+            ("TO_TIMESTAMP_LTZ(9000000000000000000, 0)", "NULL"),
+            ("UNIX_TIMESTAMP('999999999999999999', 'D')", "-9223372036854775808"),
+            ("TO_DATE('999999999999', 'y')", "NULL"),
+        ],
+    );
 }
