@@ -115,7 +115,11 @@ fn explain_plan(what: &str, functions: &[String]) -> Error {
         return Error::sql(format!("column `{column}` is neither in GROUP BY nor inside an aggregate"))
             .remedy(format!("add `{column}` to GROUP BY, or aggregate it, for example MAX({column})"));
     }
-    Error::sql(clean(what))
+    let e = Error::sql(clean(what));
+    if what.contains("coerc") || what.contains("argument types") {
+        return e.remedy("write CAST(.. AS ..) where the types differ");
+    }
+    e
 }
 
 fn list(names: &[&str]) -> String {
@@ -134,5 +138,26 @@ fn clean(what: &str) -> String {
     {
         what = what.strip_prefix(prefix).unwrap_or(what);
     }
-    what.trim_end_matches('.').to_string()
+    let mut what = what.trim_end_matches('.').to_string();
+    for (arrow, sql) in [
+        ("LargeUtf8", "STRING"),
+        ("Utf8View", "STRING"),
+        ("Utf8", "STRING"),
+        ("UInt64", "BIGINT"),
+        ("Int64", "BIGINT"),
+        ("Int32", "INT"),
+        ("Int16", "SMALLINT"),
+        ("Int8", "TINYINT"),
+        ("Float64", "DOUBLE"),
+        ("Float32", "FLOAT"),
+        ("Decimal128", "DECIMAL"),
+        ("Date32", "DATE"),
+        ("Timestamp(ms)", "TIMESTAMP(3)"),
+        ("Timestamp(µs)", "TIMESTAMP(6)"),
+        ("Timestamp(ns)", "TIMESTAMP(9)"),
+        ("Timestamp(ms, \"UTC\")", "TIMESTAMP_LTZ(3)"),
+    ] {
+        what = what.replace(arrow, sql);
+    }
+    what
 }

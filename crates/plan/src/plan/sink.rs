@@ -24,14 +24,13 @@ impl Provider<'_> {
     pub fn select(&self, query: &ast::Query, place: Place) -> Result<PlannedStatement> {
         let mut query = query.clone();
         name_columns(&mut query.body);
-        let plan = self.query(&query).and_then(|p| self.settle(p)).map_err(|e| self.fail(e))?;
-        // The optimizer drops projections that only give names.
-        let names: Vec<String> = plan.schema().fields().iter().map(|f| f.name().clone()).collect();
-        let plan = self.optimize(plan).map_err(|e| self.fail(e))?;
-        let fields: Vec<Field> = names
-            .into_iter()
-            .zip(plan.schema().fields())
-            .map(|(name, f)| Field::new(name, f.data_type().clone(), f.is_nullable()))
+        let plan =
+            self.query(&query).and_then(|p| self.settle(p)).and_then(|p| self.optimize(p)).map_err(|e| self.fail(e))?;
+        let fields: Vec<Field> = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable()))
             .collect();
         let sink = TableSpec {
             name: "result".into(),
@@ -53,7 +52,9 @@ impl Provider<'_> {
                 .remedy("declare a table with CREATE TABLE and insert into that"));
         }
         let table = self.table(name)?;
-        let plan = self.query(&insert.query).and_then(|p| self.settle(p)).map_err(|e| self.fail(e))?;
+        let mut query = insert.query.clone();
+        name_columns(&mut query.body);
+        let plan = self.query(&query).and_then(|p| self.settle(p)).map_err(|e| self.fail(e))?;
         let columns = self.written_columns(&table, insert)?;
         let plan = self.fit(&table, insert, &columns, plan)?;
         let logical = self.optimize(plan).map_err(|e| self.fail(e))?;
@@ -288,16 +289,37 @@ fn is_small_constant(plan: &LogicalPlan, column: usize) -> bool {
     }
 }
 
-/// Gives the columns that have no name of their own the words that they were written in.
-fn name_columns(body: &mut ast::SetExpr) {
+/// Gives the columns that have no name of their own the words that they were written in, and those that share one a digit
+/// behind it, as Flink does.
+pub fn name_columns(body: &mut ast::SetExpr) {
     match body {
         ast::SetExpr::Select(select) => {
+            let mut taken: Vec<String> = Vec::new();
             for item in &mut select.projection {
-                let ast::SelectItem::UnnamedExpr(e) = item else { continue };
-                if !matches!(e, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)) {
-                    let alias = ast::Ident::with_quote('`', e.to_string());
-                    *item = ast::SelectItem::ExprWithAlias { expr: e.clone(), alias };
+                let (name, written) = match item {
+                    ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(i)) => (i.value.clone(), true),
+                    ast::SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(parts)) => {
+                        (parts.last().map(|i| i.value.clone()).unwrap_or_default(), true)
+                    }
+                    ast::SelectItem::UnnamedExpr(e) => (e.to_string(), false),
+                    ast::SelectItem::ExprWithAlias { alias, .. } => (alias.value.clone(), true),
+                    _ => continue,
+                };
+                let mut unique = name.clone();
+                let mut n = 0;
+                while taken.contains(&unique) {
+                    unique = if written { format!("{name}{n}") } else { format!("{name} ({})", n + 2) };
+                    n += 1;
                 }
+                taken.push(unique.clone());
+                if written && unique == name {
+                    continue;
+                }
+                let expr = match item {
+                    ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => expr.clone(),
+                    _ => continue,
+                };
+                *item = ast::SelectItem::ExprWithAlias { expr, alias: ast::Ident::with_quote('`', unique) };
             }
         }
         // The names of a union are those of its first query.

@@ -152,7 +152,15 @@ impl UserDefinedLogicalNodeCore for WindowTvf {
             return datafusion_common::internal_err!("a window function without input or time");
         };
         let time = exprs.remove(0);
-        WindowTvf::new(Arc::new(input), self.kind, time, exprs, self.names.clone(), self.zone.clone(), self.place.clone())
+        WindowTvf::new(
+            Arc::new(input),
+            self.kind,
+            time,
+            exprs,
+            self.names.clone(),
+            self.zone.clone(),
+            self.place.clone(),
+        )
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -338,7 +346,10 @@ impl WindowPlanner {
             })
             .collect::<DfResult<Vec<_>>>()?;
         let names = added_names(input.schema());
-        let zone = match (time.get_type(input.schema().as_ref())?, &context.context_provider().options().execution.time_zone) {
+        let zone = match (
+            time.get_type(input.schema().as_ref())?,
+            &context.context_provider().options().execution.time_zone,
+        ) {
             (DataType::Timestamp(_, Some(_)), Some(zone)) if zone != "UTC" => Some(zone.clone()),
             _ => None,
         };

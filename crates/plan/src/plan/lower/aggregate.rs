@@ -1,7 +1,7 @@
 //! `GROUP BY window_start, window_end, ..` to a windowed aggregation.
 
 use super::super::window::{WindowKind, describe};
-use super::{At, Bound, Col, Lowering, Part, Pending, Rel, as_column, by, window_of};
+use super::{At, Bound, Col, Lowering, Part, Pending, Rel, as_column, by, own_name, window_of};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::utils::grouping_set_to_exprlist;
@@ -86,8 +86,7 @@ impl Lowering<'_, '_> {
             placed.push(match bound {
                 Some(b) if b.window == window => Group::Window(b.part),
                 _ => {
-                    let (_, name) = e.qualified_name();
-                    wanted.push(self.value(&rel, &input, e, &name)?);
+                    wanted.push(self.value(&rel, &input, e, &own_name(e))?);
                     Group::Key(wanted.len() - 1)
                 }
             });
@@ -97,8 +96,7 @@ impl Lowering<'_, '_> {
         for s in &specs {
             let mut args = Vec::with_capacity(s.args.len());
             for e in &s.args {
-                let (_, name) = e.qualified_name();
-                wanted.push(self.value(&rel, &input, e, &name)?);
+                wanted.push(self.value(&rel, &input, e, &own_name(e))?);
                 args.push(wanted.len() - 1);
             }
             let mut filter = None;

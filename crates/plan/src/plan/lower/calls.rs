@@ -40,7 +40,12 @@ impl CallSpec {
     /// The spec with its result named as one would write the call: `sum(price)`.
     pub fn named(mut self, args: &[usize], filter: Option<usize>, columns: &[Expr]) -> CallSpec {
         let args: Vec<&str> = args.iter().map(|i| columns[*i].sql.as_str()).collect();
-        let args = if args.is_empty() { "*".into() } else { args.join(", ") };
+        let mut args = if args.is_empty() { "*".into() } else { args.join(", ") };
+        match &self.function {
+            Some(AggregateFunction::ListAgg { separator }) => args.push_str(&format!(", '{separator}'")),
+            Some(AggregateFunction::ApproxPercentile { fraction }) => args.push_str(&format!(", {fraction}")),
+            _ => {}
+        }
         let distinct = if self.distinct { "DISTINCT " } else { "" };
         let filter = filter.map(|i| format!(" FILTER (WHERE {})", columns[i].sql)).unwrap_or_default();
         self.result = self.result.with_name(format!("{}({distinct}{args}){filter}", self.udf.name()));
@@ -159,7 +164,8 @@ impl Lowering<'_, '_> {
                 let call = Logical::AggregateFunction(LogicalCall::new_udf(
                     spec.udf.clone(),
                     spec.args.iter().zip(&args).map(of).collect(),
-                    spec.distinct,
+                    // Who runs the kernel hands it each distinct value once.
+                    false,
                     None,
                     Vec::new(),
                     null_treatment,

@@ -29,7 +29,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions, new_empty_array};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column as LogicalColumn, DFSchema, ScalarValue};
+use datafusion_common::{Column as LogicalColumn, DFSchema, JoinType, ScalarValue};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr as Logical, FetchType, LogicalPlan, SkipType};
 use datafusion_physical_expr::PhysicalExpr;
@@ -37,7 +37,9 @@ use datafusion_physical_expr::expressions::{BinaryExpr, Column};
 use datafusion_sql::sqlparser::ast;
 use millstream_core::{Error, Result, TableSpec, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{Calc, Dataflow, Exchange, Input, NodeKind, SinkNode, Unnest, Window, WindowRows, WindowTime};
+use millstream_dataflow::graph::{
+    Calc, Dataflow, Exchange, Input, NodeKind, SinkNode, Unnest, Window, WindowRows, WindowTime,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -151,7 +153,7 @@ impl Needs {
 fn wants_order_below(plan: &LogicalPlan, above: bool) -> bool {
     match plan {
         LogicalPlan::Aggregate(a) => a.aggr_expr.iter().any(calls::is_ordered_aggregate),
-        LogicalPlan::Window(_) => true,
+        LogicalPlan::Window(w) => above || w.window_expr.iter().any(over::needs_order),
         // Of several inputs there is no one order.
         LogicalPlan::Union(_) => false,
         _ => above,
@@ -212,7 +214,9 @@ impl<'p, 'c> Lowering<'p, 'c> {
             return e;
         }
         let what = e.what();
-        let construct = if what.starts_with("joins") {
+        let construct = if what.starts_with("INTERSECT") {
+            Construct::SetOperation
+        } else if what.starts_with("joins") {
             Construct::Join
         } else if what.starts_with("SELECT DISTINCT") {
             let e = self.provider.at(e, query, Construct::Distinct);
@@ -266,7 +270,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
                 self.aggregate(input, a)
             }
             LogicalPlan::Window(w) => {
-                let input = self.lower(&w.input, true)?;
+                let input = self.lower(&w.input, wants_order_below(plan, order))?;
                 self.over(input, w)
             }
             LogicalPlan::Union(u) => {
@@ -331,7 +335,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
         self.graph.nodes[node].schema.clone()
     }
 
-    /// Compiles an expression over the logical columns of a rel to one over its node.
+    /// Compiles an expression over the logical columns of a rel to one over its node. Without a name it is called what
+    /// it is.
     fn value(&self, rel: &Rel, schema: &DFSchema, e: &Logical, name: &str) -> Result<Expr> {
         let physical = self.compiler.physical(e, schema).map_err(|e| self.compiler.fail(e))?;
         let replaced = substitute(&physical, &|c: &Column| match rel.columns.get(c.index()).and_then(Col::value) {
@@ -339,7 +344,11 @@ impl<'p, 'c> Lowering<'p, 'c> {
             // `needs_rows` has been asked before; an index past the node's columns cannot be evaluated unseen.
             None => Arc::new(Column::new(c.name(), usize::MAX)),
         })?;
-        self.compiler.expr(replaced, &self.schema(rel.node), name)
+        let mut value = self.compiler.expr(replaced, &self.schema(rel.node), name)?;
+        if name.is_empty() {
+            value.field = value.field.with_name(&value.sql);
+        }
+        Ok(value)
     }
 
     /// Whether one of these expressions computes with a bound of the pending window, so that rows must carry it.
@@ -591,7 +600,10 @@ impl<'p, 'c> Lowering<'p, 'c> {
         }
         let as_is = rel.filter.is_none()
             && columns.len() == input.fields().len()
-            && columns.iter().enumerate().all(|(i, e)| e.as_column() == Some(i));
+            && columns
+                .iter()
+                .enumerate()
+                .all(|(i, e)| e.as_column() == Some(i) && e.field.name() == input.field(i).name());
         if as_is { Ok(rel.node) } else { Ok(self.calc(rel.node, rel.filter, columns)) }
     }
 
@@ -746,6 +758,11 @@ fn as_column(e: &Logical) -> Option<&LogicalColumn> {
     }
 }
 
+/// The name of a column; nothing for what is computed.
+fn own_name(e: &Logical) -> String {
+    as_column(e).map(|c| c.name.clone()).unwrap_or_default()
+}
+
 fn window_of(kind: &WindowKind, partition: Vec<usize>) -> Window {
     match *kind {
         WindowKind::Tumble { size, offset } => Window::Tumble { size, offset },
@@ -768,6 +785,10 @@ fn by(schema: &Schema, keys: &[usize]) -> String {
 fn refuse(plan: &LogicalPlan) -> Error {
     let batch = "or run it over bounded input with SET 'execution.runtime-mode' = 'batch'";
     match plan {
+        LogicalPlan::Join(j) if matches!(j.join_type, JoinType::LeftSemi | JoinType::LeftAnti) => {
+            Error::sql("INTERSECT and EXCEPT are joins, and those are not there yet in streaming")
+                .remedy(format!("filter with WHERE, {batch}"))
+        }
         LogicalPlan::Join(_) => {
             Error::sql("joins are not there yet in streaming").remedy(format!("join outside, {batch}"))
         }
@@ -803,8 +824,10 @@ fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
     if !found {
         return Ok(());
     }
-    Err(Error::sql("subqueries inside expressions (IN, EXISTS, = (SELECT ..)) are joins, and those are not there yet in streaming")
-        .remedy("filter by constants, or run it over bounded input with SET 'execution.runtime-mode' = 'batch'"))
+    Err(Error::sql(
+        "subqueries inside expressions (IN, EXISTS, = (SELECT ..)) are joins, and those are not there yet in streaming",
+    )
+    .remedy("filter by constants, or run it over bounded input with SET 'execution.runtime-mode' = 'batch'"))
 }
 
 fn literal(e: &Logical) -> Option<&ScalarValue> {

@@ -3,8 +3,8 @@
 use super::super::table::interval_millis;
 use super::super::window::no_time_attribute;
 use super::calls::CallSpec;
-use super::literal;
 use super::{Col, Lowering, Rel, as_column, by};
+use super::{literal, own_name};
 use arrow::datatypes::{Field, Schema};
 use datafusion_common::{ExprSchema, ScalarValue};
 use datafusion_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
@@ -68,7 +68,7 @@ impl Lowering<'_, '_> {
             });
             let mut keys = Vec::new();
             for e in &group[0].keys {
-                wanted.push(self.value(&rel, &input, e, &e.qualified_name().1)?);
+                wanted.push(self.value(&rel, &input, e, &own_name(e))?);
                 keys.push(wanted.len() - 1);
             }
             let mut args_at = Vec::with_capacity(group.len());
@@ -78,7 +78,7 @@ impl Lowering<'_, '_> {
                 match &call.function {
                     Function::Aggregate(spec) => {
                         for e in &spec.args {
-                            wanted.push(self.value(&rel, &input, e, &e.qualified_name().1)?);
+                            wanted.push(self.value(&rel, &input, e, &own_name(e))?);
                             args.push(wanted.len() - 1);
                         }
                         if let Some(e) = &spec.filter {
@@ -87,7 +87,7 @@ impl Lowering<'_, '_> {
                         }
                     }
                     Function::Lag(e, _) => {
-                        wanted.push(self.value(&rel, &input, e, &e.qualified_name().1)?);
+                        wanted.push(self.value(&rel, &input, e, &own_name(e))?);
                         args.push(wanted.len() - 1);
                     }
                     _ => {}
@@ -172,6 +172,18 @@ impl Lowering<'_, '_> {
                     .remedy("order by the time attribute alone: ties come in the order of the source"));
             }
         };
+        let of_window = partition_by.iter().any(|e| {
+            as_column(e).and_then(|c| input.index_of_column(c).ok()).is_some_and(|i| rel.columns[i].bound.is_some())
+        });
+        let by_time = as_column(&sort.expr).and_then(|c| input.index_of_column(c).ok());
+        if of_window && by_time.is_none_or(|i| rel.columns[i].time.is_none()) {
+            return Err(Error::sql(format!(
+                "{name} OVER: the first rows of each window (Top-N) are not there yet in streaming"
+            ))
+            .remedy(
+                "aggregate with MAX or MIN, or run it over bounded input with SET 'execution.runtime-mode' = 'batch'",
+            ));
+        }
         if !sort.asc {
             return Err(Error::sql(format!("{name} OVER is ordered downwards, and a stream runs upwards"))
                 .remedy("order by the time attribute ascending"));
@@ -233,6 +245,20 @@ impl Lowering<'_, '_> {
             },
         };
         Ok(Call { result, field, keys: partition_by.clone(), time, domain, frame, function })
+    }
+}
+
+/// Whether the result of the call depends on how rows of the same time are ordered.
+pub fn needs_order(e: &Logical) -> bool {
+    match e {
+        Logical::Alias(a) => needs_order(&a.expr),
+        Logical::WindowFunction(f) => match &f.fun {
+            WindowFunctionDefinition::AggregateUDF(udf) => {
+                f.params.window_frame.units == WindowFrameUnits::Rows || super::calls::is_ordered(udf)
+            }
+            WindowFunctionDefinition::WindowUDF(udf) => !matches!(udf.name(), "rank" | "dense_rank"),
+        },
+        _ => true,
     }
 }
 

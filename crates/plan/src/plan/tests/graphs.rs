@@ -1,0 +1,533 @@
+//! What each construct becomes.
+
+use super::{check, refused};
+
+#[test]
+fn filters_and_projections_are_one_calc() {
+    check(
+        "SELECT auction, price * 2 AS p FROM bid WHERE qty > 3",
+        "
+Sink(result)
+└─ Calc(auction, price * 2 AS p WHERE qty > 3)
+   └─ Source(bid)
+         reads auction, price, qty, ts
+         watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction AS a, bidder FROM (SELECT auction, bidder FROM bid WHERE price > 1) WHERE bidder > 2",
+        "
+Sink(result)
+└─ Calc(auction AS a, bidder WHERE price > 1 AND bidder > 2)
+   └─ Source(bid)
+         reads auction, bidder, price, ts
+         watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT * FROM bid",
+        "
+Sink(result)
+└─ Source(bid)
+      reads auction, bidder, price, channel, qty, ts, tags, items, info, $proctime
+      computes fee AS price * 2
+      watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT info.city, tags[1], CAST(price AS DECIMAL(10,2)), EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END FROM bid",
+        "
+Sink(result)
+└─ Calc(get_field(info, city) AS bid.info[city], array_element(tags, 1) AS tags[1], CAST(price AS Decimal128(10, 2)) AS CAST(price AS DECIMAL(10,2)), date_part(YEAR, ts) AS EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END)
+   └─ Source(bid)
+         reads price, ts, tags, info
+         watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT price + 1, qty + 1, price * 0.908 FROM bid",
+        "
+Sink(result)
+└─ Calc(price + 1, qty + 1, CAST(price AS Decimal128(20, 0)) * 0.908 AS price * 0.908)
+   └─ Source(bid)
+         reads price, qty, ts
+         watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn windows_stand_in_the_aggregate() {
+    check(
+        "SELECT auction, count(*) AS n, sum(price) FILTER (WHERE channel = 'a') AS s, window_end
+FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '10' MINUTE))
+WHERE qty + 1 > 3 GROUP BY auction, window_start, window_end",
+        "
+Sink(result)
+└─ Calc(auction, count(*) AS n, sum(price) FILTER (WHERE channel = a) AS s, window_end)
+   └─ WindowAggregate(TUMBLE 10 min, by auction: count(*), sum(price) FILTER (WHERE channel = a))
+      └─ hash(auction) ─ Calc(auction, price, channel = a AS filter, ts WHERE qty + 1 > 3)
+         └─ Source(bid)
+               reads auction, price, channel, qty, ts
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction, count(*) FROM HOP(TABLE bid, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECONDS)
+GROUP BY auction, window_start, window_end HAVING count(*) > 2 AND auction > 7",
+        "
+Sink(result)
+└─ Calc(auction, count(*) WHERE count(*) > 2)
+   └─ WindowAggregate(HOP 10 s every 2 s, by auction: count(*))
+      └─ hash(auction) ─ Calc(auction, ts WHERE auction > 7)
+         └─ Source(bid)
+               reads auction, ts
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT sum(price) FROM CUMULATE(TABLE bid, DESCRIPTOR(ts), INTERVAL '2' MINUTE, INTERVAL '10' MINUTE)
+GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(sum(price))
+   └─ WindowAggregate(CUMULATE 10 min by 2 min: sum(price))
+      └─ single ─ Source(bid)
+            reads price, ts
+            watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT bidder, count(DISTINCT auction) AS c, window_start
+FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+GROUP BY bidder, window_start, window_end",
+        "
+Sink(result)
+└─ Calc(bidder, count(DISTINCT auction) AS c, window_start)
+   └─ WindowAggregate(SESSION gap 10 s, by bidder: count(DISTINCT auction))
+      └─ hash(bidder) ─ Source(bid)
+            reads auction, bidder, ts
+            watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT count(*) FROM TUMBLE(DATA => TABLE bid, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '1' HOUR, `OFFSET` => INTERVAL '5' MINUTE) AS w
+GROUP BY w.window_start, w.window_end",
+        "
+Sink(result)
+└─ Calc(count(*))
+   └─ WindowAggregate(TUMBLE 1 h offset 5 min: count(*))
+      └─ single ─ Source(bid)
+            reads ts
+            watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT count(*) FROM TUMBLE(TABLE bid, DESCRIPTOR(at), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(count(*))
+   └─ WindowAggregate(TUMBLE 1 h: count(*))
+      └─ single ─ Calc(at)
+         └─ Source(bid)
+               reads ts, $proctime
+               watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn a_test_on_a_window_takes_whole_windows() {
+    check(
+        "SELECT window_start, count(*) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '5' MINUTE)
+GROUP BY window_start, window_end HAVING window_start > TIMESTAMP '2020-01-01 00:00:00'",
+        "
+Sink(result)
+└─ Calc(window_start, count(*) WHERE window_start > 1577836800000)
+   └─ WindowAggregate(TUMBLE 5 min: count(*))
+      └─ single ─ Source(bid)
+            reads ts
+            watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT window_start, price FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '5' MINUTE)
+WHERE price > 3 AND EXTRACT(HOUR FROM window_start) = 3",
+        "
+Sink(result)
+└─ Calc(window_start, price WHERE date_part(HOUR, window_start) = 3)
+   └─ WindowRows(TUMBLE 5 min)
+      └─ Calc(price, ts WHERE price > 3)
+         └─ Source(bid)
+               reads price, ts
+               watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn rows_of_a_session_are_filtered_after_it() {
+    check(
+        "SELECT window_start, price, bidder FROM SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(ts), INTERVAL '5' MINUTE)
+WHERE price > 3",
+        "
+Sink(result)
+└─ Calc(window_start, price, bidder WHERE price > 3)
+   └─ WindowRows(SESSION gap 5 min, by bidder)
+      └─ hash(bidder) ─ Source(bid)
+            reads bidder, price, ts
+            watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT channel, window_start, count(*) FROM SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(ts), INTERVAL '5' MINUTE)
+GROUP BY channel, window_start, window_end",
+        "
+Sink(result)
+└─ Calc(channel, window_start, count(*))
+   └─ WindowAggregate(its window, by channel: count(*))
+      └─ hash(channel) ─ Calc(channel, window_start, window_end)
+         └─ WindowRows(SESSION gap 5 min, by bidder)
+            └─ hash(bidder) ─ Source(bid)
+                  reads bidder, channel, ts
+                  watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn windows_stand_on_windows() {
+    check(
+        "SELECT window_start, window_end, sum(n) FROM (
+  SELECT window_start, window_end, auction, count(*) n FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR)
+  GROUP BY auction, window_start, window_end) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(window_start, window_end, sum(count(*)) AS sum(n))
+   └─ WindowAggregate(its window: sum(count(*)))
+      └─ single ─ Calc(count(*) AS n, window_start, window_end)
+         └─ WindowAggregate(TUMBLE 1 h, by auction: count(*))
+            └─ hash(auction) ─ Source(bid)
+                  reads auction, ts
+                  watermark ts - 4000 ms",
+    );
+    check(
+        "WITH h AS (SELECT window_time AS rowtime, auction, count(*) n FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR)
+  GROUP BY auction, window_start, window_end, window_time)
+SELECT window_start, window_end, max(n) FROM TUMBLE(TABLE h, DESCRIPTOR(rowtime), INTERVAL '1' DAY) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(window_start, window_end, max(count(*)) AS max(n))
+   └─ WindowAggregate(TUMBLE 1 d: max(count(*)))
+      └─ single ─ Calc(count(*) AS n, window_time AS rowtime)
+         └─ WindowAggregate(TUMBLE 1 h, by auction: count(*))
+            └─ hash(auction) ─ Source(bid)
+                  reads auction, ts
+                  watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT DATE_FORMAT(window_start, 'yyyy') AS y, count(*) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '5' MINUTE)
+GROUP BY window_start, window_end, DATE_FORMAT(window_start, 'yyyy')",
+        "
+Sink(result)
+└─ Calc(date_format(window_start, yyyy) AS y, count(*))
+   └─ WindowAggregate(its window, by date_format(window_start, yyyy): count(*))
+      └─ hash(date_format(window_start, yyyy)) ─ Calc(date_format(window_start, yyyy), window_start, window_end)
+         └─ WindowRows(TUMBLE 5 min)
+            └─ Source(bid)
+                  reads ts
+                  watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn grouping_sets_expand_rows() {
+    check(
+        "SELECT auction, channel, count(*) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR)
+GROUP BY window_start, window_end, GROUPING SETS ((auction, channel), (auction), ())",
+        "
+Sink(result)
+└─ Calc(auction, channel, count(*))
+   └─ WindowAggregate(TUMBLE 1 h, by auction, channel, $grouping: count(*))
+      └─ hash(auction, channel, $grouping) ─ Expand(3 grouping sets)
+         └─ Source(bid)
+               reads auction, channel, ts
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction, GROUPING(auction), count(*) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR)
+GROUP BY window_start, window_end, ROLLUP (auction, channel)",
+        "
+Sink(result)
+└─ Calc(auction, CAST($grouping & 2 >> 1 AS Int32) AS GROUPING(auction), count(*))
+   └─ WindowAggregate(TUMBLE 1 h, by auction, channel, $grouping: count(*))
+      └─ hash(auction, channel, $grouping) ─ Expand(3 grouping sets)
+         └─ Source(bid)
+               reads auction, channel, ts
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction, sum(auction) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR)
+GROUP BY window_start, window_end, CUBE (auction, channel)",
+        "
+Sink(result)
+└─ Calc(auction, sum(auction))
+   └─ WindowAggregate(TUMBLE 1 h, by auction, channel, $grouping: sum(auction))
+      └─ hash(auction, channel, $grouping) ─ Expand(4 grouping sets)
+         └─ Source(bid)
+               reads auction, channel, ts
+               watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn what_depends_on_order_carries_it() {
+    check(
+        "SELECT auction, LISTAGG(channel, '|'), FIRST_VALUE(price), ARRAY_AGG(price)
+FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) WHERE price > 2 GROUP BY auction, window_start, window_end",
+        "
+Sink(result)
+└─ Calc(auction, listagg(channel, '|') AS LISTAGG(channel, '|'), first_value(price) AS FIRST_VALUE(price), array_agg(price) AS ARRAY_AGG(price))
+   └─ WindowAggregate(TUMBLE 1 h, by auction: listagg(channel, '|'), first_value(price), array_agg(price))
+      └─ hash(auction) ─ Calc(auction, channel, price, ts, $order WHERE price > 2)
+         └─ Source(bid)
+               reads auction, price, channel, ts, $order
+               watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn every_aggregate_of_datafusion_is_there() {
+    check(
+        "SELECT median(price), approx_distinct(bidder), avg(qty), sum(qty), corr(price, qty), stddev(price), count(channel),
+  approx_percentile(price, 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(DISTINCT price)
+FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(median(CAST(price AS Float64)) AS median(price), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)) AS corr(price, qty), stddev_samp(CAST(price AS Float64)) AS stddev(price), count(channel), approx_percentile(CAST(price AS Float64), 0.9) AS approx_percentile(price, 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price) AS max(DISTINCT price))
+   └─ WindowAggregate(TUMBLE 1 h: median(CAST(price AS Float64)), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)), stddev_samp(CAST(price AS Float64)), count(channel), approx_percentile(CAST(price AS Float64), 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price))
+      └─ single ─ Calc(CAST(price AS Float64) AS __common_expr_1, bidder, qty, CAST(qty AS Float64), channel, qty > 3, auction, price, ts)
+         └─ Source(bid)
+               reads auction, bidder, price, channel, qty, ts
+               watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn over_calls_of_the_same_keys_share_a_node() {
+    check(
+        "SELECT auction, price,
+  SUM(price) OVER (PARTITION BY auction ORDER BY ts RANGE BETWEEN INTERVAL '30' MINUTE PRECEDING AND CURRENT ROW) s,
+  COUNT(*) OVER w c, ROW_NUMBER() OVER (PARTITION BY bidder ORDER BY ts) rn
+FROM bid WINDOW w AS (PARTITION BY auction ORDER BY ts ROWS BETWEEN 9 PRECEDING AND CURRENT ROW)",
+        "
+Sink(result)
+└─ Calc(auction, price, sum(price) of the last 30 min AS s, count(*) of 9 rows before and this AS c, row_number AS rn)
+   └─ Over(ts, by bidder: row_number)
+      └─ hash(bidder) ─ Over(ts, by auction: sum(price) of the last 30 min, count(*) of 9 rows before and this)
+         └─ hash(auction) ─ Source(bid)
+               reads auction, bidder, price, ts, $order
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction, LAG(price, 2) OVER (PARTITION BY auction ORDER BY ts) AS l,
+  FIRST_VALUE(price) OVER (PARTITION BY auction ORDER BY ts) AS f FROM bid",
+        "
+Sink(result)
+└─ Calc(auction, lag 2 AS l, first_value(price) so far AS f)
+   └─ Over(ts, by auction: lag 2, first_value(price) so far)
+      └─ hash(auction) ─ Source(bid)
+            reads auction, price, ts, $order
+            watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction, sum(price * 2) OVER (PARTITION BY MOD(auction, 3) ORDER BY ts) AS s FROM bid WHERE price > 1",
+        "
+Sink(result)
+└─ Calc(auction, sum(price * 2) so far AS s)
+   └─ Over(ts, by mod(auction, 3): sum(price * 2) so far)
+      └─ hash(mod(auction, 3)) ─ Calc(auction, price, ts, mod(auction, 3), price * 2 WHERE price > 1)
+         └─ Source(bid)
+               reads auction, price, ts
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction, sum(price) OVER (PARTITION BY auction, window_start, window_end ORDER BY window_time) AS s
+FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR)",
+        "
+Sink(result)
+└─ Calc(auction, sum(price) so far AS s)
+   └─ Over(window_time, by auction, window_start, window_end: sum(price) so far)
+      └─ hash(auction, window_start, window_end) ─ Calc(auction, price, window_start, window_end, window_time)
+         └─ WindowRows(TUMBLE 1 h)
+            └─ Source(bid)
+                  reads auction, price, ts
+                  watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn arrays_are_unnested() {
+    check(
+        "SELECT auction, t.tag FROM bid CROSS JOIN UNNEST(tags) AS t (tag) WHERE t.tag <> 'x'",
+        "
+Sink(result)
+└─ Calc(auction, tag WHERE tag != x)
+   └─ Unnest(tags)
+      └─ Calc(auction, tags)
+         └─ Source(bid)
+               reads auction, ts, tags
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction, sku, n FROM bid, UNNEST(bid.items) AS i WHERE price > 3",
+        "
+Sink(result)
+└─ Calc(auction, sku, n)
+   └─ Unnest(items)
+      └─ Calc(auction, price, items WHERE price > 3)
+         └─ Source(bid)
+               reads auction, price, ts, items
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT b.auction, i.o FROM bid AS b LEFT JOIN UNNEST(b.items) WITH ORDINALITY AS i (s, n, o) ON TRUE",
+        "
+Sink(result)
+└─ Calc(auction, o)
+   └─ Unnest(items)
+      └─ Calc(auction, items)
+         └─ Source(bid)
+               reads auction, ts, items
+               watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn unions_keep_the_time_attribute() {
+    check(
+        "SELECT auction, ts FROM bid WHERE price > 1 UNION ALL SELECT bidder, ts FROM bid",
+        "
+Sink(result)
+└─ Union
+   ├─ Calc(auction, ts WHERE price > 1)
+   │  └─ [1] Source(bid)
+   │        reads auction, bidder, price, ts
+   │        watermark ts - 4000 ms
+   └─ Calc(bidder AS auction, ts)
+      └─ [1]",
+    );
+    check(
+        "SELECT window_end, count(*) FROM TUMBLE(TABLE (SELECT auction, ts FROM bid UNION ALL SELECT bidder, ts FROM bid), DESCRIPTOR(ts), INTERVAL '1' MINUTE)
+GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(window_end, count(*))
+   └─ WindowAggregate(TUMBLE 1 min: count(*))
+      └─ single ─ Union
+         ├─ [1] Source(bid)
+         │     reads ts
+         │     watermark ts - 4000 ms
+         └─ [1]",
+    );
+}
+
+#[test]
+fn rows_in_the_text_are_a_source() {
+    check(
+        "SELECT 1, 'a'",
+        "
+Sink(result)
+└─ Calc(1, a AS 'a')
+   └─ Values(1 rows)",
+    );
+    check(
+        "SELECT k, v FROM (VALUES ('a', 1), ('b', 2)) AS t (k, v) WHERE v > 1",
+        "
+Sink(result)
+└─ Calc(column1 AS k, column2 AS v WHERE column2 > 1)
+   └─ Values(2 rows)",
+    );
+    check(
+        "SELECT auction FROM bid LIMIT 5",
+        "
+Sink(result)
+└─ Limit(5)
+   └─ single ─ Calc(auction)
+      └─ Source(bid)
+            reads auction, ts
+            watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn views_are_planned_in_place() {
+    check(
+        "CREATE VIEW v (x, y) AS SELECT auction, ts FROM bid WHERE price > 10;
+SELECT x, max(x) AS m, window_time FROM TUMBLE(TABLE v, DESCRIPTOR(y), INTERVAL '1' HOUR) GROUP BY x, window_start, window_end, window_time",
+        "
+Sink(result)
+└─ Calc(x, max(auction) AS m, window_time)
+   └─ WindowAggregate(TUMBLE 1 h, by x: max(auction))
+      └─ hash(x) ─ Calc(auction AS x, ts AS y WHERE price > 10)
+         └─ Source(bid)
+               reads auction, price, ts
+               watermark ts - 4000 ms",
+    );
+    refused(
+        "CREATE VIEW x AS SELECT * FROM y; CREATE VIEW y AS SELECT * FROM x; SELECT * FROM x",
+        "
+view `x` stands on itself
+  at q.sql:1:1
+  help: name another table in its query",
+    );
+}
+
+#[test]
+fn sources_complete_their_rows() {
+    check(
+        "CREATE TABLE logs (line STRING, file STRING NOT NULL METADATA FROM 'file.path' VIRTUAL, ts AS TO_TIMESTAMP(SPLIT_INDEX(line, ',', 0)),
+  n AS CHAR_LENGTH(line), WATERMARK FOR ts AS ts - INTERVAL '1' MINUTE) WITH ('connector' = 'x');
+SELECT file, count(*) FROM TUMBLE(TABLE logs, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY file, window_start, window_end",
+        "
+Sink(result)
+└─ Calc(file, count(*))
+   └─ WindowAggregate(TUMBLE 1 h, by file: count(*))
+      └─ hash(file) ─ Source(logs)
+            reads line, file
+            computes ts AS to_timestamp(split_index(line, ,, 0))
+            watermark ts - 60000 ms",
+    );
+}
+
+#[test]
+fn statements_of_a_set_share_what_is_alike() {
+    check(
+        "EXECUTE STATEMENT SET BEGIN
+INSERT INTO counts SELECT auction, count(*), window_end FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY auction, window_start, window_end;
+INSERT INTO big SELECT auction, count(*) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY auction, window_start, window_end HAVING count(*) > 100;
+INSERT INTO big SELECT auction, price FROM bid WHERE price > 1000;
+END",
+        "
+Sink(counts)
+└─ Calc(auction, count(*) AS n, window_end)
+   └─ [1] WindowAggregate(TUMBLE 1 h, by auction: count(*))
+      └─ hash(auction) ─ Calc(auction, ts)
+         └─ [2] Source(bid)
+               reads auction, price, ts
+               watermark ts - 4000 ms
+Sink(big)
+└─ Union
+   ├─ Calc(auction, count(*) AS n WHERE count(*) > 100)
+   │  └─ [1]
+   └─ Calc(auction, price AS n WHERE price > 1000)
+      └─ [2]",
+    );
+}
+
+#[test]
+fn names_that_repeat_get_a_digit() {
+    check(
+        "SELECT 1, 1, auction, auction, price AS auction FROM bid",
+        "
+Sink(result)
+└─ Calc(1, 1 AS 1 (2), auction, auction AS auction0, price AS auction1)
+   └─ Source(bid)
+         reads auction, price, ts
+         watermark ts - 4000 ms",
+    );
+    check(
+        "INSERT INTO big SELECT auction, auction FROM bid",
+        "
+Sink(big)
+└─ Calc(auction, auction AS n)
+   └─ Source(bid)
+         reads auction, ts
+         watermark ts - 4000 ms",
+    );
+}

@@ -1,0 +1,248 @@
+//! Each construct of the language with the graph that it becomes (`graphs`), each refusal with its words (`refusals`), and
+//! here what the text of a graph does not show.
+
+mod graphs;
+mod refusals;
+
+use super::*;
+use crate::catalog::Catalog;
+use crate::explain;
+use crate::parse::script;
+use crate::statement::StatementKind;
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use millstream_core::table::TableUse;
+use millstream_core::{Connectors, Sink, Source, TimeDomain};
+use millstream_dataflow::graph::{Node, NodeKind, Window, WindowAggregate};
+
+/// Every table is fine; there is nothing to open.
+struct Anything;
+
+impl Connectors for Anything {
+    fn validate(&self, _: &TableSpec, _: TableUse) -> Result<()> {
+        Ok(())
+    }
+
+    fn metadata(&self, _: &TableSpec) -> Result<Vec<Field>> {
+        let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        Ok(vec![Field::new("timestamp", time, true), Field::new("file.path", DataType::Utf8, false)])
+    }
+
+    fn open_source(&self, _: &TableSpec) -> Result<Box<dyn Source>> {
+        Err(Error::internal("nothing to open"))
+    }
+
+    fn open_sink(&self, _: &TableSpec, _: usize, _: usize) -> Result<Box<dyn Sink>> {
+        Err(Error::internal("nothing to open"))
+    }
+}
+
+const TABLES: &str = "
+CREATE TABLE bid (auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, qty INT, ts TIMESTAMP(3), tags ARRAY<STRING>,
+  items ARRAY<ROW<sku STRING, n INT>>, info ROW<city STRING, zip INT>, fee AS price * 2, at AS PROCTIME(),
+  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND) WITH ('connector' = 'x');
+CREATE TABLE plain (k STRING, v DOUBLE, ts TIMESTAMP(3)) WITH ('connector' = 'x');
+CREATE TABLE ltz (k STRING, v INT, ts TIMESTAMP_LTZ(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'x');
+CREATE TABLE big (auction BIGINT, n BIGINT) WITH ('connector' = 'x');
+CREATE TABLE small (a TINYINT, b INT NOT NULL) WITH ('connector' = 'x');
+CREATE TABLE counts (auction BIGINT, n BIGINT, window_end TIMESTAMP(3)) WITH ('connector' = 'x');
+";
+
+fn try_plan(sql: &str) -> Result<Planned> {
+    let mut catalog = Catalog::default();
+    for s in script(TABLES, "tables.sql")? {
+        catalog.apply(&s, "tables.sql")?;
+    }
+    let mut planned = None;
+    for s in script(sql, "q.sql")? {
+        let job = match &s.kind {
+            StatementKind::Insert(i) => Job::Inserts(std::slice::from_ref(i)),
+            StatementKind::StatementSet(all) => Job::Inserts(all),
+            StatementKind::Query(query) => Job::Query { query, span: s.span },
+            _ => {
+                catalog.apply(&s, "q.sql")?;
+                continue;
+            }
+        };
+        planned = Some(plan_job(&catalog, job, "q.sql", &Anything, 0)?);
+    }
+    planned.ok_or_else(|| Error::usage("no query"))
+}
+
+fn plan(sql: &str) -> Planned {
+    try_plan(sql).unwrap_or_else(|e| panic!("{sql}\n{e}"))
+}
+
+#[track_caller]
+fn check(sql: &str, expected: &str) {
+    let got = explain::text(&plan(sql).dataflow);
+    let trim = |s: &str| s.trim_matches('\n').lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    assert!(trim(&got) == trim(expected), "\n--- {sql}\n{got}");
+}
+
+#[track_caller]
+fn refused(sql: &str, expected: &str) {
+    match try_plan(sql) {
+        Ok(p) => panic!("planned: {sql}\n{}", explain::text(&p.dataflow)),
+        Err(e) => assert!(e.to_string() == expected.trim_matches('\n'), "\n--- {sql}\n{e}"),
+    }
+}
+
+fn node<'d>(planned: &'d Planned, kind: &str) -> &'d Node {
+    let found = planned.dataflow.nodes.iter().find(|n| n.label.starts_with(kind));
+    found.unwrap_or_else(|| panic!("no {kind} in\n{}", explain::text(&planned.dataflow)))
+}
+
+fn aggregate(planned: &Planned) -> &WindowAggregate {
+    match &node(planned, "WindowAggregate").kind {
+        NodeKind::WindowAggregate(w) => w,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_window_names_its_columns_by_index() {
+    let planned = plan(
+        "SELECT bidder, sum(price) FILTER (WHERE qty > 1), window_start FROM SESSION(TABLE bid PARTITION BY bidder,
+         DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY bidder, window_start, window_end",
+    );
+    let n = node(&planned, "WindowAggregate");
+    let input = &planned.dataflow.nodes[n.inputs[0].node].schema;
+    let w = aggregate(&planned);
+    let names = |at: &[usize]| at.iter().map(|i| input.field(*i).name().clone()).collect::<Vec<_>>();
+    assert_eq!(names(&w.keys), ["bidder"]);
+    assert_eq!(w.window, Window::Session { gap: 10_000, partition: w.keys.clone() });
+    assert_eq!(names(&[w.time.column]), ["ts"]);
+    assert_eq!((w.time.domain, w.time.zone.clone()), (TimeDomain::Event, None));
+    assert_eq!(names(&w.calls[0].args), ["price"]);
+    assert_eq!(w.calls[0].filter.map(|f| input.field(f).data_type().clone()), Some(DataType::Boolean));
+    let out: Vec<&str> = n.schema.fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(out[..4], ["bidder", "window_start", "window_end", "window_time"]);
+}
+
+#[test]
+fn windows_over_a_local_time_follow_the_sessions_zone() {
+    let sql =
+        "SELECT count(*) FROM TUMBLE(TABLE ltz, DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY window_start, window_end";
+    assert_eq!(aggregate(&plan(sql)).time.zone, None);
+    let shanghai = plan(&format!("SET 'table.local-time-zone' = 'Asia/Shanghai'; {sql}"));
+    assert_eq!(aggregate(&shanghai).time.zone.as_deref(), Some("Asia/Shanghai"));
+    let time = node(&shanghai, "WindowAggregate").schema.field_with_name("window_time").map(|f| f.data_type().clone());
+    assert_eq!(time.ok(), Some(DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))));
+}
+
+#[test]
+fn lateness_idleness_and_the_clock_come_from_the_settings() {
+    let planned = plan(
+        "SET 'table.exec.emit.allow-lateness' = '5 s'; SET 'table.exec.source.idle-timeout' = '3 s';
+         SELECT count(*) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY window_start, window_end",
+    );
+    assert_eq!(aggregate(&planned).lateness, 5000);
+    match &node(&planned, "Source").kind {
+        NodeKind::Source(s) => {
+            assert_eq!(s.idle_timeout, Some(3000));
+            assert_eq!(s.watermark.as_ref().and_then(|w| w.delay), Some(4000));
+            assert!(!s.null_time_set_aside);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn bad_rows_are_set_aside_where_there_is_a_table_for_them() {
+    let planned = plan(
+        "SET 'millstream.bad-rows.table' = 'bad'; CREATE TABLE bad (raw STRING) WITH ('connector' = 'x');
+         SELECT auction FROM bid",
+    );
+    match &node(&planned, "Source").kind {
+        NodeKind::Source(s) => {
+            assert_eq!(s.table.option("millstream.bad-rows"), Some("set-aside"));
+            assert!(s.null_time_set_aside);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn ids_stay_when_other_statements_change() {
+    let hourly = "INSERT INTO counts SELECT auction, count(*), window_end FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' \
+                  HOUR) GROUP BY auction, window_start, window_end;";
+    let alone = plan(&format!("EXECUTE STATEMENT SET BEGIN {hourly} END"));
+    let beside = plan(&format!(
+        "EXECUTE STATEMENT SET BEGIN INSERT INTO big SELECT bidder, price FROM bid WHERE qty > 3; {hourly} END"
+    ));
+    let id = |p: &Planned| node(p, "WindowAggregate").id.clone();
+    // The other statement reads more columns, so a Calc stands between source and aggregate: its id is part of it.
+    assert_eq!(id(&alone).split('-').next(), id(&beside).split('-').next());
+    assert_eq!(node(&alone, "Source").id, node(&beside, "Source").id);
+    let mut ids: Vec<&str> = beside.dataflow.nodes.iter().map(|n| n.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), beside.dataflow.nodes.len());
+}
+
+#[test]
+fn every_input_comes_before_its_reader() {
+    let planned = plan(
+        "EXECUTE STATEMENT SET BEGIN
+         INSERT INTO big SELECT auction, price FROM bid; INSERT INTO big SELECT bidder, price FROM bid; END",
+    );
+    for (i, n) in planned.dataflow.nodes.iter().enumerate() {
+        assert!(n.inputs.iter().all(|input| input.node < i), "{} reads what comes later", n.id);
+    }
+}
+
+#[test]
+fn a_batch_job_has_plans_and_no_graph() {
+    let planned = plan(
+        "SET 'execution.runtime-mode' = 'batch';
+         SELECT DISTINCT a.auction FROM bid a JOIN bid b ON a.bidder = b.auction ORDER BY a.auction LIMIT 3",
+    );
+    assert!(planned.dataflow.nodes.is_empty());
+    assert_eq!(planned.statements.len(), 1);
+    let scan = &planned.scans["bid"];
+    let read: Vec<&str> = scan.schema.fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(read, ["auction", "bidder", "ts"]);
+}
+
+#[test]
+fn a_select_prints_under_the_names_of_the_query() {
+    let planned = plan(
+        "SELECT auction AS a, count(*), max(price) AS m FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' DAY)
+      GROUP BY auction, window_start, window_end",
+    );
+    let sink = &planned.statements[0].sink;
+    let names: Vec<&str> = sink.schema.fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!((sink.connector(), names), ("result", vec!["a", "count(*)", "m"]));
+}
+
+#[test]
+fn a_metadata_column_has_the_connectors_type() {
+    let wrong =
+        "CREATE TABLE e (t BIGINT, file INT METADATA FROM 'file.path') WITH ('connector' = 'x'); SELECT * FROM e";
+    refused(
+        wrong,
+        "metadata `file.path` is STRING, column `file` declares INT\n  at q.sql:1:1\n  help: declare it STRING",
+    );
+    let unknown =
+        "CREATE TABLE e (t BIGINT, file STRING METADATA FROM 'file.pat') WITH ('connector' = 'x'); SELECT * FROM e";
+    refused(unknown, "metadata column `file.pat` is unknown\n  at q.sql:1:1\n  help: did you mean `file.path`?");
+}
+
+#[test]
+fn integers_stay_as_wide_as_they_are() {
+    let planned = plan("SELECT qty + 1 AS a, price + 1 AS b, qty * 2.5 AS c FROM bid");
+    let types: Vec<String> =
+        planned.statements[0].sink.schema.fields().iter().map(|f| types::sql_name(f.data_type())).collect();
+    assert_eq!(types[..2], ["INT", "BIGINT"]);
+    assert!(types[2].starts_with("DECIMAL"), "{types:?}");
+}
+
+#[test]
+fn a_graph_for_mermaid() {
+    let planned = plan("SELECT auction FROM bid LIMIT 3");
+    assert_eq!(
+        explain::mermaid(&planned.dataflow),
+        "flowchart LR\n  n0[(\"Source(bid)\")]\n  n1[\"Calc(auction)\"]\n  n2[\"Limit(3)\"]\n  n3[(\"Sink(result)\")]\n  \
+         n0 --> n1\n  n1 -->|\"single\"| n2\n  n2 --> n3\n"
+    );
+}
