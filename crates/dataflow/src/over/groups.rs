@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Numbers keys in the order of their first row. A number that is released is given to another key.
-pub(super) struct Groups {
+pub(crate) struct Groups {
     keys: Keys,
     free: Vec<u32>,
     slots: u32,
@@ -33,7 +33,7 @@ enum Keys {
 }
 
 impl Groups {
-    pub(super) fn new(types: &[DataType]) -> Result<Groups> {
+    pub(crate) fn new(types: &[DataType]) -> Result<Groups> {
         let keys = match types {
             [] => Keys::None,
             [one] if Words::fit(one) => Keys::Word { numbers: HashMap::default(), null: None, words: Vec::new() },
@@ -50,12 +50,12 @@ impl Groups {
     }
 
     /// Numbers handed out so far are below this.
-    pub(super) fn slots(&self) -> usize {
+    pub(crate) fn slots(&self) -> usize {
         self.slots as usize
     }
 
     /// The group of each row; `groups` is overwritten.
-    pub(super) fn assign(&mut self, columns: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<()> {
+    pub(crate) fn assign(&mut self, columns: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<()> {
         groups.clear();
         let Groups { keys, free, slots } = self;
         let mut fresh = || {
@@ -105,7 +105,7 @@ impl Groups {
     }
 
     /// Forgets a key. Its number will be that of another.
-    pub(super) fn release(&mut self, group: u32) {
+    pub(crate) fn release(&mut self, group: u32) {
         match &mut self.keys {
             Keys::None => return,
             Keys::Word { null, .. } if *null == Some(group) => *null = None,
@@ -120,11 +120,11 @@ impl Groups {
     }
 
     #[cfg(test)]
-    pub(super) fn live(&self) -> usize {
+    pub(crate) fn live(&self) -> usize {
         self.slots as usize - self.free.len()
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match &self.keys {
             Keys::None => 0,
             Keys::Word { numbers, words, .. } => numbers.capacity() * 17 + words.capacity() * 8,
@@ -142,7 +142,7 @@ fn put<T: Default + Clone>(column: &mut Vec<T>, group: u32, value: T) {
 
 /// Hashes words and bytes with our own mixing function. In memory only, so it need not be pinned.
 #[derive(Default)]
-pub(super) struct Mixer(u64);
+pub(crate) struct Mixer(u64);
 
 impl Hasher for Mixer {
     fn write(&mut self, bytes: &[u8]) {

@@ -15,12 +15,12 @@
 mod calls;
 mod exact;
 mod frame;
-mod groups;
+pub(crate) mod groups;
 mod numbers;
 mod pending;
 
 mod values;
-mod words;
+pub(crate) mod words;
 
 use self::frame::{Call, Chunk, Log, RangeFrame, past};
 use self::groups::Groups;
