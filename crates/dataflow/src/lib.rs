@@ -24,3 +24,6 @@ pub mod valve;
 pub mod window;
 pub mod window_rows;
 pub mod zone;
+
+#[cfg(test)]
+mod stateless_tests;
