@@ -1,1 +1,8 @@
-//! placeholder
+//! What operators remember: tables of keys, and sums that do not depend on order.
+//!
+//! ```text
+//!  key columns ──KeyCodec──▶ KeyBatch ──KeyTable──▶ group ids (dense u32) ──▶ columns of state, by group id
+//! ```
+
+pub mod exact;
+pub mod keys;

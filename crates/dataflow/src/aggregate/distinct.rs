@@ -1,0 +1,351 @@
+//! Which values a group has seen, for every call with DISTINCT on the same argument at once.
+//!
+//! `COUNT(DISTINCT x)` and `COUNT(DISTINCT x) FILTER (WHERE c)` share one set of (group, value). Beside each pair stand
+//! bits that say under which filters the value has been seen. A row is *fresh* for a filter when it sets that bit; the
+//! call then takes the fresh rows as if they had been filtered.
+
+use super::{Groups, find_or_push};
+use arrow::array::*;
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::datatypes::Schema;
+use millstream_core::Result;
+use millstream_state::keys::{KeyBatch, KeyCodec, KeyTable};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Filters that one set can tell apart.
+const BITS: usize = 32;
+
+pub(super) struct DistinctSpec {
+    pub args: Vec<usize>,
+    /// By bit: the filter, by index into the plan's.
+    filters: Vec<Option<usize>>,
+    codec: KeyCodec,
+}
+
+/// The arguments of a batch.
+pub(super) struct DistinctInput {
+    keys: KeyBatch,
+    /// By row: the filters that it passes. 0 for NULL, which is no value.
+    masks: Vec<u32>,
+}
+
+/// What a set has gained by a merge: entries, and for each bit the entries that gained it.
+pub(super) struct Gained {
+    pub groups: Vec<u32>,
+    words: Vec<u64>,
+    pub rows: Vec<Vec<u32>>,
+}
+
+impl DistinctSpec {
+    pub fn new(args: &[usize], schema: &Schema) -> Result<DistinctSpec> {
+        let types: Vec<_> = args.iter().map(|a| schema.field(*a).data_type().clone()).collect();
+        Ok(DistinctSpec { args: args.to_vec(), filters: Vec::new(), codec: KeyCodec::new(&types)? })
+    }
+
+    pub fn has_room_for(&self, filter: Option<usize>) -> bool {
+        self.filters.len() < BITS || self.filters.contains(&filter)
+    }
+
+    pub fn bit(&mut self, filter: Option<usize>) -> usize {
+        find_or_push(&mut self.filters, filter)
+    }
+
+    pub fn set(&self) -> DistinctSet {
+        DistinctSet {
+            slots: Vec::new(),
+            shift: 0,
+            used: 0,
+            serials: Vec::new(),
+            entries: Vec::new(),
+            next_serial: 0,
+            dead: 0,
+            values: self.codec.table(),
+            ids: Vec::new(),
+            fresh: vec![Vec::new(); self.filters.len()],
+        }
+    }
+
+    pub fn read(&self, rows: &RecordBatch, filters: &[BooleanBuffer]) -> Result<DistinctInput> {
+        let columns: Vec<ArrayRef> = self.args.iter().map(|a| rows.column(*a).clone()).collect();
+        let len = rows.num_rows();
+        let plain: u32 = self.filters.iter().enumerate().filter(|(_, f)| f.is_none()).map(|(bit, _)| 1 << bit).sum();
+        let mut masks = vec![plain; len];
+        for (bit, filter) in self.filters.iter().enumerate() {
+            if let Some(filter) = filter {
+                // Written so that it has no branch: one bit of each row moves to its place.
+                masks.iter_mut().zip(filters[*filter].iter()).for_each(|(m, is)| *m |= u32::from(is) << bit);
+            }
+        }
+        let nulls = columns.iter().fold(None, |all, c| NullBuffer::union(all.as_ref(), c.logical_nulls().as_ref()));
+        if let Some(nulls) = nulls.filter(|n| n.null_count() > 0) {
+            masks.iter_mut().zip(nulls.iter()).filter(|(_, valid)| !valid).for_each(|(m, _)| *m = 0);
+        }
+        Ok(DistinctInput { keys: self.codec.encode(&columns, len)?, masks })
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    word: u64,
+    serial: u32,
+    /// 0: the slot is empty.
+    mask: u32,
+}
+
+pub(super) struct DistinctSet {
+    slots: Vec<Slot>,
+    shift: u32,
+    used: usize,
+    /// By group: the number that its entries carry. A group that is reset gets another one; the entries of the
+    /// old number are dead, and are swept out when they are the half.
+    serials: Vec<u32>,
+    /// By group: its entries.
+    entries: Vec<u32>,
+    next_serial: u32,
+    dead: usize,
+    /// Ids of values that do not fit a word.
+    values: KeyTable,
+    ids: Vec<u32>,
+    fresh: Vec<Vec<u32>>,
+}
+
+fn home(word: u64, serial: u32, shift: u32) -> usize {
+    let joined = word ^ u64::from(serial).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    (joined.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift) as usize
+}
+
+impl DistinctSet {
+    pub fn resize(&mut self, groups: usize) {
+        for _ in self.serials.len()..groups {
+            self.serials.push(self.next_serial);
+            self.entries.push(0);
+            self.next_serial += 1;
+        }
+    }
+
+    /// Rows of the last update that were fresh under this bit, by their place in the batch.
+    pub fn fresh(&self, bit: usize) -> &[u32] {
+        &self.fresh[bit]
+    }
+
+    pub fn update(&mut self, input: &DistinctInput, rows: Range<usize>, groups: Groups<'_>) {
+        self.fresh.iter_mut().for_each(Vec::clear);
+        let mut fresh = std::mem::take(&mut self.fresh);
+        let masks = &input.masks[rows.clone()];
+        let mut see = |set: &mut DistinctSet, offset: usize, word: u64| {
+            let mask = masks[offset];
+            if mask == 0 {
+                return;
+            }
+            let group = match groups {
+                Groups::One => 0,
+                Groups::Each(ids) => ids[offset] as usize,
+            };
+            let mut gained = set.see(word, group, mask);
+            while gained != 0 {
+                let bit = gained.trailing_zeros() as usize;
+                fresh[bit].push((rows.start + offset) as u32);
+                gained &= gained - 1;
+            }
+        };
+        if let Some(words) = input.keys.words() {
+            let words = &words[rows.clone()];
+            for (offset, word) in words.iter().enumerate() {
+                if let Some(ahead) = words.get(offset + 16) {
+                    self.prefetch(*ahead, groups, offset + 16);
+                }
+                see(self, offset, *word);
+            }
+        } else {
+            let mut ids = std::mem::take(&mut self.ids);
+            self.values.assign(&input.keys, rows.clone(), &mut ids);
+            ids.iter().enumerate().for_each(|(offset, id)| see(self, offset, u64::from(*id)));
+            self.ids = ids;
+        }
+        self.fresh = fresh;
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, word: u64, groups: Groups<'_>, offset: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let group = match groups {
+                Groups::One => 0,
+                Groups::Each(ids) => ids[offset] as usize,
+            };
+            if let Some(slot) = self.slots.get(home(word, self.serials[group], self.shift)) {
+                // SAFETY: a prefetch reads nothing that the program can see, and the address is a live slot's.
+                unsafe {
+                    std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+                        std::ptr::from_ref(slot).cast(),
+                    );
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (word, groups, offset);
+    }
+
+    /// Marks the value as seen by the group under these filters; the bits that are new.
+    #[inline(always)]
+    fn see(&mut self, word: u64, group: usize, mask: u32) -> u32 {
+        if (self.used + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let serial = self.serials[group];
+        let last = self.slots.len() - 1;
+        let mut at = home(word, serial, self.shift);
+        loop {
+            let slot = &mut self.slots[at & last];
+            if slot.mask == 0 {
+                *slot = Slot { word, serial, mask };
+                self.used += 1;
+                self.entries[group] += 1;
+                return mask;
+            }
+            if slot.word == word && slot.serial == serial {
+                let gained = mask & !slot.mask;
+                slot.mask |= mask;
+                return gained;
+            }
+            at += 1;
+        }
+    }
+
+    /// More slots, or as many without the dead.
+    #[cold]
+    fn grow(&mut self) {
+        let mut live = vec![false; self.next_serial as usize];
+        self.serials.iter().for_each(|s| live[*s as usize] = true);
+        let alive = self.used - self.dead;
+        let slots = ((alive + 1) * 4).next_power_of_two().max(16);
+        let old = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
+        self.shift = 64 - slots.trailing_zeros();
+        for slot in old.into_iter().filter(|s| s.mask != 0 && live[s.serial as usize]) {
+            let mut at = home(slot.word, slot.serial, self.shift);
+            while self.slots[at & (slots - 1)].mask != 0 {
+                at += 1;
+            }
+            self.slots[at & (slots - 1)] = slot;
+        }
+        (self.used, self.dead) = (alive, 0);
+    }
+
+    pub fn merge(&mut self, spec: &DistinctSpec, into: &[u32], from: &DistinctSet) -> Gained {
+        let mut group_of = vec![u32::MAX; from.next_serial as usize];
+        for (group, serial) in from.serials.iter().enumerate().take(into.len()) {
+            group_of[*serial as usize] = into[group];
+        }
+        let by_id = !spec.codec.is_word();
+        let mut ids = Vec::new();
+        if by_id {
+            self.values.assign_all(&from.values, &mut ids);
+        }
+        let entries = from.slots.iter().filter(|s| s.mask != 0 && group_of[s.serial as usize] != u32::MAX);
+        let entries: Vec<(u64, u32, u32)> = entries
+            .map(|s| {
+                let word = if by_id { u64::from(ids[s.word as usize]) } else { s.word };
+                (word, group_of[s.serial as usize], s.mask)
+            })
+            .collect();
+        self.see_all(entries)
+    }
+
+    pub fn merge_within(&mut self, into: u32, from: u32) -> Gained {
+        let serial = self.serials[from as usize];
+        let entries = self.slots.iter().filter(|s| s.mask != 0 && s.serial == serial);
+        let entries = entries.map(|s| (s.word, into, s.mask)).collect();
+        self.see_all(entries)
+    }
+
+    fn see_all(&mut self, entries: Vec<(u64, u32, u32)>) -> Gained {
+        let mut gained = Gained { groups: Vec::new(), words: Vec::new(), rows: vec![Vec::new(); self.fresh.len()] };
+        for (word, group, mask) in entries {
+            let mut bits = self.see(word, group as usize, mask);
+            if bits == 0 {
+                continue;
+            }
+            let entry = gained.groups.len() as u32;
+            gained.groups.push(group);
+            gained.words.push(word);
+            while bits != 0 {
+                gained.rows[bits.trailing_zeros() as usize].push(entry);
+                bits &= bits - 1;
+            }
+        }
+        gained
+    }
+
+    /// The gained values in the columns of the input; all other columns are NULL.
+    pub fn values(&self, spec: &DistinctSpec, gained: &Gained, schema: &Arc<Schema>) -> Result<RecordBatch> {
+        let values = match spec.codec.decode_words(&gained.words) {
+            Some(column) => vec![column],
+            None => {
+                let ids: Vec<u32> = gained.words.iter().map(|w| *w as u32).collect();
+                spec.codec.decode_ids(&self.values, &ids)?
+            }
+        };
+        let nullable: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let columns = nullable.iter().enumerate().map(|(at, field)| match spec.args.iter().position(|a| *a == at) {
+            Some(arg) => values[arg].clone(),
+            None => new_null_array(field.data_type(), gained.words.len()),
+        });
+        let columns = columns.collect();
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(nullable)), columns)?)
+    }
+
+    pub fn reset(&mut self, group: u32) {
+        let group = group as usize;
+        if self.entries[group] > 0 {
+            self.dead += self.entries[group] as usize;
+            self.entries[group] = 0;
+            self.serials[group] = self.next_serial;
+            self.next_serial += 1;
+            self.sweep();
+        }
+    }
+
+    pub fn swap_remove(&mut self, group: u32) {
+        self.dead += self.entries[group as usize] as usize;
+        self.serials.swap_remove(group as usize);
+        self.entries.swap_remove(group as usize);
+        self.sweep();
+    }
+
+    fn sweep(&mut self) {
+        if self.dead * 2 > self.used && self.dead > 1024 {
+            self.grow();
+            self.renumber();
+        }
+    }
+
+    /// Serials from 0 again, so that they never run out.
+    fn renumber(&mut self) {
+        let mut renamed = vec![0; self.next_serial as usize];
+        for (group, serial) in self.serials.iter_mut().enumerate() {
+            renamed[*serial as usize] = group as u32;
+            *serial = group as u32;
+        }
+        self.next_serial = self.serials.len() as u32;
+        self.slots.iter_mut().filter(|s| s.mask != 0).for_each(|s| s.serial = renamed[s.serial as usize]);
+        // The place of an entry depends on its serial.
+        self.grow();
+    }
+
+    pub fn clear(&mut self, spec: &DistinctSpec) {
+        let slots = std::mem::take(&mut self.slots);
+        let used = self.used;
+        *self = spec.set();
+        // Memory is kept for the next window unless this one hardly used it.
+        if used * 16 > slots.len() {
+            self.shift = 64 - slots.len().trailing_zeros();
+            self.slots = slots;
+            self.slots.fill(Slot::default());
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>() + self.serials.capacity() * 8 + self.values.bytes()
+    }
+}

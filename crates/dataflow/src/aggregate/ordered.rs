@@ -1,0 +1,298 @@
+//! Aggregates that keep values as they are: MIN and MAX of text, FIRST_VALUE and LAST_VALUE, LISTAGG and ARRAY_AGG.
+//!
+//! Order is by (time, place in the table), never by arrival. Lists of distinct values go by value, since which of
+//! several equal rows was the first is not kept.
+
+use super::input::Picked;
+use super::{Fold, Groups, PerGroup, Prepared, Side, each_row};
+use arrow::array::*;
+use arrow::datatypes::DataType;
+use datafusion_common::{DataFusionError, ScalarValue};
+use millstream_core::{Error, Result};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+type Make = Arc<dyn Fn() -> Box<dyn Side> + Send + Sync>;
+
+pub(super) fn explain(e: DataFusionError) -> Error {
+    Error::data(e.strip_backtrace()).remedy("guard the argument of the aggregate, for example with a FILTER clause")
+}
+
+/// One value for each group; NULL where it has none.
+fn column<'a>(kind: &DataType, values: impl Iterator<Item = Option<&'a ScalarValue>>) -> Result<ArrayRef> {
+    let null = ScalarValue::try_new_null(kind).map_err(explain)?;
+    let mut values = values.map(|v| v.cloned().unwrap_or_else(|| null.clone())).peekable();
+    if values.peek().is_none() {
+        return Ok(new_empty_array(kind));
+    }
+    ScalarValue::iter_to_array(values).map_err(explain)
+}
+
+fn value(input: &Prepared, column: usize, row: usize) -> Result<ScalarValue> {
+    let mut value = ScalarValue::try_from_array(input.rows.column(column), row).map_err(explain)?;
+    // Nested values would keep the whole batch alive.
+    value.compact();
+    Ok(value)
+}
+
+/// Bytes that a value holds on the heap, about.
+fn heap(value: &ScalarValue) -> usize {
+    value.size().saturating_sub(size_of::<ScalarValue>())
+}
+
+// ---- MIN and MAX of what does not fit a word
+
+struct Extreme {
+    column: usize,
+    kind: DataType,
+    least: bool,
+}
+
+pub(super) fn extreme(column: usize, kind: &DataType, least: bool) -> Make {
+    let kind = kind.clone();
+    Arc::new(move || PerGroup::boxed(Extreme { column, kind: kind.clone(), least }))
+}
+
+impl Extreme {
+    fn wins(&self, order: Option<Ordering>) -> bool {
+        order == Some(if self.least { Ordering::Less } else { Ordering::Greater })
+    }
+}
+
+impl Fold for Extreme {
+    type State = Option<ScalarValue>;
+
+    fn update(
+        &self,
+        states: &mut [Self::State],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        held: &mut usize,
+    ) -> Result<()> {
+        let array = input.rows.column(self.column);
+        if let Some(texts) = array.as_string_opt::<i32>() {
+            each_row(rows, groups, |i, g| {
+                if texts.is_null(i) {
+                    return;
+                }
+                let text = texts.value(i);
+                match &mut states[g] {
+                    Some(ScalarValue::Utf8(Some(best))) => {
+                        if self.wins(text.partial_cmp(best.as_str())) {
+                            *held = (*held + text.len()).saturating_sub(best.len());
+                            best.clear();
+                            best.push_str(text);
+                        }
+                    }
+                    none => {
+                        *held += text.len();
+                        *none = Some(ScalarValue::Utf8(Some(text.to_string())));
+                    }
+                }
+            });
+            return Ok(());
+        }
+        let mut failed = Ok(());
+        each_row(rows, groups, |i, g| {
+            if array.is_null(i) || failed.is_err() {
+                return;
+            }
+            match value(input, self.column, i) {
+                Ok(value) => {
+                    if states[g].as_ref().is_none_or(|best| self.wins(value.partial_cmp(best))) {
+                        *held += heap(&value);
+                        states[g] = Some(value);
+                    }
+                }
+                Err(e) => failed = Err(e),
+            }
+        });
+        failed
+    }
+
+    fn merge(&self, into: &mut Self::State, from: &Self::State) -> Result<()> {
+        if let Some(other) = from
+            && into.as_ref().is_none_or(|best| self.wins(other.partial_cmp(best)))
+        {
+            *into = Some(other.clone());
+        }
+        Ok(())
+    }
+
+    fn finish(&self, states: &[&Self::State]) -> Result<ArrayRef> {
+        column(&self.kind, states.iter().map(|s| s.as_ref()))
+    }
+
+    fn held(&self, state: &Self::State) -> usize {
+        state.as_ref().map_or(0, heap)
+    }
+}
+
+// ---- FIRST_VALUE and LAST_VALUE
+
+struct Edge {
+    column: usize,
+    kind: DataType,
+    first: bool,
+}
+
+#[derive(Clone, Default)]
+struct EdgeState {
+    order: Option<(i64, i64)>,
+    value: Option<ScalarValue>,
+    /// The row that has won so far, until its value is taken.
+    pending: Option<u32>,
+}
+
+pub(super) fn edge(column: usize, kind: &DataType, first: bool) -> Make {
+    let kind = kind.clone();
+    Arc::new(move || PerGroup::boxed(Edge { column, kind: kind.clone(), first }))
+}
+
+impl Edge {
+    fn wins(&self, order: (i64, i64), best: Option<(i64, i64)>) -> bool {
+        best.is_none_or(|best| if self.first { order < best } else { order >= best })
+    }
+}
+
+impl Fold for Edge {
+    type State = EdgeState;
+
+    fn update(
+        &self,
+        states: &mut [EdgeState],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        held: &mut usize,
+    ) -> Result<()> {
+        // Rows that win in order beat each other; only the last winner's value is taken.
+        let mut touched = Vec::new();
+        each_row(rows, groups, |i, g| {
+            let (order, state) = (input.order(i), &mut states[g]);
+            if self.wins(order, state.order) {
+                state.order = Some(order);
+                if state.pending.replace(i as u32).is_none() {
+                    touched.push(g);
+                }
+            }
+        });
+        for group in touched {
+            let state = &mut states[group];
+            if let Some(row) = state.pending.take() {
+                let value = value(input, self.column, row as usize)?;
+                *held = (*held + heap(&value)).saturating_sub(state.value.as_ref().map_or(0, heap));
+                state.value = Some(value);
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&self, into: &mut EdgeState, from: &EdgeState) -> Result<()> {
+        if let Some(order) = from.order
+            && self.wins(order, into.order)
+        {
+            *into = from.clone();
+        }
+        Ok(())
+    }
+
+    fn finish(&self, states: &[&EdgeState]) -> Result<ArrayRef> {
+        column(&self.kind, states.iter().map(|s| s.value.as_ref()))
+    }
+
+    fn held(&self, state: &EdgeState) -> usize {
+        state.value.as_ref().map_or(0, heap)
+    }
+}
+
+// ---- LISTAGG and ARRAY_AGG
+
+struct List {
+    column: usize,
+    /// `None` for LISTAGG.
+    array: Option<DataType>,
+    separator: String,
+    by_value: bool,
+}
+
+type Item = (i64, i64, ScalarValue);
+
+pub(super) fn listagg(column: usize, separator: &str, by_value: bool) -> Make {
+    let separator = separator.to_string();
+    Arc::new(move || PerGroup::boxed(List { column, array: None, separator: separator.clone(), by_value }))
+}
+
+pub(super) fn array_agg(column: usize, kind: &DataType, by_value: bool) -> Make {
+    let kind = kind.clone();
+    Arc::new(move || PerGroup::boxed(List { column, array: Some(kind.clone()), separator: String::new(), by_value }))
+}
+
+impl Fold for List {
+    type State = Vec<Item>;
+
+    fn update(
+        &self,
+        states: &mut [Vec<Item>],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        held: &mut usize,
+    ) -> Result<()> {
+        let array = input.rows.column(self.column);
+        let mut failed = Ok(());
+        each_row(rows, groups, |i, g| {
+            // LISTAGG passes NULLs over; ARRAY_AGG keeps them.
+            if failed.is_err() || (self.array.is_none() && array.is_null(i)) {
+                return;
+            }
+            match value(input, self.column, i) {
+                Ok(value) => {
+                    *held += size_of::<Item>() + heap(&value);
+                    let (time, order) = input.order(i);
+                    states[g].push((time, order, value));
+                }
+                Err(e) => failed = Err(e),
+            }
+        });
+        failed
+    }
+
+    fn merge(&self, into: &mut Vec<Item>, from: &Vec<Item>) -> Result<()> {
+        into.extend_from_slice(from);
+        Ok(())
+    }
+
+    fn finish(&self, states: &[&Vec<Item>]) -> Result<ArrayRef> {
+        let sorted = |state: &Vec<Item>| -> Vec<Item> {
+            let mut items = state.clone();
+            let by_value = |a: &Item, b: &Item| a.2.partial_cmp(&b.2).unwrap_or(Ordering::Equal);
+            items.sort_by(|a, b| match self.by_value {
+                true => by_value(a, b),
+                // Without a place in the table, rows of one time go by value: that too does not depend on arrival.
+                false => (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| by_value(a, b)),
+            });
+            items
+        };
+        let Some(kind) = &self.array else {
+            let text = |state: &&Vec<Item>| {
+                let texts: Vec<String> = sorted(state).iter().map(|i| i.2.to_string()).collect();
+                (!texts.is_empty()).then(|| texts.join(&self.separator))
+            };
+            return Ok(Arc::new(states.iter().map(text).collect::<StringArray>()));
+        };
+        let DataType::List(field) = kind else {
+            return Err(Error::internal(format!("ARRAY_AGG makes lists, not {kind}")));
+        };
+        let sorted: Vec<Vec<Item>> = states.iter().map(|s| sorted(s)).collect();
+        let values = column(field.data_type(), sorted.iter().flatten().map(|i| Some(&i.2)))?;
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths(sorted.iter().map(Vec::len));
+        let valid: Vec<bool> = sorted.iter().map(|s| !s.is_empty()).collect();
+        Ok(Arc::new(ListArray::try_new(field.clone(), offsets, values, Some(valid.into()))?))
+    }
+
+    fn held(&self, state: &Vec<Item>) -> usize {
+        state.iter().map(|i| size_of::<Item>() + heap(&i.2)).sum()
+    }
+}

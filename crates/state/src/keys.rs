@@ -1,0 +1,895 @@
+//! Maps the key columns of a batch to dense group ids, and back.
+//!
+//! ```text
+//!  columns ─▶ KeyCodec::encode ─▶ KeyBatch ─▶ KeyTable::assign ─▶ ids 0, 1, 2 ..   (one table for each window)
+//!  columns ◀─ KeyCodec::decode ◀─ ids
+//! ```
+//!
+//! There is one way for each shape of key: no key; one column of at most 8 bytes (the key stands in the slot beside
+//! its id, so a look-up touches one cache line); two such columns; one text or binary column; and everything else by
+//! Arrow's row format. NULL is a key of its own. `-0.0` and `0.0` are one key, and so is every NaN.
+//!
+//! Keys are also kept densely by id, so that they come back as columns by a copy, and so that the slots can be given
+//! up ([`KeyTable::seal`]) while a table is only read in order. They are built again when they are needed.
+//!
+//! An id leaves in one of two ways, and one table keeps to one of them: [`KeyTable::swap_remove`] moves the last id
+//! into the gap, [`KeyTable::release`] keeps all others where they are and hands the id out again.
+
+use arrow::array::*;
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
+use arrow::datatypes::*;
+use arrow::row::{RowConverter, Rows, SortField};
+use millstream_core::{Error, Result};
+use std::ops::Range;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// How key columns become keys and come back. Shared by all tables of one operator.
+pub struct KeyCodec {
+    shape: Shape,
+}
+
+enum Shape {
+    None,
+    Word(DataType),
+    Pair(DataType, DataType),
+    Text(DataType),
+    Rows(RowConverter),
+}
+
+/// The keys of a batch in the form that tables look up.
+pub struct KeyBatch {
+    keys: Keys,
+    rows: usize,
+}
+
+enum Keys {
+    None,
+    Word(ScalarBuffer<u64>, Option<NullBuffer>),
+    Pair(Vec<Pair>),
+    Text(GenericBinaryArray<i32>),
+    Rows(Rows),
+}
+
+/// Two words and which of them are NULL.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Pair {
+    words: [u64; 2],
+    nulls: u32,
+}
+
+impl KeyCodec {
+    /// Fails on a type that cannot be a key.
+    pub fn new(types: &[DataType]) -> Result<KeyCodec> {
+        let shape = match types {
+            [] => Shape::None,
+            [one] if fits_word(one) => Shape::Word(one.clone()),
+            [one @ (DataType::Utf8 | DataType::Binary)] => Shape::Text(one.clone()),
+            [a, b] if fits_word(a) && fits_word(b) => Shape::Pair(a.clone(), b.clone()),
+            many => {
+                let fields = many.iter().map(|t| SortField::new(t.clone())).collect();
+                let converter = RowConverter::new(fields).map_err(|e| {
+                    Error::sql(format!("these columns cannot be grouped by: {e}"))
+                        .remedy("group by columns of plain types; pick fields out of MAP values")
+                })?;
+                Shape::Rows(converter)
+            }
+        };
+        Ok(KeyCodec { shape })
+    }
+
+    pub fn encode(&self, columns: &[ArrayRef], rows: usize) -> Result<KeyBatch> {
+        let keys = match &self.shape {
+            Shape::None => Keys::None,
+            Shape::Word(_) => {
+                Keys::Word(words(&columns[0])?, columns[0].logical_nulls().filter(|n| n.null_count() > 0))
+            }
+            Shape::Pair(..) => {
+                let (a, b) = (words(&columns[0])?, words(&columns[1])?);
+                let mut pairs: Vec<Pair> =
+                    a.iter().zip(b.iter()).map(|(a, b)| Pair { words: [*a, *b], nulls: 0 }).collect();
+                for (at, column) in columns.iter().enumerate() {
+                    let Some(nulls) = column.logical_nulls().filter(|n| n.null_count() > 0) else { continue };
+                    for (i, pair) in pairs.iter_mut().enumerate().filter(|(i, _)| nulls.is_null(*i)) {
+                        debug_assert!(i < rows);
+                        pair.words[at] = 0;
+                        pair.nulls |= 1 << at;
+                    }
+                }
+                Keys::Pair(pairs)
+            }
+            Shape::Text(DataType::Utf8) => {
+                let (offsets, values, nulls) = columns[0].as_string::<i32>().clone().into_parts();
+                Keys::Text(BinaryArray::new(offsets, values, nulls))
+            }
+            Shape::Text(_) => Keys::Text(columns[0].as_binary::<i32>().clone()),
+            Shape::Rows(converter) => {
+                let columns: Vec<ArrayRef> = columns.iter().map(canonical).collect();
+                Keys::Rows(converter.convert_columns(&columns)?)
+            }
+        };
+        Ok(KeyBatch { keys, rows })
+    }
+
+    pub fn table(&self) -> KeyTable {
+        let store = match &self.shape {
+            Shape::None => Store::None,
+            Shape::Word(_) => Store::Word(Index::default(), Vec::new()),
+            Shape::Pair(..) => Store::Pair(Index::default(), Vec::new()),
+            Shape::Text(_) | Shape::Rows(_) => Store::Bytes(Index::default(), Arena::default()),
+        };
+        KeyTable { store, ids: Ids::default() }
+    }
+
+    /// Whether a key is one word of 8 bytes.
+    pub fn is_word(&self) -> bool {
+        matches!(self.shape, Shape::Word(_))
+    }
+
+    /// Words, as [`KeyBatch::words`] gave them, as a column. `None` where a key is not a word.
+    pub fn decode_words(&self, words: &[u64]) -> Option<ArrayRef> {
+        match &self.shape {
+            Shape::Word(kind) => Some(from_words(kind, words.to_vec(), None)),
+            _ => None,
+        }
+    }
+
+    /// The keys of a run of ids as columns.
+    pub fn decode(&self, table: &KeyTable, ids: Range<usize>) -> Result<Vec<ArrayRef>> {
+        let nulls = table.ids.null.map(|n| n as usize).filter(|n| ids.contains(n)).map(|n| n - ids.start);
+        self.columns(table, ids.len(), nulls.as_slice(), ids.clone())
+    }
+
+    /// The keys of these ids as columns.
+    pub fn decode_ids(&self, table: &KeyTable, ids: &[u32]) -> Result<Vec<ArrayRef>> {
+        let nulls: Vec<usize> = match table.ids.null {
+            Some(null) => ids.iter().enumerate().filter(|(_, id)| **id == null).map(|(i, _)| i).collect(),
+            None => Vec::new(),
+        };
+        self.columns(table, ids.len(), &nulls, ids.iter().map(|id| *id as usize))
+    }
+
+    fn columns(
+        &self,
+        table: &KeyTable,
+        len: usize,
+        nulls: &[usize],
+        ids: impl Iterator<Item = usize>,
+    ) -> Result<Vec<ArrayRef>> {
+        let null_buffer = (!nulls.is_empty()).then(|| {
+            let mut valid = BooleanBufferBuilder::new(len);
+            valid.append_n(len, true);
+            nulls.iter().for_each(|i| valid.set_bit(*i, false));
+            NullBuffer::new(valid.finish())
+        });
+        Ok(match (&self.shape, &table.store) {
+            (Shape::Word(kind), Store::Word(_, keys)) => {
+                vec![from_words(kind, ids.map(|id| keys[id]).collect(), null_buffer)]
+            }
+            (Shape::Pair(a, b), Store::Pair(_, keys)) => {
+                let pairs: Vec<Pair> = ids.map(|id| keys[id]).collect();
+                let column = |at: usize, kind: &DataType| {
+                    let nulls: NullBuffer =
+                        BooleanBuffer::collect_bool(len, |i| pairs[i].nulls & (1 << at) == 0).into();
+                    let nulls = (nulls.null_count() > 0).then_some(nulls);
+                    from_words(kind, pairs.iter().map(|p| p.words[at]).collect(), nulls)
+                };
+                vec![column(0, a), column(1, b)]
+            }
+            (Shape::Text(kind), Store::Bytes(_, arena)) => {
+                let mut offsets = Vec::with_capacity(len + 1);
+                let mut bytes = Vec::new();
+                offsets.push(0i32);
+                for id in ids {
+                    bytes.extend_from_slice(arena.get(id as u32));
+                    let end = i32::try_from(bytes.len()).map_err(|_| {
+                        Error::data("the keys of one window hold more than 2 GiB of text")
+                            .remedy("group by a shorter key")
+                    })?;
+                    offsets.push(end);
+                }
+                let binary =
+                    BinaryArray::new(arrow::buffer::OffsetBuffer::new(offsets.into()), bytes.into(), null_buffer);
+                if *kind == DataType::Utf8 {
+                    let (offsets, values, nulls) = binary.into_parts();
+                    vec![Arc::new(StringArray::new(offsets, values, nulls))]
+                } else {
+                    vec![Arc::new(binary)]
+                }
+            }
+            (Shape::Rows(converter), Store::Bytes(_, arena)) => {
+                let parser = converter.parser();
+                converter.convert_rows(ids.map(|id| parser.parse(arena.get(id as u32))))?
+            }
+            _ => Vec::new(),
+        })
+    }
+}
+
+impl KeyBatch {
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The keys as words, where a key is one; those under NULL mean nothing.
+    pub fn words(&self) -> Option<&[u64]> {
+        match &self.keys {
+            Keys::Word(words, _) => Some(words),
+            _ => None,
+        }
+    }
+}
+
+/// Keys with dense ids, in the order of their first appearance.
+pub struct KeyTable {
+    store: Store,
+    ids: Ids,
+}
+
+enum Store {
+    None,
+    Word(Index<u64>, Vec<u64>),
+    Pair(Index<Pair>, Vec<Pair>),
+    Bytes(Index<u64>, Arena),
+}
+
+/// Which ids are in use.
+#[derive(Default)]
+struct Ids {
+    len: u32,
+    free: Vec<u32>,
+    /// The id of the NULL key, where the shape keeps it apart from the others.
+    null: Option<u32>,
+}
+
+impl Ids {
+    fn next(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.len += 1;
+            self.len - 1
+        })
+    }
+}
+
+fn set<K: Default + Clone>(keys: &mut Vec<K>, id: u32, key: K) {
+    let id = id as usize;
+    if id == keys.len() {
+        keys.push(key);
+    } else {
+        if id > keys.len() {
+            keys.resize(id + 1, K::default());
+        }
+        keys[id] = key;
+    }
+}
+
+impl KeyTable {
+    /// Every id is below this. Without `release` and `extra`, it is the number of keys.
+    pub fn len(&self) -> usize {
+        self.ids.len as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ids.len == 0
+    }
+
+    /// The id of each row's key; keys not yet known get the next ids. Overwrites `ids`.
+    pub fn assign(&mut self, batch: &KeyBatch, rows: Range<usize>, ids: &mut Vec<u32>) {
+        self.unseal();
+        ids.clear();
+        let known = &mut self.ids;
+        match (&mut self.store, &batch.keys) {
+            (Store::Word(index, keys), Keys::Word(words, nulls)) => {
+                let words = &words[rows.start..rows.end];
+                match nulls {
+                    Some(nulls) => ids.extend(words.iter().zip(rows).map(|(word, row)| {
+                        if nulls.is_valid(row) { word_id(index, keys, known, *word) } else { null_id(keys, known) }
+                    })),
+                    None if index.is_large() => ids.extend(words.iter().enumerate().map(|(i, word)| {
+                        if let Some(ahead) = words.get(i + AHEAD) {
+                            index.prefetch(*ahead);
+                        }
+                        word_id(index, keys, known, *word)
+                    })),
+                    None => ids.extend(words.iter().map(|word| word_id(index, keys, known, *word))),
+                }
+            }
+            (Store::Pair(index, keys), Keys::Pair(pairs)) => {
+                let pairs = &pairs[rows];
+                ids.extend(pairs.iter().enumerate().map(|(i, pair)| {
+                    if let Some(ahead) = pairs.get(i + AHEAD) {
+                        index.prefetch(*ahead);
+                    }
+                    pair_id(index, keys, known, *pair)
+                }));
+            }
+            (Store::Bytes(index, arena), Keys::Text(texts)) => ids.extend(rows.map(|row| {
+                if texts.is_valid(row) {
+                    bytes_id(index, arena, known, texts.value(row))
+                } else {
+                    bytes_null_id(arena, known)
+                }
+            })),
+            (Store::Bytes(index, arena), Keys::Rows(texts)) => {
+                ids.extend(rows.map(|row| bytes_id(index, arena, known, texts.row(row).data())));
+            }
+            // Without key columns every row is in group 0.
+            _ => {
+                known.len = known.len.max(u32::from(!rows.is_empty()));
+                ids.resize(rows.len(), 0);
+            }
+        }
+    }
+
+    /// The id here of each key of `other` (of the same codec), by its id there. Overwrites `ids`. Ids that `other` has
+    /// released must not be asked for.
+    pub fn assign_all(&mut self, other: &KeyTable, ids: &mut Vec<u32>) {
+        self.unseal();
+        ids.clear();
+        let known = &mut self.ids;
+        match (&mut self.store, &other.store) {
+            (Store::Word(index, keys), Store::Word(_, words)) => {
+                ids.extend(words.iter().enumerate().map(|(i, word)| {
+                    if let Some(ahead) = words.get(i + AHEAD) {
+                        index.prefetch(*ahead);
+                    }
+                    if other.ids.null == Some(i as u32) {
+                        null_id(keys, known)
+                    } else {
+                        word_id(index, keys, known, *word)
+                    }
+                }));
+            }
+            (Store::Pair(index, keys), Store::Pair(_, pairs)) => {
+                ids.extend(pairs.iter().enumerate().map(|(i, pair)| {
+                    if let Some(ahead) = pairs.get(i + AHEAD) {
+                        index.prefetch(*ahead);
+                    }
+                    pair_id(index, keys, known, *pair)
+                }));
+            }
+            (Store::Bytes(index, arena), Store::Bytes(_, texts)) => ids.extend((0..other.ids.len).map(|i| {
+                if other.ids.null == Some(i) {
+                    bytes_null_id(arena, known)
+                } else {
+                    bytes_id(index, arena, known, texts.get(i))
+                }
+            })),
+            _ => {
+                known.len = known.len.max(other.ids.len);
+                ids.extend(0..other.ids.len);
+            }
+        }
+    }
+
+    /// An id without a key, for state that belongs to a key which has an id already. Given back by `release_extra`.
+    pub fn extra(&mut self) -> u32 {
+        self.ids.next()
+    }
+
+    pub fn release_extra(&mut self, id: u32) {
+        self.ids.free.push(id);
+    }
+
+    /// Forgets the key of this id; all other ids stay. The id will be handed out again.
+    pub fn release(&mut self, id: u32) {
+        self.unseal();
+        self.forget(id);
+        self.ids.free.push(id);
+    }
+
+    /// Forgets the key of this id. The key of the last id gets this one, as in `Vec::swap_remove`.
+    pub fn swap_remove(&mut self, id: u32) {
+        self.unseal();
+        debug_assert!(self.ids.free.is_empty(), "one table, one way to remove");
+        self.forget(id);
+        let last = self.ids.len - 1;
+        if id != last {
+            let moved_null = self.ids.null == Some(last);
+            if moved_null {
+                self.ids.null = Some(id);
+            }
+            match &mut self.store {
+                Store::None => {}
+                Store::Word(index, keys) => {
+                    if !moved_null {
+                        index.rename(keys[last as usize], last, id);
+                    }
+                }
+                Store::Pair(index, keys) => index.rename(keys[last as usize], last, id),
+                Store::Bytes(index, arena) => {
+                    if !moved_null {
+                        index.rename(arena.hash(last), last, id);
+                    }
+                }
+            }
+        }
+        match &mut self.store {
+            Store::None => {}
+            Store::Word(_, keys) => drop(keys.swap_remove(id as usize)),
+            Store::Pair(_, keys) => drop(keys.swap_remove(id as usize)),
+            Store::Bytes(_, arena) => arena.swap_remove(id),
+        }
+        self.ids.len = last;
+    }
+
+    /// Takes the key out of the index.
+    fn forget(&mut self, id: u32) {
+        if self.ids.null == Some(id) {
+            self.ids.null = None;
+            return;
+        }
+        match &mut self.store {
+            Store::None => {}
+            Store::Word(index, keys) => index.remove(keys[id as usize], id),
+            Store::Pair(index, keys) => index.remove(keys[id as usize], id),
+            Store::Bytes(index, arena) => index.remove(arena.hash(id), id),
+        }
+    }
+
+    /// Empties the table and keeps its memory, unless it was hardly used.
+    pub fn clear(&mut self) {
+        let len = self.ids.len as usize;
+        self.ids = Ids::default();
+        match &mut self.store {
+            Store::None => {}
+            Store::Word(index, keys) => {
+                index.clear(len);
+                keys.clear();
+            }
+            Store::Pair(index, keys) => {
+                index.clear(len);
+                keys.clear();
+            }
+            Store::Bytes(index, arena) => {
+                index.clear(len);
+                arena.clear();
+            }
+        }
+    }
+
+    /// Gives up the slots of a table that is only read in order from now on. They are built again when needed.
+    /// Not for a table that releases ids.
+    pub fn seal(&mut self) {
+        match &mut self.store {
+            Store::None => {}
+            Store::Word(index, keys) => {
+                *index = Index::default();
+                keys.shrink_to_fit();
+            }
+            Store::Pair(index, keys) => {
+                *index = Index::default();
+                keys.shrink_to_fit();
+            }
+            Store::Bytes(index, arena) => {
+                *index = Index::default();
+                arena.bytes.shrink_to_fit();
+                arena.places.shrink_to_fit();
+            }
+        }
+    }
+
+    fn unseal(&mut self) {
+        let null = self.ids.null;
+        let live = |id: usize| null != Some(id as u32);
+        match &mut self.store {
+            Store::Word(index, keys) if index.slots.is_empty() => {
+                index.rebuild(keys.len(), (0..keys.len()).filter(|id| live(*id)).map(|id| (keys[id], id as u32)));
+            }
+            Store::Pair(index, keys) if index.slots.is_empty() => {
+                index.rebuild(keys.len(), (0..keys.len()).map(|id| (keys[id], id as u32)));
+            }
+            Store::Bytes(index, arena) if index.slots.is_empty() => {
+                let len = arena.places.len();
+                index.rebuild(len, (0..len).filter(|id| live(*id)).map(|id| (arena.places[id].hash, id as u32)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes held, by capacity.
+    pub fn bytes(&self) -> usize {
+        let store = match &self.store {
+            Store::None => 0,
+            Store::Word(index, keys) => index.bytes() + keys.capacity() * 8,
+            Store::Pair(index, keys) => index.bytes() + keys.capacity() * size_of::<Pair>(),
+            Store::Bytes(index, arena) => {
+                index.bytes() + arena.bytes.capacity() + arena.places.capacity() * size_of::<BytesPlace>()
+            }
+        };
+        store + self.ids.free.capacity() * 4
+    }
+}
+
+/// Rows that a look-up asks the memory for in advance.
+const AHEAD: usize = 16;
+
+#[inline(always)]
+fn word_id(index: &mut Index<u64>, keys: &mut Vec<u64>, known: &mut Ids, word: u64) -> u32 {
+    match index.find(word, |_| true) {
+        Ok(id) => id,
+        Err(at) => {
+            let id = known.next();
+            set(keys, id, word);
+            index.put(at, word, id);
+            id
+        }
+    }
+}
+
+fn null_id(keys: &mut Vec<u64>, known: &mut Ids) -> u32 {
+    known.null.unwrap_or_else(|| {
+        let id = known.next();
+        set(keys, id, 0);
+        known.null = Some(id);
+        id
+    })
+}
+
+#[inline(always)]
+fn pair_id(index: &mut Index<Pair>, keys: &mut Vec<Pair>, known: &mut Ids, pair: Pair) -> u32 {
+    match index.find(pair, |_| true) {
+        Ok(id) => id,
+        Err(at) => {
+            let id = known.next();
+            set(keys, id, pair);
+            index.put(at, pair, id);
+            id
+        }
+    }
+}
+
+#[inline]
+fn bytes_id(index: &mut Index<u64>, arena: &mut Arena, known: &mut Ids, bytes: &[u8]) -> u32 {
+    let hash = xxh3_64(bytes);
+    match index.find(hash, |id| arena.get(id) == bytes) {
+        Ok(id) => id,
+        Err(at) => {
+            let id = known.next();
+            arena.set(id, bytes, hash);
+            index.put(at, hash, id);
+            id
+        }
+    }
+}
+
+fn bytes_null_id(arena: &mut Arena, known: &mut Ids) -> u32 {
+    known.null.unwrap_or_else(|| {
+        let id = known.next();
+        arena.set(id, &[], 0);
+        known.null = Some(id);
+        id
+    })
+}
+
+/// A key as it stands in a slot.
+trait Slotted: Copy + PartialEq + Default {
+    fn hash(self) -> u64;
+}
+
+/// Fibonacci hashing: 2^64 divided by the golden ratio. The upper bits of the product choose the slot.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+impl Slotted for u64 {
+    #[inline(always)]
+    fn hash(self) -> u64 {
+        self.wrapping_mul(GOLDEN)
+    }
+}
+
+impl Slotted for Pair {
+    #[inline(always)]
+    fn hash(self) -> u64 {
+        let joined = (self.words[0].wrapping_mul(GOLDEN)).rotate_left(32) ^ self.words[1] ^ u64::from(self.nulls);
+        joined.wrapping_mul(GOLDEN)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Slot<K> {
+    key: K,
+    /// `EMPTY`, or the id.
+    id: u32,
+}
+
+const EMPTY: u32 = u32::MAX;
+
+/// Open addressing with linear probing, at most half full. No slots at all: not built.
+#[derive(Default)]
+struct Index<K> {
+    slots: Vec<Slot<K>>,
+    shift: u32,
+    used: usize,
+}
+
+impl<K: Slotted> Index<K> {
+    fn is_large(&self) -> bool {
+        self.slots.len() * size_of::<Slot<K>>() > 128 << 10
+    }
+
+    #[inline(always)]
+    fn home(&self, key: K) -> usize {
+        (key.hash() >> self.shift) as usize
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, key: K) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(slot) = self.slots.get(self.home(key)) {
+            // SAFETY: a prefetch reads nothing that the program can see, and the address is a live slot's.
+            unsafe {
+                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(slot).cast());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = key;
+    }
+
+    /// The id of the key, or the slot where it would stand.
+    #[inline(always)]
+    fn find(&self, key: K, same: impl Fn(u32) -> bool) -> std::result::Result<u32, usize> {
+        let mask = self.slots.len() - 1;
+        let mut at = self.home(key);
+        loop {
+            let slot = &self.slots[at & mask];
+            if slot.id == EMPTY {
+                return Err(at & mask);
+            }
+            if slot.key == key && same(slot.id) {
+                return Ok(slot.id);
+            }
+            at += 1;
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, at: usize, key: K, id: u32) {
+        self.slots[at] = Slot { key, id };
+        self.used += 1;
+        if self.used * 2 > self.slots.len() {
+            self.grow();
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        self.rebuild(self.used * 2, old.into_iter().filter(|s| s.id != EMPTY).map(|s| (s.key, s.id)));
+    }
+
+    /// Slots for `keys` keys, filled with these.
+    fn rebuild(&mut self, keys: usize, entries: impl Iterator<Item = (K, u32)>) {
+        let slots = (keys * 2).next_power_of_two().max(16);
+        self.slots = vec![Slot { key: K::default(), id: EMPTY }; slots];
+        self.shift = 64 - slots.trailing_zeros();
+        self.used = 0;
+        let mask = slots - 1;
+        for (key, id) in entries {
+            let mut at = self.home(key);
+            while self.slots[at & mask].id != EMPTY {
+                at += 1;
+            }
+            self.slots[at & mask] = Slot { key, id };
+            self.used += 1;
+        }
+    }
+
+    fn place(&self, key: K, id: u32) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut at = self.home(key) & mask;
+        while self.slots[at].id != id {
+            debug_assert!(self.slots[at].id != EMPTY, "the key is in the index");
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    fn rename(&mut self, key: K, from: u32, to: u32) {
+        let at = self.place(key, from);
+        self.slots[at].id = to;
+    }
+
+    /// Removes by moving back what was pushed on by it, so that no marks of the dead are needed.
+    fn remove(&mut self, key: K, id: u32) {
+        let mask = self.slots.len() - 1;
+        let mut gap = self.place(key, id);
+        let mut at = gap;
+        loop {
+            at = (at + 1) & mask;
+            if self.slots[at].id == EMPTY {
+                break;
+            }
+            let home = self.home(self.slots[at].key);
+            if at.wrapping_sub(home) & mask >= at.wrapping_sub(gap) & mask {
+                self.slots[gap] = self.slots[at];
+                gap = at;
+            }
+        }
+        self.slots[gap].id = EMPTY;
+        self.used -= 1;
+    }
+
+    fn clear(&mut self, keys: usize) {
+        if self.slots.len() > (keys * 16).max(1024) {
+            self.slots = Vec::new();
+        }
+        self.slots.fill(Slot { key: K::default(), id: EMPTY });
+        self.used = 0;
+    }
+
+    fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot<K>>()
+    }
+}
+
+/// Byte strings by id, one behind the other.
+#[derive(Default)]
+struct Arena {
+    bytes: Vec<u8>,
+    places: Vec<BytesPlace>,
+    /// Bytes of strings that are gone.
+    waste: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct BytesPlace {
+    from: u64,
+    len: u32,
+    hash: u64,
+}
+
+impl Arena {
+    #[inline]
+    fn get(&self, id: u32) -> &[u8] {
+        let place = self.places[id as usize];
+        &self.bytes[place.from as usize..place.from as usize + place.len as usize]
+    }
+
+    fn hash(&self, id: u32) -> u64 {
+        self.places[id as usize].hash
+    }
+
+    fn set(&mut self, id: u32, bytes: &[u8], hash: u64) {
+        if let Some(old) = self.places.get(id as usize) {
+            self.waste += old.len as usize;
+            self.places[id as usize].len = 0;
+            self.collect();
+        }
+        let place = BytesPlace { from: self.bytes.len() as u64, len: bytes.len() as u32, hash };
+        self.bytes.extend_from_slice(bytes);
+        set(&mut self.places, id, place);
+    }
+
+    fn swap_remove(&mut self, id: u32) {
+        self.waste += self.places[id as usize].len as usize;
+        self.places.swap_remove(id as usize);
+        self.collect();
+    }
+
+    /// Copies the living together once the dead hold half of the arena.
+    fn collect(&mut self) {
+        if self.waste * 2 <= self.bytes.len() || self.bytes.len() < 4096 {
+            return;
+        }
+        let mut bytes = Vec::with_capacity(self.bytes.len() - self.waste);
+        for place in &mut self.places {
+            let from = place.from as usize;
+            place.from = bytes.len() as u64;
+            bytes.extend_from_slice(&self.bytes[from..from + place.len as usize]);
+        }
+        self.bytes = bytes;
+        self.waste = 0;
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
+        self.waste = 0;
+    }
+}
+
+/// Types that fit a word of 8 bytes.
+fn fits_word(kind: &DataType) -> bool {
+    use DataType::*;
+    matches!(
+        kind,
+        Boolean
+            | Int8
+            | Int16
+            | Int32
+            | Int64
+            | UInt8
+            | UInt16
+            | UInt32
+            | UInt64
+            | Float32
+            | Float64
+            | Date32
+            | Date64
+            | Time32(_)
+            | Time64(_)
+            | Timestamp(_, _)
+            | Duration(_)
+    )
+}
+
+/// The column as words: equal values, and only they, have equal words. 8-byte integers are shared, not copied.
+fn words(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
+    macro_rules! widen {
+        ($type:ty, $to:expr) => {
+            column.as_primitive::<$type>().values().iter().map($to).collect()
+        };
+    }
+    let shared = |array: ArrayData| -> ScalarBuffer<u64> {
+        ScalarBuffer::new(array.buffers()[0].clone(), array.offset(), array.len())
+    };
+    use DataType::*;
+    Ok(match column.data_type() {
+        Boolean => column.as_boolean().values().iter().map(u64::from).collect(),
+        Int8 => widen!(Int8Type, |v| *v as u8 as u64),
+        Int16 => widen!(Int16Type, |v| *v as u16 as u64),
+        Int32 => widen!(Int32Type, |v| *v as u32 as u64),
+        UInt8 => widen!(UInt8Type, |v| u64::from(*v)),
+        UInt16 => widen!(UInt16Type, |v| u64::from(*v)),
+        UInt32 => widen!(UInt32Type, |v| u64::from(*v)),
+        Float32 => widen!(Float32Type, |v| u64::from(canonical_f32(*v).to_bits())),
+        Float64 => widen!(Float64Type, |v| canonical_f64(*v).to_bits()),
+        Date32 => widen!(Date32Type, |v| *v as u32 as u64),
+        Time32(TimeUnit::Second) => widen!(Time32SecondType, |v| *v as u32 as u64),
+        Time32(_) => widen!(Time32MillisecondType, |v| *v as u32 as u64),
+        kind if fits_word(kind) => shared(column.to_data()),
+        other => return Err(Error::internal(format!("{other} does not fit a word"))),
+    })
+}
+
+fn from_words(kind: &DataType, words: Vec<u64>, nulls: Option<NullBuffer>) -> ArrayRef {
+    macro_rules! narrow {
+        ($type:ty, $from:expr) => {
+            Arc::new(PrimitiveArray::<$type>::new(words.iter().map($from).collect(), nulls)) as ArrayRef
+        };
+    }
+    use DataType::*;
+    match kind {
+        Boolean => Arc::new(BooleanArray::new(words.iter().map(|w| *w != 0).collect(), nulls)),
+        Int8 => narrow!(Int8Type, |w| *w as i8),
+        Int16 => narrow!(Int16Type, |w| *w as i16),
+        Int32 => narrow!(Int32Type, |w| *w as i32),
+        UInt8 => narrow!(UInt8Type, |w| *w as u8),
+        UInt16 => narrow!(UInt16Type, |w| *w as u16),
+        UInt32 => narrow!(UInt32Type, |w| *w as u32),
+        Float32 => narrow!(Float32Type, |w| f32::from_bits(*w as u32)),
+        Date32 => narrow!(Date32Type, |w| *w as i32),
+        Time32(TimeUnit::Second) => narrow!(Time32SecondType, |w| *w as i32),
+        Time32(_) => narrow!(Time32MillisecondType, |w| *w as i32),
+        // All others are 8 bytes wide: the words are the values.
+        kind => {
+            let data = ArrayData::builder(kind.clone())
+                .len(words.len())
+                .nulls(nulls)
+                .add_buffer(Buffer::from_vec(words))
+                .build()
+                .expect("an 8-byte type takes one buffer of words");
+            make_array(data)
+        }
+    }
+}
+
+fn canonical_f64(v: f64) -> f64 {
+    if v.is_nan() { f64::NAN } else { v + 0.0 }
+}
+
+fn canonical_f32(v: f32) -> f32 {
+    if v.is_nan() { f32::NAN } else { v + 0.0 }
+}
+
+/// Floats with one zero and one NaN; all else as it is.
+fn canonical(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Float32 => Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(canonical_f32)),
+        DataType::Float64 => Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(canonical_f64)),
+        _ => column.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+fn table_of(columns: &[ArrayRef]) -> (KeyCodec, KeyTable, Vec<u32>) {
+    let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
+    let codec = KeyCodec::new(&types).expect("keys");
+    let batch = codec.encode(columns, columns[0].len()).expect("encodes");
+    let (mut table, mut ids) = (codec.table(), Vec::new());
+    table.assign(&batch, 0..batch.rows(), &mut ids);
+    (codec, table, ids)
+}
+
+#[test]
+fn null_is_a_key_and_zero_has_one_sign() {
+    let column: ArrayRef =
+        Arc::new(Float64Array::from(vec![Some(0.0), None, Some(-0.0), Some(f64::NAN), Some(-f64::NAN)]));
+    let (codec, table, ids) = table_of(&[column]);
+    assert_eq!(ids, [0, 1, 0, 2, 2]);
+    assert!(codec.decode(&table, 0..3).expect("decodes")[0].is_null(1));
+}
+
+#[test]
+fn without_columns_there_is_one_group() {
+    let codec = KeyCodec::new(&[]).expect("keys");
+    let batch = codec.encode(&[], 3).expect("encodes");
+    let (mut table, mut ids) = (codec.table(), Vec::new());
+    table.assign(&batch, 0..3, &mut ids);
+    assert_eq!((ids, table.len()), (vec![0, 0, 0], 1));
+}
+
+fn columns(shape: u8, keys: &[Option<i16>]) -> Vec<ArrayRef> {
+    let numbers: ArrayRef = Arc::new(keys.iter().map(|k| k.map(i64::from)).collect::<Int64Array>());
+    let small: ArrayRef = Arc::new(keys.iter().map(|k| k.map(|k| i32::from(k) / 3)).collect::<Int32Array>());
+    let texts: ArrayRef = Arc::new(keys.iter().map(|k| k.map(|k| format!("key {k}"))).collect::<StringArray>());
+    match shape {
+        0 => vec![numbers],
+        1 => vec![numbers, small],
+        2 => vec![texts],
+        _ => vec![texts, numbers, small],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever comes and goes, each key has one id, each id its key, and keys come back as they were.
+    #[test]
+    fn keys_and_ids_stay_one_to_one(
+        shape in 0u8..4,
+        batches in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.9, -60i16..60), 1..80), 1..6),
+        removals in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+        keep_places in any::<bool>(),
+    ) {
+        let first = columns(shape, &batches[0]);
+        let types: Vec<DataType> = first.iter().map(|c| c.data_type().clone()).collect();
+        let codec = KeyCodec::new(&types).expect("keys");
+        let mut table = codec.table();
+        let mut model: HashMap<Option<i16>, u32> = HashMap::new();
+        let mut ids = Vec::new();
+        for keys in &batches {
+            let arrays = columns(shape, keys);
+            let encoded = codec.encode(&arrays, keys.len()).expect("encodes");
+            table.assign(&encoded, 0..keys.len(), &mut ids);
+            for (key, id) in keys.iter().zip(&ids) {
+                prop_assert_eq!(*model.entry(*key).or_insert(*id), *id);
+            }
+            for removal in &removals {
+                if model.is_empty() { break; }
+                let mut known: Vec<_> = model.iter().map(|(k, id)| (*k, *id)).collect();
+                known.sort();
+                let (key, id) = known[removal.index(known.len())];
+                model.remove(&key);
+                if keep_places {
+                    table.release(id);
+                } else {
+                    table.swap_remove(id);
+                    let last = table.len() as u32;
+                    model.values_mut().filter(|other| **other == last).for_each(|other| *other = id);
+                }
+            }
+            if !keep_places && removals.len() % 2 == 1 { table.seal(); }
+            let mut known: Vec<_> = model.iter().map(|(k, id)| (*k, *id)).collect();
+            known.sort();
+            let wanted = columns(shape, &known.iter().map(|k| k.0).collect::<Vec<_>>());
+            let back = codec.decode_ids(&table, &known.iter().map(|k| k.1).collect::<Vec<_>>()).expect("decodes");
+            prop_assert_eq!(back, wanted);
+            if !keep_places {
+                prop_assert_eq!(table.len(), model.len());
+            }
+        }
+        if !keep_places {
+            let (mut other, mut map) = (codec.table(), Vec::new());
+            other.assign_all(&table, &mut map);
+            prop_assert_eq!(codec.decode(&table, 0..table.len()).expect("decodes"), codec.decode_ids(&other, &map).expect("decodes"));
+        }
+    }
+}
