@@ -13,7 +13,7 @@ use millstream_core::{Error, Result};
 use std::sync::Arc;
 
 /// Reads a column into values and writes values as a column. What stands at a NULL's place has no meaning.
-pub(crate) trait Codec: Send {
+pub(super) trait Codec: Send {
     type Value: Clone + Send;
 
     fn read(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Self::Value>>;
@@ -25,7 +25,7 @@ pub(crate) trait Codec: Send {
 }
 
 /// No value at all: what COUNT(*) needs.
-pub(crate) struct Nothing;
+pub(super) struct Nothing;
 
 impl Codec for Nothing {
     type Value = ();
@@ -45,7 +45,7 @@ impl Codec for Nothing {
 pub(crate) struct Words(pub DataType);
 
 impl Words {
-    pub(crate) fn fit(of: &DataType) -> bool {
+    pub(super) fn fit(of: &DataType) -> bool {
         use DataType::*;
         matches!(
             of,
@@ -128,7 +128,7 @@ impl Codec for Words {
 }
 
 /// FLOAT and DOUBLE.
-pub(crate) struct Floats(pub DataType);
+pub(super) struct Floats(pub DataType);
 
 impl Codec for Floats {
     type Value = f64;
@@ -148,7 +148,7 @@ impl Codec for Floats {
 }
 
 /// DOUBLE and FLOAT as words in the order of the values: NaN is the greatest, and `-0.0` is `0.0`.
-pub(crate) struct OrderedFloats(pub DataType);
+pub(super) struct OrderedFloats(pub DataType);
 
 impl Codec for OrderedFloats {
     type Value = i64;
@@ -172,7 +172,7 @@ impl Codec for OrderedFloats {
 }
 
 /// DECIMAL(p, s), unscaled.
-pub(crate) struct Decimals(pub u8, pub i8);
+pub(super) struct Decimals(pub u8, pub i8);
 
 impl Codec for Decimals {
     type Value = i128;
@@ -193,13 +193,13 @@ impl Codec for Decimals {
 }
 
 /// Any columns, as the bytes of one row.
-pub(crate) struct Bytes {
+pub(super) struct Bytes {
     converter: RowConverter,
     blank: Arc<[u8]>,
 }
 
 impl Bytes {
-    pub(crate) fn new(types: &[DataType]) -> Result<Bytes> {
+    pub(super) fn new(types: &[DataType]) -> Result<Bytes> {
         let fields = types.iter().map(|t| SortField::new(t.clone())).collect();
         let converter = RowConverter::new(fields).map_err(|e| {
             Error::sql(format!("an OVER window cannot keep these values: {e}"))
@@ -214,7 +214,7 @@ impl Bytes {
     }
 
     /// The columns of some rows.
-    pub(crate) fn columns<'a>(&self, rows: impl Iterator<Item = &'a Arc<[u8]>>) -> Result<Vec<ArrayRef>> {
+    pub(super) fn columns<'a>(&self, rows: impl Iterator<Item = &'a Arc<[u8]>>) -> Result<Vec<ArrayRef>> {
         let parser = self.converter.parser();
         Ok(self.converter.convert_rows(rows.map(|r| parser.parse(r)))?)
     }
@@ -245,7 +245,7 @@ impl Codec for Bytes {
 }
 
 /// Results that DataFusion computed.
-pub(crate) struct Scalars(pub DataType);
+pub(super) struct Scalars(pub DataType);
 
 impl Codec for Scalars {
     type Value = ScalarValue;
@@ -268,7 +268,7 @@ impl Codec for Scalars {
 }
 
 /// The same values, with NULL as one of them.
-pub(crate) struct Nullable<C>(pub C);
+pub(super) struct Nullable<C>(pub C);
 
 impl<C: Codec> Codec for Nullable<C> {
     type Value = Option<C::Value>;

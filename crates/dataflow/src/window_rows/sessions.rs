@@ -6,12 +6,12 @@
 
 use super::{Judge, Late};
 use crate::operator::ROWS_MAX;
-use crate::over::groups::Groups;
 use crate::over::words::Words;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Millis, Result, Watermark};
+use millstream_state::keys::{KeyCodec, KeyTable};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -19,7 +19,8 @@ pub(super) struct Sessions {
     gap: Millis,
     keys: Vec<usize>,
     order: Option<usize>,
-    groups: Groups,
+    codec: KeyCodec,
+    groups: KeyTable,
     /// By group, in no order: few at a time.
     open: Vec<Vec<Session>>,
     /// When to look at a group. A session that has grown since is looked at again later.
@@ -49,11 +50,13 @@ struct Waiting {
 impl Sessions {
     pub(super) fn new(gap: Millis, keys: &[usize], order: Option<usize>, input: &SchemaRef) -> Result<Sessions> {
         let types: Vec<_> = keys.iter().map(|k| input.field(*k).data_type().clone()).collect();
+        let codec = KeyCodec::new(&types)?;
         Ok(Sessions {
             gap,
             keys: keys.to_vec(),
             order,
-            groups: Groups::new(&types)?,
+            groups: codec.table(),
+            codec,
             open: Vec::new(),
             timers: BinaryHeap::new(),
             store: Store::default(),
@@ -82,8 +85,8 @@ impl Sessions {
         let keys: Vec<ArrayRef> = self.keys.iter().map(|k| rows.column(*k).clone()).collect();
         let ties = self.order.map(|o| Words::of(rows.column(o))).transpose()?;
         let mut row_groups = std::mem::take(&mut self.row_groups);
-        self.groups.assign(&keys, times.len(), &mut row_groups)?;
-        self.open.resize_with(self.groups.slots().max(self.open.len()), Vec::new);
+        self.groups.assign(&self.codec.encode(&keys, times.len())?, 0..times.len(), &mut row_groups);
+        self.open.resize_with(self.groups.len().max(self.open.len()), Vec::new);
         let batch = self.store.put(rows);
         let mut empty = Vec::new();
         // Row by row, because where a row belongs depends on the rows before it.
@@ -101,15 +104,21 @@ impl Sessions {
         // Keys of which only late rows came. Not sooner: later rows of the batch knew them by the same numbers.
         empty.sort_unstable();
         empty.dedup();
-        for group in empty.into_iter().filter(|g| self.open[*g as usize].is_empty()) {
-            self.groups.release(group);
-        }
+        empty.retain(|g| self.open[*g as usize].is_empty());
+        empty.into_iter().for_each(|group| self.release(group));
         self.row_groups = row_groups;
         self.store.drop_if_empty(batch);
         if self.store.wasteful() {
             self.compact()?;
         }
         Ok(())
+    }
+
+    fn release(&mut self, group: u32) {
+        // Without keys there is one group, which need not be found again.
+        if !self.keys.is_empty() {
+            self.groups.release(group);
+        }
     }
 
     /// Puts a row into the session it belongs to. False: it is late.
@@ -164,7 +173,7 @@ impl Sessions {
             *sessions = left;
             closed.extend::<Vec<Session>>(done);
             if sessions.is_empty() {
-                self.groups.release(group);
+                self.release(group);
             }
         }
         let mut rows: Vec<(Millis, Millis, Waiting)> =
