@@ -391,3 +391,7 @@ fn marks(
         .collect();
     late.then(|| Int64Array::from(marks))
 }
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

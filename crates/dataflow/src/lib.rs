@@ -27,3 +27,5 @@ pub mod window_rows;
 pub mod zone;
 
 pub use build::build;
+#[cfg(test)]
+mod stateless_tests;

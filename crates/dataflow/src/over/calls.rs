@@ -1,7 +1,7 @@
 //! Which accumulator computes which call, by the types of its arguments.
 
 use super::frame::{Argument, Call, call};
-use super::numbers::{Count, DecimalTotals, FloatTotals, Rank, WordTotals};
+use super::numbers::{Count, DecimalMoments, DecimalTotals, FloatMoments, FloatTotals, Rank, Spread, WordTotals};
 use super::values::{Anew, CountDistinct, Distinct, Ends, Extreme, Extremes, Foreign, Function, Lag, explain};
 use super::words::{Bytes, Decimals, Floats, Nothing, Nullable, OrderedFloats, Scalars, Words};
 use crate::graph::{AggregateCall, AggregateFunction, Frame, OverCall, OverFunction};
@@ -11,6 +11,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use datafusion_common::ScalarValue;
 use millstream_core::{Error, Millis, Result};
+use millstream_state::exact::IntegerMoments;
 use std::sync::Arc;
 
 /// How far the bounded RANGE frame of a call reaches back, if it has one.
@@ -63,10 +64,10 @@ fn build_aggregate(spec: &AggregateCall, frame: Frame, input: &SchemaRef) -> Res
         Max => build.extreme::<true>(),
         FirstValue => build.end(false),
         LastValue => build.end(true),
-        VarPop => build.spread(0.0, false),
-        VarSamp => build.spread(1.0, false),
-        StddevPop => build.spread(0.0, true),
-        StddevSamp => build.spread(1.0, true),
+        VarPop => build.spread(false, false),
+        VarSamp => build.spread(true, false),
+        StddevPop => build.spread(false, true),
+        StddevSamp => build.spread(true, true),
         ListAgg { separator } => build.list(separator.clone()),
         ArrayAgg => build.array(),
         ApproxPercentile { fraction } => build.percentile(*fraction),
@@ -211,21 +212,25 @@ impl Build<'_> {
         Ok(call(anew, Bytes::new(&self.kinds)?, Scalars(result), self.argument, self.frame))
     }
 
-    /// Variance: exact sums of the values, then of the squares of their distances from the mean.
-    fn spread(self, freedom: f64, root: bool) -> Result<Box<dyn Call>> {
-        let (kind, result) = (self.kind()?.clone(), self.result());
-        if !kind.is_numeric() {
-            return Err(self.unfit(&kind));
+    fn spread(self, sample: bool, root: bool) -> Result<Box<dyn Call>> {
+        let (kind, result) = (self.kind()?.clone(), Floats(self.result()));
+        macro_rules! spread {
+            ($moments:ty, $unit:expr, $input:expr) => {{
+                let spread = Spread::<$moments>::new(sample, root, $unit);
+                if self.spec.distinct {
+                    call(Distinct::new(spread), $input, result, self.argument, self.frame)
+                } else {
+                    call(spread, $input, result, self.argument, self.frame)
+                }
+            }};
         }
-        self.anew(move |columns| {
-            let values = doubles(&columns[0])?;
-            let count = values.len() as f64;
-            if count <= freedom {
-                return ScalarValue::try_from(&result).map_err(explain);
+        Ok(match kind {
+            DataType::Float32 | DataType::Float64 => spread!(FloatMoments, 1.0, Floats(kind)),
+            DataType::Decimal128(precision, scale) => {
+                spread!(DecimalMoments, 10f64.powi(-i32::from(scale)), Decimals(precision, scale))
             }
-            let mean = exact(values.iter().copied()) / count;
-            let variance = exact(values.iter().map(|v| (v - mean) * (v - mean))) / (count - freedom);
-            typed(if root { variance.sqrt() } else { variance }, &result)
+            _ if kind.is_integer() && Words::fit(&kind) => spread!(IntegerMoments, 1.0, Words(kind)),
+            _ => return Err(self.unfit(&kind)),
         })
     }
 
@@ -261,19 +266,13 @@ impl Build<'_> {
             values.sort_by(f64::total_cmp);
             let at = fraction.clamp(0.0, 1.0) * (values.len() - 1) as f64;
             let (below, above) = (values[at.floor() as usize], values[at.ceil() as usize]);
-            typed(below + (above - below) * at.fract(), &result)
+            typed(if at.fract() == 0.0 { below } else { below + (above - below) * at.fract() }, &result)
         })
     }
 }
 
 fn doubles(column: &ArrayRef) -> Result<Vec<f64>> {
     Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().values().to_vec())
-}
-
-fn exact(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sum = super::exact::ExactSum::default();
-    values.for_each(|v| sum.add(v));
-    sum.value()
 }
 
 fn typed(value: f64, kind: &DataType) -> Result<ScalarValue> {

@@ -13,17 +13,14 @@
 //! alone a key is forgotten when its last row leaves; a ROWS frame or one without a beginning keeps its keys.
 
 mod calls;
-mod exact;
 mod frame;
-mod groups;
 mod numbers;
 mod pending;
 
 mod values;
-mod words;
+pub(crate) mod words;
 
 use self::frame::{Call, Chunk, Log, RangeFrame, past};
-use self::groups::Groups;
 use self::pending::Pending;
 use crate::graph;
 use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX};
@@ -32,6 +29,7 @@ use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
+use millstream_state::keys::{KeyCodec, KeyTable};
 
 /// The log is shortened when this many rows of it, and half of it, have left every frame.
 const TRIM_MIN: usize = 16_384;
@@ -50,7 +48,8 @@ pub struct Over {
 /// What is remembered of the rows that have gone out.
 struct Frames {
     keys: Vec<usize>,
-    groups: Groups,
+    codec: KeyCodec,
+    groups: KeyTable,
     log: Log,
     frames: Vec<RangeFrame>,
     /// Each call and its frame; `None`: it keeps what it needs by itself.
@@ -86,11 +85,14 @@ impl Over {
             };
             calls.push((calls::build(call, input, spec.time)?, frame));
         }
+        let codec = KeyCodec::new(&types)?;
         let work = Frames {
             keys: spec.keys.clone(),
-            groups: Groups::new(&types)?,
+            groups: codec.table(),
+            codec,
             log: Log::default(),
-            forgetful: calls.iter().all(|(_, frame)| frame.is_some()),
+            // Without keys there is one group, which need not be found again.
+            forgetful: !spec.keys.is_empty() && calls.iter().all(|(_, frame)| frame.is_some()),
             frames,
             calls,
             held: Vec::new(),
@@ -160,7 +162,7 @@ impl Over {
     /// Keys that are remembered.
     #[cfg(test)]
     fn live_keys(&self) -> usize {
-        self.work.groups.live()
+        self.work.held.iter().filter(|rows| **rows > 0).count()
     }
 }
 
@@ -187,11 +189,11 @@ impl Frames {
     /// One column for each call. `rows` are in order and end with the last row of their time.
     fn answer(&mut self, rows: &RecordBatch, times: &[Millis]) -> Result<Vec<ArrayRef>> {
         let keys: Vec<ArrayRef> = self.keys.iter().map(|k| rows.column(*k).clone()).collect();
-        self.groups.assign(&keys, times.len(), &mut self.row_groups)?;
+        self.groups.assign(&self.codec.encode(&keys, times.len())?, 0..times.len(), &mut self.row_groups);
         self.runs.clear();
         self.runs.extend((1..times.len()).filter(|i| times[*i] != times[i - 1]));
         self.runs.push(times.len());
-        let slots = self.groups.slots();
+        let slots = self.groups.len();
         if !self.frames.is_empty() {
             self.log.times.extend_from_slice(times);
             self.log.groups.extend_from_slice(&self.row_groups);

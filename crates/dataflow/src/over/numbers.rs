@@ -1,8 +1,9 @@
-//! COUNT, SUM, AVG and the ranks: what can be taken back by taking away.
+//! COUNT, SUM, AVG, VAR, STDDEV and the ranks: what can be taken back by taking away.
 
 use super::frame::Accumulator;
 use arrow::datatypes::{DataType, i256};
 use millstream_core::{Error, Result};
+use millstream_state::exact::{ExactMoments, ExactSum, IntegerMoments};
 
 /// COUNT, with or without an argument; ROW_NUMBER over a frame without a beginning.
 #[derive(Default)]
@@ -157,7 +158,6 @@ impl Accumulator for DecimalTotals {
     #[inline]
     fn add(&mut self, group: usize, value: &i128, _: u64) -> Result<()> {
         let total = &mut self.totals[group];
-        // Wrapping is exact as long as the result fits; a sum on its way may be beyond.
         total.sum = total.sum.checked_add(*value).ok_or_else(|| overflow(&self.name))?;
         total.count += 1;
         Ok(())
@@ -211,7 +211,7 @@ impl Accumulator for DecimalTotals {
 
 /// SUM and AVG of floating point numbers, exact: the same rows give the same bits in every order.
 pub(super) struct FloatTotals {
-    sums: Vec<super::exact::ExactSum>,
+    sums: Vec<ExactSum>,
     counts: Vec<u64>,
     average: bool,
 }
@@ -241,7 +241,7 @@ impl Accumulator for FloatTotals {
 
     #[inline]
     fn retract(&mut self, group: usize, value: &f64, _: u64) -> Result<()> {
-        self.sums[group].retract(*value);
+        self.sums[group].subtract(*value);
         self.counts[group] -= 1;
         Ok(())
     }
@@ -259,6 +259,140 @@ impl Accumulator for FloatTotals {
 
     fn bytes(&self) -> usize {
         self.counts.capacity() * 8 + self.sums.iter().map(|s| s.bytes()).sum::<usize>()
+    }
+}
+
+/// Count, sum and squares of values that can be taken back.
+pub(super) trait Moments: Default + Send {
+    type Value: Clone + Send;
+
+    fn add(&mut self, value: &Self::Value) -> Result<()>;
+    fn subtract(&mut self, value: &Self::Value) -> Result<()>;
+    /// Of values that are `unit` each.
+    fn variance(&self, sample: bool, unit: f64) -> Option<f64>;
+    fn bytes(&self) -> usize;
+}
+
+/// By group, and on the heap: these are large, and many keys hold few rows.
+#[derive(Default)]
+pub(super) struct FloatMoments(Option<Box<ExactMoments>>);
+
+impl Moments for FloatMoments {
+    type Value = f64;
+
+    fn add(&mut self, value: &f64) -> Result<()> {
+        self.0.get_or_insert_default().add(*value);
+        Ok(())
+    }
+
+    fn subtract(&mut self, value: &f64) -> Result<()> {
+        self.0.get_or_insert_default().subtract(*value);
+        Ok(())
+    }
+
+    fn variance(&self, sample: bool, _: f64) -> Option<f64> {
+        self.0.as_ref()?.variance(sample)
+    }
+
+    fn bytes(&self) -> usize {
+        8 + self.0.as_ref().map_or(0, |m| m.bytes())
+    }
+}
+
+impl Moments for IntegerMoments {
+    type Value = i64;
+
+    fn add(&mut self, value: &i64) -> Result<()> {
+        IntegerMoments::add(self, *value);
+        Ok(())
+    }
+
+    fn subtract(&mut self, value: &i64) -> Result<()> {
+        let mut one = IntegerMoments::default();
+        one.add(*value);
+        self.unmerge(&one);
+        Ok(())
+    }
+
+    fn variance(&self, sample: bool, unit: f64) -> Option<f64> {
+        IntegerMoments::variance(self, sample, unit)
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<IntegerMoments>()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct DecimalMoments(IntegerMoments);
+
+fn narrow(value: i128) -> Result<i64> {
+    i64::try_from(value).map_err(|_| {
+        Error::data("VAR and STDDEV of DECIMAL take at most 18 digits").remedy("CAST the argument to DOUBLE")
+    })
+}
+
+impl Moments for DecimalMoments {
+    type Value = i128;
+
+    fn add(&mut self, value: &i128) -> Result<()> {
+        Moments::add(&mut self.0, &narrow(*value)?)
+    }
+
+    fn subtract(&mut self, value: &i128) -> Result<()> {
+        Moments::subtract(&mut self.0, &narrow(*value)?)
+    }
+
+    fn variance(&self, sample: bool, unit: f64) -> Option<f64> {
+        self.0.variance(sample, unit)
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<IntegerMoments>()
+    }
+}
+
+/// VAR and STDDEV, from exact sums.
+pub(super) struct Spread<M> {
+    moments: Vec<M>,
+    sample: bool,
+    root: bool,
+    unit: f64,
+}
+
+impl<M> Spread<M> {
+    pub(super) fn new(sample: bool, root: bool, unit: f64) -> Spread<M> {
+        Spread { moments: Vec::new(), sample, root, unit }
+    }
+}
+
+impl<M: Moments> Accumulator for Spread<M> {
+    type In = M::Value;
+    type Out = f64;
+
+    fn grow(&mut self, slots: usize) {
+        self.moments.resize_with(slots.max(self.moments.len()), M::default);
+    }
+
+    fn add(&mut self, group: usize, value: &M::Value, _: u64) -> Result<()> {
+        self.moments[group].add(value)
+    }
+
+    fn retract(&mut self, group: usize, value: &M::Value, _: u64) -> Result<()> {
+        self.moments[group].subtract(value)
+    }
+
+    fn result(&mut self, group: usize) -> Result<Option<f64>> {
+        let variance = self.moments[group].variance(self.sample, self.unit);
+        Ok(if self.root { variance.map(f64::sqrt) } else { variance })
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.moments[group] = M::default();
+    }
+
+    fn bytes(&self) -> usize {
+        self.moments.iter().map(M::bytes).sum()
     }
 }
 

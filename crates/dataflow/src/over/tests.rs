@@ -240,6 +240,8 @@ fn calls(a: Frame, b: Frame) -> Vec<OverCall> {
         aggregate(ArrayAgg, &[3], list, b),
         filtered,
         aggregate(Max, &[4], DataType::Float64, b),
+        aggregate(VarSamp, &[3], DataType::Float64, a),
+        aggregate(ApproxPercentile { fraction: 0.5 }, &[3], DataType::Float64, b),
     ]
 }
 
@@ -257,6 +259,10 @@ fn naive(frame: &[&Row]) -> Vec<String> {
     let tenths: i128 = doubles.iter().filter(|d| d.is_finite()).map(|d| (d * 10.0).round() as i128).sum();
     let double = if doubles.contains(&f64::INFINITY) { f64::INFINITY } else { tenths as f64 / 10.0 };
     let number = |v: f64| format!("{v:.3e}");
+    let mut sorted = ints.clone();
+    sorted.sort_unstable();
+    let middle = |at: usize| sorted.get(at).map(|v| *v as f64);
+    let median = middle(ints.len() / 2).and_then(|m| Some((m + middle(ints.len().saturating_sub(1) / 2)?) / 2.0));
     vec![
         frame.len().to_string(),
         texts.len().to_string(),
@@ -273,7 +279,14 @@ fn naive(frame: &[&Row]) -> Vec<String> {
         format!("[{}]", frame.iter().map(|r| show(r.int)).collect::<Vec<_>>().join(", ")),
         some(!even.is_empty(), even.iter().sum()),
         doubles.iter().copied().max_by(f64::total_cmp).map_or(String::new(), number),
+        if ints.len() < 2 { String::new() } else { number(variance(&ints)) },
+        median.map_or(String::new(), number),
     ]
+}
+
+fn variance(ints: &[i64]) -> f64 {
+    let mean = ints.iter().sum::<i64>() as f64 / ints.len() as f64;
+    ints.iter().map(|i| (*i as f64 - mean).powi(2)).sum::<f64>() / (ints.len() - 1) as f64
 }
 
 /// The rows of row `i`'s frame; `rows` are those of all keys in order of (time, place).
@@ -324,7 +337,7 @@ proptest! {
         accepted.sort_by_key(|r| (r.time, r.place));
         let expected: Vec<(i64, Vec<String>)> = (0..accepted.len()).map(|i| {
             let (of_a, of_b) = (naive(&in_frame(&accepted, i, a)), naive(&in_frame(&accepted, i, b)));
-            let pick = |c: usize| if [1, 3, 7, 9, 12, 13, 14].contains(&c) { of_b[c].clone() } else { of_a[c].clone() };
+            let pick = |c: usize| if [1, 3, 7, 9, 12, 13, 14, 16].contains(&c) { of_b[c].clone() } else { of_a[c].clone() };
             (accepted[i].place, (0..of_a.len()).map(pick).collect())
         }).collect();
 

@@ -2,15 +2,15 @@
 //! anew from the rows of the frame.
 
 use super::frame::Accumulator;
-use super::groups::Mixer;
 use super::words::Bytes;
 use arrow::array::ArrayRef;
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::Accumulator as Kernel;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use millstream_core::key::mix;
 use millstream_core::{Error, Result};
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hash};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 fn deque_bytes<T>(deques: &[VecDeque<T>]) -> usize {
@@ -239,6 +239,31 @@ impl Identity for Arc<[u8]> {
     type Key = Arc<[u8]>;
     fn key(&self) -> Arc<[u8]> {
         self.clone()
+    }
+}
+
+/// Hashes words and bytes with our own mixing function.
+#[derive(Default)]
+pub(super) struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+        self.write_u64(bytes.len() as u64);
+    }
+
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        self.0 = mix(self.0.rotate_left(23) ^ word);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

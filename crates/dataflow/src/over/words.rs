@@ -42,7 +42,7 @@ impl Codec for Nothing {
 }
 
 /// Types of at most 8 bytes that are no floating point numbers.
-pub(super) struct Words(pub DataType);
+pub(crate) struct Words(pub DataType);
 
 impl Words {
     pub(super) fn fit(of: &DataType) -> bool {
@@ -65,7 +65,7 @@ impl Words {
         )
     }
 
-    pub(super) fn of(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+    pub(crate) fn of(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
         macro_rules! widen {
             ($kind:ty) => {
                 column.as_primitive::<$kind>().values().iter().map(|v| i64::from(*v)).collect()

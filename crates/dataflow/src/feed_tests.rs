@@ -1,0 +1,212 @@
+use super::*;
+use arrow::array::{AsArray, Int64Array, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use datafusion_expr::Operator;
+use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
+use millstream_core::TableSpec;
+use proptest::prelude::*;
+
+fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, None)
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("ts", timestamp(), true), Field::new("n", DataType::Int64, true)]))
+}
+
+fn rows(times: &[Option<i64>]) -> SourceRows {
+    let ns: Int64Array = (0..times.len() as i64).map(Some).collect();
+    let times = TimestampMillisecondArray::from(times.to_vec());
+    RecordBatch::try_new(schema(), vec![Arc::new(times), Arc::new(ns)]).expect("columns fit").into()
+}
+
+fn at(times: &[i64]) -> SourceRows {
+    rows(&times.iter().map(|t| Some(*t)).collect::<Vec<_>>())
+}
+
+fn node(delay: Option<Millis>) -> SourceNode {
+    let table = TableSpec {
+        name: "orders".into(),
+        schema: schema(),
+        projection: None,
+        metadata: Vec::new(),
+        options: Default::default(),
+        partitioned_by: Vec::new(),
+        primary_key: Vec::new(),
+        place: None,
+    };
+    let watermark = WatermarkSpec { column: 0, expression: Expr::column(&schema(), 0), delay };
+    SourceNode {
+        table,
+        processing_time: false,
+        computed: None,
+        watermark: Some(watermark),
+        idle_timeout: None,
+        wall_clock_fallback: None,
+        null_time_set_aside: false,
+    }
+}
+
+fn feed(node: &SourceNode, partitions: usize) -> SourceFeed {
+    let mut feed = SourceFeed::new(node, schema()).expect("a time column");
+    (0..partitions).for_each(|p| assert_eq!(feed.add_partition(p.to_string(), 0), p));
+    feed
+}
+
+/// Effects as text: `rows 1 2 late-by 5 5`, `event 7`, `clock 9`, `idle`.
+fn said(effects: Vec<Effect>) -> Vec<String> {
+    let times =
+        |b: &Batch| b.rows.column(0).as_primitive::<arrow::datatypes::TimestampMillisecondType>().values().to_vec();
+    let list = |v: &[i64]| v.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
+    let one = |e: Effect| match e {
+        Effect::Batch(b) => match &b.marks {
+            None => format!("rows {}", list(&times(&b))),
+            Some(m) => {
+                format!("rows {} marks {}", list(&times(&b)), list(m.values()).replace(&i64::MIN.to_string(), "min"))
+            }
+        },
+        Effect::Watermark(TimeDomain::Event, wm) => format!("event {}", wm.0).replace(&i64::MAX.to_string(), "max"),
+        Effect::Watermark(TimeDomain::Processing, wm) => {
+            format!("clock {}", wm.0).replace(&i64::MAX.to_string(), "max")
+        }
+        Effect::Idle => "idle".into(),
+        Effect::Active => "active".into(),
+        Effect::End => "end".into(),
+        Effect::Bad(bad) => {
+            bad.iter().map(|b| format!("bad {}: {}, {}", b.place, b.reason, String::from_utf8_lossy(&b.raw))).collect()
+        }
+    };
+    effects.into_iter().map(one).collect()
+}
+
+#[test]
+fn a_row_is_late_by_the_rows_before_it_and_never_by_itself() {
+    let mut feed = feed(&node(Some(5)), 1);
+    assert_eq!(said(feed.on_rows(0, at(&[10, 12, 11]), 0).unwrap()), ["rows 10 12 11", "event 7"]);
+    assert_eq!(
+        said(feed.on_rows(0, at(&[20, 15, 30, 16]), 0).unwrap()),
+        ["rows 20 15 30 16 marks 7 15 15 25", "event 25"]
+    );
+    assert_eq!(said(feed.on_rows(0, at(&[24, 26]), 0).unwrap()), ["rows 24 26"], "the watermark itself judges these");
+    assert_eq!(said(feed.on_end(0, 0)), ["event max", "clock max", "end"]);
+}
+
+#[test]
+fn the_slowest_partition_holds_the_watermark_until_it_ends() {
+    let mut feed = feed(&node(Some(0)), 2);
+    assert_eq!(said(feed.on_rows(0, at(&[50, 40]), 0).unwrap()), ["rows 50 40"], "the other has promised nothing");
+    assert_eq!(said(feed.on_rows(1, at(&[20, 60, 30]), 0).unwrap()), ["rows 20 60 30 marks min 20 50", "event 50"]);
+    assert_eq!(said(feed.on_end(0, 0)), ["event 60"]);
+    let later = feed.add_partition("2", 0);
+    assert_eq!(said(feed.on_rows(later, at(&[10]), 0).unwrap()), ["rows 10"]);
+    assert_eq!(said(feed.on_end(1, 0)), [""; 0]);
+    assert_eq!(said(feed.on_rows(later, at(&[70]), 0).unwrap()), ["rows 70", "event 70"]);
+    assert_eq!(said(feed.on_end(later, 0)), ["event max", "clock max", "end"]);
+}
+
+#[test]
+fn a_silent_partition_leaves_the_minimum_and_the_last_one_lets_go() {
+    let mut feed = feed(&SourceNode { idle_timeout: Some(100), ..node(Some(0)) }, 2);
+    feed.on_rows(0, at(&[50]), 0).unwrap();
+    feed.on_rows(1, at(&[20]), 60).unwrap();
+    assert_eq!(feed.watermark(), Watermark(20));
+    assert_eq!(said(feed.on_tick(99)), [""; 0]);
+    assert_eq!(said(feed.on_tick(100)), [""; 0], "the active one holds it at 20");
+    assert_eq!(said(feed.on_tick(160)), ["event 50", "idle"]);
+    assert_eq!(said(feed.on_tick(170)), [""; 0]);
+    assert_eq!(said(feed.on_rows(1, at(&[30, 45]), 180).unwrap()), ["active", "rows 30 45"]);
+    assert_eq!(said(feed.on_rows(1, at(&[55, 52]), 190).unwrap()), ["rows 55 52 marks 50 55", "event 55"]);
+    assert_eq!(said(feed.on_tick(500)), ["idle"]);
+}
+
+#[test]
+fn the_clock_may_stand_in_for_silent_partitions() {
+    let mut feed = feed(&SourceNode { wall_clock_fallback: Some(1000), ..node(Some(0)) }, 1);
+    feed.on_rows(0, at(&[5_000]), 5_000).unwrap();
+    assert_eq!(said(feed.on_tick(5_999)), [""; 0]);
+    assert_eq!(said(feed.on_tick(6_500)), ["event 5500"]);
+    assert_eq!(said(feed.on_rows(0, at(&[5_400, 6_400]), 6_510).unwrap()), ["rows 5400 6400", "event 6400"]);
+    assert_eq!(said(feed.on_tick(7_000)), [""; 0]);
+}
+
+#[test]
+fn processing_time_stays_behind_the_rows_that_may_still_bear_it() {
+    let stamped = Arc::new(Schema::new(vec![
+        Field::new("ts", timestamp(), true),
+        Field::new("n", DataType::Int64, true),
+        Field::new(PROCESSING_TIME, ltz_millis(), false),
+    ]));
+    let node = SourceNode { processing_time: true, watermark: None, ..node(None) };
+    let mut feed = SourceFeed::new(&node, stamped).unwrap();
+    feed.add_partition("0", 0);
+    let effects = feed.on_rows(0, at(&[1, 2]), 100).unwrap();
+    let Effect::Batch(batch) = &effects[0] else { panic!("rows come first") };
+    let stamps = batch.rows.column(2).as_primitive::<arrow::datatypes::TimestampMillisecondType>();
+    assert_eq!(stamps.values().to_vec(), [100, 100]);
+    assert_eq!(said(effects)[1..], ["clock 99"]);
+    assert_eq!(said(feed.on_rows(0, at(&[3]), 90).unwrap())[1..], [""; 0], "a clock that jumps back stands still");
+    assert_eq!(said(feed.on_tick(150)), ["clock 149"]);
+}
+
+#[test]
+fn a_row_without_an_event_time_fails_the_job_or_is_set_aside() {
+    let mut strict = feed(&node(Some(0)), 1);
+    strict.on_rows(0, at(&[1, 2]), 0).unwrap();
+    let e = strict.on_rows(0, rows(&[Some(3), None]), 0).expect_err("a NULL");
+    assert_eq!(e.place(), Some(&Place("orders[0] row 4".into())));
+    assert!(e.help().is_some_and(|h| h.contains("set such rows aside")), "{e}");
+
+    let mut lenient = feed(&SourceNode { null_time_set_aside: true, ..node(Some(0)) }, 1);
+    let effects = said(lenient.on_rows(0, rows(&[Some(3), None, Some(4)]), 0).unwrap());
+    let bad = r#"bad orders[0] row 2: the event time `ts` is NULL, {"ts":null,"n":1}"#;
+    assert_eq!(effects, [bad, "rows 3 4", "event 4"]);
+    let effects = said(lenient.on_rows(0, rows(&[None]), 0).unwrap());
+    assert_eq!(effects, [r#"bad orders[0] row 4: the event time `ts` is NULL, {"ts":null,"n":0}"#]);
+}
+
+#[test]
+fn a_feed_that_is_kept_open_ends_when_it_is_closed() {
+    let mut feed = feed(&node(Some(0)), 1);
+    feed.keep_open();
+    feed.on_rows(0, at(&[7]), 0).unwrap();
+    assert_eq!(said(feed.on_end(0, 0)), [""; 0]);
+    assert_eq!(said(feed.on_tick(1)), ["idle"]);
+    assert_eq!(said(feed.close(2)), ["event max", "clock max", "end"]);
+    assert_eq!(said(feed.on_tick(3)), [""; 0]);
+}
+
+proptest! {
+    #[test]
+    fn marks_say_what_feeding_row_by_row_says(
+        script in prop::collection::vec((0usize..3, prop::collection::vec(0i64..60, 1..9)), 1..12),
+        delay in 0i64..12, by_expression: bool,
+    ) {
+        let mut spec = node((!by_expression).then_some(delay));
+        if let Some(w) = spec.watermark.as_mut().filter(|_| by_expression) {
+            let interval = datafusion_common::ScalarValue::DurationMillisecond(Some(delay));
+            let physical = BinaryExpr::new(Arc::new(Column::new("ts", 0)), Operator::Minus, Arc::new(Literal::new(interval)));
+            w.expression = Expr::new(Arc::new(physical), Field::new("wm", timestamp(), true), "ts - delay");
+        }
+        let (mut whole, mut single) = (feed(&spec, 3), feed(&spec, 3));
+        for (partition, times) in script {
+            let before = whole.watermark();
+            prop_assert_eq!(before, single.watermark());
+            let effects = whole.on_rows(partition, at(&times), 0).unwrap();
+            let Effect::Batch(batch) = &effects[0] else { panic!("rows come first") };
+            for (i, time) in times.iter().enumerate() {
+                let exact = single.watermark();
+                // What matters is what a row is judged by when it may be late, and that nobody else is called late.
+                let judged = batch.mark(i, before);
+                prop_assert_eq!(*time <= judged.0, *time <= exact.0);
+                if let Some(marks) = &batch.marks {
+                    prop_assert_eq!(marks.value(i), exact.0);
+                }
+                for effect in single.on_rows(partition, at(&[*time]), 0).unwrap() {
+                    if let Effect::Batch(b) = effect { prop_assert!(b.marks.is_none()) }
+                }
+            }
+            let out: Vec<i64> = batch.rows.column(1).as_primitive::<Int64Type>().values().to_vec();
+            prop_assert_eq!(out.len(), times.len());
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A window table function by itself: each row once for each of its windows, with the window appended.
+//!
+//! ```text
+//!  12:07 ann ──HOP(5 min, 10 min)──▶ 12:07 ann [12:00, 12:10)
+//!                                    12:07 ann [12:05, 12:15)
+//! ```
+//!
+//! A row is late for a window, not for the stream: it is left out of the windows that the watermark it is judged by
+//! has closed, and set aside when these were all its windows. Fixed windows hand a row on at once; a row of a session
+//! waits until its session has closed, because only then is the window known ([`sessions`]).
+//!
+//! Over `TIMESTAMP_LTZ` windows are cut in local time; `window_start` and `window_end` are readings of that clock and
+//! `window_time` is an instant again.
+
+mod sessions;
+
+use self::sessions::Sessions;
+use crate::graph::{self, Window};
+use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX};
+use crate::over::words::Words;
+use crate::rows::{conform, time_column};
+use crate::zone::Zone;
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, SchemaRef};
+use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
+use std::sync::Arc;
+
+/// The operator of [`graph::WindowRows`].
+pub struct WindowRows {
+    window: Window,
+    column: usize,
+    domain: TimeDomain,
+    zone: Option<Zone>,
+    watermark: Watermark,
+    sessions: Option<Sessions>,
+    appender: Appender,
+}
+
+/// Puts the columns of the window behind the rows.
+struct Appender {
+    output: SchemaRef,
+    zone: Option<Zone>,
+}
+
+/// Output under way: rows of the input by index, each with a window.
+#[derive(Default)]
+struct Piece {
+    rows: Vec<u32>,
+    starts: Vec<Millis>,
+    ends: Vec<Millis>,
+}
+
+/// Rows that no window took, and what they were judged by.
+#[derive(Default)]
+struct Late {
+    rows: Vec<u32>,
+    times: Vec<Millis>,
+    watermarks: Vec<Millis>,
+}
+
+impl WindowRows {
+    /// `input`: columns of the rows; `output`: these with `window_start`, `window_end` and `window_time`.
+    pub fn new(spec: &graph::WindowRows, input: &SchemaRef, output: SchemaRef) -> Result<WindowRows> {
+        time_column(input.field(spec.time.column).data_type(), input.field(spec.time.column).name())?;
+        let zone = spec.time.zone.as_deref().map(Zone::parse).transpose()?.filter(|z| *z != Zone::UTC);
+        let sessions = match &spec.window {
+            Window::Session { gap, partition } => Some(Sessions::new(*gap, partition, spec.order, input)?),
+            Window::Attached { .. } => {
+                return Err(Error::internal("the window of these rows stands in columns already"));
+            }
+            _ => None,
+        };
+        Ok(WindowRows {
+            window: spec.window.clone(),
+            column: spec.time.column,
+            domain: spec.time.domain,
+            zone,
+            watermark: Watermark::MIN,
+            sessions,
+            appender: Appender { output, zone },
+        })
+    }
+
+    fn take_in(&mut self, mut batch: Batch, out: &mut dyn Output) -> Result<()> {
+        let times = batch.rows.column(self.column);
+        if times.null_count() > 0 {
+            let name = batch.rows.schema().field(self.column).name().clone();
+            return Err(Error::data(format!("the time attribute `{name}` is NULL"))
+                .remedy("filter such rows before the window: WHERE the column IS NOT NULL"));
+        }
+        let times = Words::of(times)?;
+        let locals = match &self.zone {
+            None => times.to_vec(),
+            Some(zone) => zone.column_to_local(&times),
+        };
+        let mut judge =
+            Judge::new(self.zone, self.watermark, batch.marks.as_ref().filter(|_| self.domain == TimeDomain::Event));
+        let mut late = Late::default();
+        match &mut self.sessions {
+            Some(sessions) => sessions.take_in(&batch.rows, &times, &locals, &mut judge, &mut late)?,
+            None => {
+                // The usual case: no row is at or behind the watermark, so none of its windows has closed.
+                let on_time = times.iter().copied().min().unwrap_or(Millis::MAX) > judge.highest();
+                self.assign(&batch, &times, &locals, (!on_time).then_some(&mut judge), &mut late, out)?;
+            }
+        }
+        batch.marks = None;
+        late.set_aside(&batch.rows, out)
+    }
+
+    fn assign(
+        &self,
+        batch: &Batch,
+        times: &[Millis],
+        locals: &[Millis],
+        mut judge: Option<&mut Judge>,
+        late: &mut Late,
+        out: &mut dyn Output,
+    ) -> Result<()> {
+        let mut piece = Piece::default();
+        // Row by row, because each row has windows of its own; the rows themselves are moved in columns.
+        for (i, &local) in locals.iter().enumerate() {
+            let closed = judge.as_mut().map_or(Watermark::MIN, |j| j.local(i));
+            let (mut windows, mut open) = (0, 0);
+            for_each_window(&self.window, local, |start, end| {
+                windows += 1;
+                if !closed.closes(end) {
+                    open += 1;
+                    piece.rows.push(i as u32);
+                    piece.starts.push(start);
+                    piece.ends.push(end);
+                }
+            });
+            if windows > 0 && open == 0 {
+                late.push(i, times[i], judge.as_ref().map_or(self.watermark, |j| j.mark(i)));
+            }
+            if piece.rows.len() >= ROWS_MAX {
+                self.emit(batch, std::mem::take(&mut piece), out)?;
+            }
+        }
+        if piece.rows.is_empty() { Ok(()) } else { self.emit(batch, piece, out) }
+    }
+
+    fn emit(&self, batch: &Batch, piece: Piece, out: &mut dyn Output) -> Result<()> {
+        let each_once = piece.rows.len() == batch.len() && piece.rows.iter().enumerate().all(|(i, r)| i == *r as usize);
+        let taken = if each_once { batch.clone() } else { batch.take(&UInt32Array::from(piece.rows))? };
+        let rows = self.appender.append(&taken.rows, &piece.starts, &piece.ends)?;
+        let whole = Batch { rows, ..taken };
+        for from in (0..whole.len()).step_by(ROWS_MAX) {
+            out.emit(0, whole.slice(from, ROWS_MAX.min(whole.len() - from)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Appender {
+    fn append(&self, rows: &RecordBatch, starts: &[Millis], ends: &[Millis]) -> Result<RecordBatch> {
+        let last: Vec<Millis> = ends.iter().map(|e| e.saturating_sub(1)).collect();
+        let instants = self.zone.map_or_else(|| last.clone(), |z| z.column_to_epoch(&last));
+        let zone = self.output.fields().last().and_then(|f| match f.data_type() {
+            DataType::Timestamp(_, zone) => zone.clone(),
+            _ => None,
+        });
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        columns.push(Arc::new(TimestampMillisecondArray::from(starts.to_vec())));
+        columns.push(Arc::new(TimestampMillisecondArray::from(ends.to_vec())));
+        columns.push(Arc::new(TimestampMillisecondArray::from(instants).with_timezone_opt(zone)));
+        conform(&self.output, columns, rows.num_rows())
+    }
+}
+
+impl Late {
+    fn push(&mut self, row: usize, time: Millis, watermark: Watermark) {
+        self.rows.push(row as u32);
+        self.times.push(time);
+        self.watermarks.push(watermark.0);
+    }
+
+    fn set_aside(self, rows: &RecordBatch, out: &mut dyn Output) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        out.set_aside(LateRows {
+            rows: take_record_batch(rows, &UInt32Array::from(self.rows))?,
+            times: Int64Array::from(self.times),
+            watermarks: Int64Array::from(self.watermarks),
+            reason: "every window of the row had been closed by the watermark".to_owned(),
+        })
+    }
+}
+
+/// What a row is judged by: the watermark before it, on the clock that windows are cut by.
+struct Judge<'a> {
+    zone: Option<Zone>,
+    watermark: Watermark,
+    marks: Option<&'a Int64Array>,
+    /// The last mark translated, since neighbours mostly share it.
+    last: (Watermark, Watermark),
+}
+
+impl Judge<'_> {
+    fn new(zone: Option<Zone>, watermark: Watermark, marks: Option<&Int64Array>) -> Judge<'_> {
+        let local = zone.map_or(watermark, |z| z.watermark_to_local(watermark));
+        Judge { zone, watermark, marks, last: (watermark, local) }
+    }
+
+    fn mark(&self, row: usize) -> Watermark {
+        self.marks.map_or(self.watermark, |m| Watermark(m.value(row)).max(self.watermark))
+    }
+
+    fn local(&mut self, row: usize) -> Watermark {
+        let mark = self.mark(row);
+        if mark != self.last.0 {
+            self.last = (mark, self.zone.map_or(mark, |z| z.watermark_to_local(mark)));
+        }
+        self.last.1
+    }
+
+    fn highest(&self) -> Millis {
+        let highest = self.marks.and_then(|m| m.values().iter().copied().max());
+        highest.map_or(self.watermark.0, |m| m.max(self.watermark.0))
+    }
+}
+
+/// The windows of a time, earliest first. Rule: start = floor((t - offset) / size) * size + offset.
+fn for_each_window(window: &Window, at: Millis, mut each: impl FnMut(Millis, Millis)) {
+    let floor = |size: Millis, offset: Millis| at - (at - offset).rem_euclid(size);
+    match *window {
+        Window::Tumble { size, offset } => {
+            let start = floor(size, offset);
+            each(start, start + size);
+        }
+        Window::Hop { size, slide, offset } => {
+            let last = floor(slide, offset);
+            // Windows from the first that still covers `at`; none, where the slide is longer than the size.
+            let before = (size - 1 - (at - last)).div_euclid(slide);
+            (0..=before).rev().for_each(|n| each(last - n * slide, last - n * slide + size));
+        }
+        Window::Cumulate { size, step, offset } => {
+            let start = floor(size, offset);
+            let mut end = start + ((at - start).div_euclid(step) + 1) * step;
+            while end < start + size {
+                each(start, end);
+                end += step;
+            }
+            each(start, start + size);
+        }
+        // Sessions and windows that stand in columns are not known from the time alone.
+        Window::Session { .. } | Window::Attached { .. } => {}
+    }
+}
+
+impl Operator for WindowRows {
+    fn step(&mut self, event: Event, out: &mut dyn Output) -> Result<()> {
+        match event {
+            Event::Batch { batch, .. } => self.take_in(batch, out),
+            Event::Watermark(domain, to) => {
+                if domain == self.domain && to > self.watermark {
+                    self.watermark = to;
+                    if let Some(sessions) = &mut self.sessions {
+                        let local = self.zone.map_or(to, |z| z.watermark_to_local(to));
+                        sessions.close_through(local, |rows, starts, ends| {
+                            out.emit(0, self.appender.append(rows, starts, ends)?.into())
+                        })?;
+                    }
+                }
+                out.advance(domain, to)
+            }
+            Event::End => Ok(()),
+        }
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.sessions.as_ref().map_or(0, Sessions::bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

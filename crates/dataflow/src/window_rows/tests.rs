@@ -1,0 +1,192 @@
+use super::*;
+use crate::graph::WindowTime;
+use crate::testing::{Capture, Timeline, timestamp};
+use arrow::datatypes::{Field, Schema, TimeUnit};
+use millstream_core::time::format_millis;
+use proptest::prelude::*;
+
+const MINUTE: Millis = 60_000;
+
+fn operator(window: Window, zone: Option<&str>, input: &SchemaRef) -> Box<dyn Operator> {
+    let kind = input.field(0).data_type().clone();
+    let appended = [("window_start", timestamp()), ("window_end", timestamp()), ("window_time", kind)];
+    let appended = appended.map(|(name, kind)| Arc::new(Field::new(name, kind, false)));
+    let output = Arc::new(Schema::new(input.fields().iter().cloned().chain(appended).collect::<Vec<_>>()));
+    let time = WindowTime { column: 0, domain: TimeDomain::Event, zone: zone.map(str::to_owned) };
+    let spec = graph::WindowRows { window, time, order: None };
+    Box::new(WindowRows::new(&spec, input, output).expect("the window is possible"))
+}
+
+fn check(window: Window, script: &str) {
+    let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8)]);
+    timeline.check(|| operator(window.clone(), None, &timeline.schema()), script);
+}
+
+#[test]
+fn a_row_has_one_tumbling_window_and_is_late_when_it_has_closed() {
+    check(
+        Window::Tumble { size: 10 * MINUTE, offset: 0 },
+        "
+        rows       12:07:00 ann     -> 12:07:00 ann 12:00:00 12:10:00 12:09:59.999
+        watermark  12:09:59.998
+        rows       12:00:00 bob     -> 12:00:00 bob 12:00:00 12:10:00 12:09:59.999
+        watermark  12:09:59.999
+        rows       12:09:00 cid     -> late 12:09:00 cid
+        end",
+    );
+}
+
+#[test]
+fn a_row_too_late_for_one_hop_still_counts_in_the_others() {
+    check(
+        Window::Hop { size: 10, slide: 5, offset: 0 },
+        "
+        rows       8 ann     -> 8 ann 0 10 9, 8 ann 5 15 14
+        watermark  12
+        rows       8 bob     -> 8 bob 5 15 14
+        rows       4 cid     -> late 4 cid
+        end",
+    );
+}
+
+#[test]
+fn cumulating_windows_start_together() {
+    check(
+        Window::Cumulate { size: 10, step: 4, offset: 0 },
+        "
+        rows       5 ann     -> 5 ann 0 8 7, 5 ann 0 10 9
+        rows       9 bob     -> 9 bob 0 10 9
+        rows       -1 cid    -> -1 cid -10 0 -1
+        end",
+    );
+}
+
+#[test]
+fn a_session_waits_until_it_has_closed_and_a_late_row_may_bridge_two() {
+    check(
+        Window::Session { gap: 5, partition: vec![1] },
+        "
+        rows       10 ann, 12 ann, 20 ann, 11 bob
+        watermark  15               -> 11 bob 11 16 15
+        rows       16 ann
+        watermark  23
+        watermark  24               -> 10 ann 10 25 24, 12 ann 10 25 24, 16 ann 10 25 24, 20 ann 10 25 24
+        rows       19 ann           -> late 19 ann
+        rows       21 ann           # beside the closed session, not in it
+        end                         -> 21 ann 21 26 25",
+    );
+}
+
+#[test]
+fn rows_at_the_distance_of_the_gap_are_one_session() {
+    check(
+        Window::Session { gap: 5, partition: vec![1] },
+        "
+        rows       10 ann, 15 ann, 21 ann
+        end        -> 10 ann 10 20 19, 15 ann 10 20 19, 21 ann 21 26 25",
+    );
+}
+
+#[test]
+fn a_row_may_be_late_by_itself_and_in_time_for_an_open_session() {
+    check(
+        Window::Session { gap: 5, partition: vec![1] },
+        "
+        rows       10 ann, 14 ann
+        watermark  16
+        rows       9 ann
+        rows       9 bob     -> late 9 bob
+        end                  -> 9 ann 9 19 18, 10 ann 9 19 18, 14 ann 9 19 18",
+    );
+}
+
+#[test]
+fn hops_with_odd_sizes_and_gaps_cover_what_the_rule_says() {
+    let starts = |size, slide, offset, at| {
+        let mut starts = Vec::new();
+        for_each_window(&Window::Hop { size, slide, offset }, at, |start, end| {
+            assert_eq!(end - start, size);
+            starts.push(start);
+        });
+        starts
+    };
+    assert_eq!(starts(5, 2, 0, 7), [4, 6]);
+    assert_eq!(starts(5, 2, 0, 6), [2, 4, 6]);
+    assert_eq!(starts(5, 3, 0, 1), [-3, 0]);
+    assert_eq!(starts(2, 5, 0, 3), [0i64; 0]);
+    assert_eq!(starts(2, 5, 0, 6), [5]);
+    let tumble = |offset, at| {
+        let mut start = 0;
+        for_each_window(&Window::Tumble { size: 10 * MINUTE, offset }, at, |s, _| start = s);
+        format_millis(start)[11..16].to_owned()
+    };
+    assert_eq!(tumble(0, 4_000), "00:00");
+    assert_eq!(tumble(-4 * MINUTE, 4_000), "23:56");
+    for offset in [4, -6, -16] {
+        assert_eq!(tumble(offset * MINUTE, 4_000), "23:54");
+    }
+}
+
+#[test]
+fn local_days_are_cut_by_the_wall_clock_and_end_as_instants() {
+    let instant = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let timeline = Timeline::new(&[("ts", instant), ("who", DataType::Utf8)]);
+    let day = Window::Tumble { size: 24 * 60 * MINUTE, offset: 0 };
+    // 2023-10-29 in Berlin has 25 hours: from 22:00 UTC of the day before (1698530400000) to 23:00 UTC.
+    timeline.check(
+        || operator(day.clone(), Some("Europe/Berlin"), &timeline.schema()),
+        "
+        rows       1698530399999 ann -> 1698530399999 ann 1698451200000 1698537600000 1698530399999
+        rows       1698530400000 bob -> 1698530400000 bob 1698537600000 1698624000000 1698620399999
+        watermark  1698620399998
+        rows       1698530400000 cid -> 1698530400000 cid 1698537600000 1698624000000 1698620399999
+        watermark  1698620399999
+        rows       1698620399999 dan -> late 1698620399999 dan
+        end",
+    );
+}
+
+/// Sessions by the book: rows of a key in order of time, cut where the distance is above the gap.
+fn naive_sessions(rows: &[(i64, i64)], gap: i64) -> Vec<String> {
+    let mut out = Vec::new();
+    for key in 0..3 {
+        let mut times: Vec<i64> = rows.iter().filter(|r| r.0 == key).map(|r| r.1).collect();
+        times.sort_unstable();
+        for session in times.chunk_by(|a, b| b - a <= gap) {
+            let (start, end) = (session[0], session[session.len() - 1] + gap);
+            out.extend(session.iter().map(|t| format!("{t} {key} {start} {end} {}", end - 1)));
+        }
+    }
+    out.sort();
+    out
+}
+
+proptest! {
+    #[test]
+    fn sessions_hold_the_rows_that_belong_together(rows in prop::collection::vec((0i64..3, 0i64..60), 0..60),
+                                                   gap in 1i64..8, cut in 1usize..20) {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("ts", timestamp(), false),
+            Field::new("key", DataType::Int64, true),
+        ]));
+        let mut operator = operator(Window::Session { gap, partition: vec![1] }, None, &schema);
+        let mut out = Capture::default();
+        // Disorder is bounded by 60, and the watermark stays behind it: nothing is late.
+        let rows: Vec<(i64, i64)> = rows.iter().enumerate().map(|(i, (k, t))| (*k, t + i as i64 * 3)).collect();
+        let mut wm = i64::MIN;
+        for part in rows.chunks(cut) {
+            let times: TimestampMillisecondArray = part.iter().map(|r| Some(r.1)).collect();
+            let keys: Int64Array = part.iter().map(|r| Some(r.0)).collect();
+            let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(times), Arc::new(keys)]).expect("fits");
+            operator.step(Event::Batch { input: 0, batch: batch.into() }, &mut out).expect("rows wait");
+            wm = part.iter().fold(wm, |wm, r| wm.max(r.1 - 61));
+            operator.step(Event::Watermark(TimeDomain::Event, Watermark(wm)), &mut out).expect("sessions close");
+        }
+        operator.step(Event::Watermark(TimeDomain::Event, Watermark::MAX), &mut out).expect("all close");
+        prop_assert!(out.late.is_empty());
+        let mut got: Vec<String> = out.emitted.iter().flat_map(|(_, b)| crate::testing::render(&b.rows, false)).collect();
+        got.sort();
+        prop_assert_eq!(got, naive_sessions(&rows, gap));
+        prop_assert_eq!(operator.state_bytes() < 4096, true);
+    }
+}
