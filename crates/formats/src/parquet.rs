@@ -342,6 +342,13 @@ mod tests {
     }
 
     #[test]
+    fn no_column_asked_for_still_counts_rows() {
+        let file = file_of(&one("a", Arc::new(Int32Array::from(vec![1, 2, 3, 4, 5, 6, 7]))), Compression::Snappy);
+        let rows = read(file, &Arc::new(Schema::empty())).expect("nothing is asked for");
+        assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 7);
+    }
+
+    #[test]
     fn a_damaged_file_is_an_error_and_no_panic() {
         use std::io::{Read, Seek, SeekFrom};
         let rows = one("i", Arc::new(Int32Array::from_iter_values(0..500)));

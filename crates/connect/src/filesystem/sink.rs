@@ -371,6 +371,12 @@ impl Sink for FileSink {
         if batch.is_empty() {
             return Ok(());
         }
+        if batch.kinds.as_ref().is_some_and(|kinds| kinds.values().iter().any(|&k| k != 0)) {
+            return Err(Error::sql(
+                "files take new rows only, and this query also changes rows that it has given before",
+            )
+            .remedy("write to a table of a connector that takes changes, such as 'print'"));
+        }
         if self.folders.is_empty() {
             return self.write_to(&PathBuf::new(), batch);
         }

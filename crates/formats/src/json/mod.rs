@@ -29,7 +29,7 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use cell::{from_wire, top_level, wire_type};
-use millstream_core::{Error, Result};
+use millstream_core::Result;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -86,12 +86,6 @@ impl JsonDecoder {
         projection: &[usize],
         on_bad_row: OnBadRow,
     ) -> Result<JsonDecoder> {
-        if options.ignore_parse_errors && options.fail_on_missing_field {
-            return Err(Error::sql(
-                "'json.ignore-parse-errors' and 'json.fail-on-missing-field' cannot both be 'true'",
-            )
-            .remedy("leave one of the two out"));
-        }
         let wanted: Vec<Field> = projection.iter().map(|&i| schema.field(i).clone()).collect();
         let loose: Vec<Field> = wanted.iter().map(|f| f.clone().with_nullable(true)).collect();
         let mut wire: Vec<Field> = loose.iter().map(|f| Field::new(f.name(), wire_type(f.data_type()), true)).collect();

@@ -102,6 +102,14 @@ fn a_missing_field_fails_where_the_table_says_so() {
 }
 
 #[test]
+fn no_column_asked_for_still_counts_rows() {
+    let mut decoder = JsonDecoder::new(JsonOptions::default(), &schema(), &[], OnBadRow::SetAside).expect("types");
+    decoder.start("in.json");
+    let decoded = decoder.decode(b"{\"id\":1}\nnot json\n{}\n", true, 100).expect("set aside");
+    assert_eq!((decoded.rows.num_rows(), decoded.bad.len()), (2, 1));
+}
+
+#[test]
 fn deep_nesting_does_not_exhaust_the_stack() {
     let deep = format!("{{\"id\":{}1{}}}\n{{\"id\":1}}\n", "[".repeat(200_000), "]".repeat(200_000));
     let (rows, bad) = read(&deep);
@@ -111,8 +119,8 @@ fn deep_nesting_does_not_exhaust_the_stack() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn what_is_written_reads_back(rows in crate::csv::tests_rows(), iso_8601: bool) {
-        let options = JsonOptions { iso_8601, ..JsonOptions::default() };
+    fn what_is_written_reads_back(rows in crate::csv::tests_rows(), iso_8601: bool, ignore_null_fields: bool) {
+        let options = JsonOptions { iso_8601, ignore_null_fields, ..JsonOptions::default() };
         let mut encoder = JsonEncoder::new(options.clone(), rows.schema());
         let mut bytes = Vec::new();
         encoder.encode(&Batch::from(rows.clone()), &mut bytes).expect("values can be written");
