@@ -345,25 +345,24 @@ impl PartitionReader for FileReader {
 
     fn poll(&mut self) -> Result<Polled> {
         loop {
-            match self.step()? {
-                Step::Emit(rows) => return Ok(Polled::Rows(rows)),
-                Step::Again => continue,
-                Step::NeedMore => {}
-            }
-            if self.over {
-                return Ok(Polled::End);
-            }
-            match self.ahead.next(PATIENCE) {
-                Next::Piece(piece) => self.take(piece)?,
-                Next::Nothing => return Ok(Polled::Pending),
-                Next::Over => self.over = true,
-            }
+            // What has arrived meanwhile goes together with what is left, so that under load batches are full.
             while self.gathers() {
                 match self.ahead.next(Duration::ZERO) {
                     Next::Piece(piece) => self.take(piece)?,
                     Next::Nothing => break,
                     Next::Over => return Err(Error::internal("a file without an end")),
                 }
+            }
+            match self.step()? {
+                Step::Emit(rows) => return Ok(Polled::Rows(rows)),
+                Step::Again => continue,
+                Step::NeedMore if self.over => return Ok(Polled::End),
+                Step::NeedMore => {}
+            }
+            match self.ahead.next(PATIENCE) {
+                Next::Piece(piece) => self.take(piece)?,
+                Next::Nothing => return Ok(Polled::Pending),
+                Next::Over => self.over = true,
             }
         }
     }
