@@ -264,6 +264,16 @@ impl<W: Write + Send> ParquetWriter<W> {
         Ok(())
     }
 
+    /// Bytes of memory that the rows not yet written take.
+    pub fn held_bytes(&self) -> usize {
+        self.writer.memory_size()
+    }
+
+    /// Writes the rows held back, as a row group of their own.
+    pub fn flush(&mut self) -> Result<()> {
+        self.writer.flush().map_err(failed)
+    }
+
     /// Bytes written and held back.
     pub fn bytes(&self) -> usize {
         self.writer.bytes_written() + self.writer.in_progress_size()

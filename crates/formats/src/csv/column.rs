@@ -1,10 +1,10 @@
 //! Reads one column of cells into an array: one loop for each type, no question asked inside it but that of NULL.
 
 use crate::json::CellReader;
-use crate::text::{parse_bool, parse_bytes, parse_date, parse_time, parse_timestamp};
+use crate::text::{parse_bool, parse_bytes, parse_date, parse_decimal, parse_time, parse_timestamp};
 use arrow::array::types::*;
 use arrow::array::*;
-use arrow::compute::kernels::cast_utils::{Parser, parse_decimal};
+use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use millstream_core::{Error, Result};
 use std::sync::Arc;
@@ -97,9 +97,7 @@ impl ColumnReader {
                 }
             }
             DataType::Decimal128(precision, scale) => {
-                let parse = |cell: &[u8]| {
-                    parse_decimal::<Decimal128Type>(std::str::from_utf8(cell).ok()?, *precision, *scale).ok()
-                };
+                let parse = |cell: &[u8]| parse_decimal(cell, *precision, *scale);
                 let array = primitive::<Decimal128Type>(c, p, parse, bad);
                 Arc::new(array.with_precision_and_scale(*precision, *scale)?)
             }

@@ -136,7 +136,19 @@ impl CsvDecoder {
     }
 
     fn read_rows(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded> {
-        let cut = self.splitter.split(bytes, last, rows_max);
+        let mut cut = self.splitter.split(bytes, last, rows_max);
+        if bytes.len() > RECORD_BYTES_MAX
+            && let Some(long) = cut.records.iter().position(|r| r.raw.len() > RECORD_BYTES_MAX)
+        {
+            // Bad whether or not its end has been seen, so that it does not matter how much had arrived.
+            let start = cut.records[long].raw.start;
+            if long == 0 {
+                return self.give_up_record(bytes, start);
+            }
+            cut.spans.truncate(cut.records[long].fields.start);
+            cut.records.truncate(long);
+            cut.consumed = start;
+        }
         let mut faults = Vec::new();
         let well_formed = |r: &Record| r.closed && r.fields.len() == self.fields;
         // Where every record has the right shape, which is nearly always, the cut is used as it is.
@@ -234,18 +246,19 @@ impl CsvDecoder {
         Ok(Decoded { rows, bad, skipped, consumed })
     }
 
-    /// A record that is longer than any may be: the bytes that are there are one bad row, and the rest of its line
-    /// is passed over.
-    fn give_up_record(&mut self, bytes: &[u8]) -> Result<Decoded> {
+    /// A record that is longer than any may be: as much of it as may be is one bad row, and the rest of the line in
+    /// which that ends is passed over.
+    fn give_up_record(&mut self, bytes: &[u8], start: usize) -> Result<Decoded> {
+        let end = start + RECORD_BYTES_MAX;
         let fault = Fault {
             record: 0,
-            line: self.line,
+            line: self.line + memchr::memchr_iter(b'\n', &bytes[..start]).count() as u64,
             reason: format!("a row is longer than {} MiB; perhaps a quote is not closed", RECORD_BYTES_MAX >> 20),
-            raw: 0..bytes.len(),
+            raw: start..end,
         };
-        let mut decoded = self.no_rows(bytes.len());
+        let mut decoded = self.no_rows(end);
         decoded.bad = settle(vec![fault], bytes, &self.file, "csv", self.on_bad_row, &mut decoded.skipped)?;
-        self.skipping = bytes.last() != Some(&b'\n');
+        self.skipping = true;
         Ok(decoded)
     }
 }
@@ -287,9 +300,10 @@ impl Decoder for CsvDecoder {
             header = self.read_header(bytes, last)?.unwrap_or(0);
             self.count_lines(&bytes[..header]);
             if !self.header_read {
-                if header == 0 && bytes.len() >= RECORD_BYTES_MAX {
-                    self.header_read = true;
-                    return self.give_up_record(bytes);
+                if header == 0 && bytes.len() > RECORD_BYTES_MAX {
+                    return Err(Error::data("the file does not begin with a header: its first line has no end")
+                        .at(Place::line(&self.file, self.line))
+                        .remedy("check that 'format' is right and that 'path' names the right files"));
                 }
                 return Ok(self.no_rows(header));
             }
@@ -297,9 +311,10 @@ impl Decoder for CsvDecoder {
         let rest = &bytes[header..];
         let mut decoded = self.read_rows(rest, last, rows_max)?;
         self.count_lines(&rest[..decoded.consumed]);
-        if decoded.consumed == 0 && rest.len() >= RECORD_BYTES_MAX {
-            decoded = self.give_up_record(rest)?;
-            self.count_lines(rest);
+        let start = rest.iter().take_while(|c| matches!(c, b'\n' | b'\r')).count();
+        if decoded.consumed == 0 && rest.len() - start > RECORD_BYTES_MAX {
+            decoded = self.give_up_record(rest, start)?;
+            self.count_lines(&rest[..decoded.consumed]);
         }
         decoded.consumed += header;
         Ok(decoded)

@@ -110,6 +110,17 @@ fn no_column_asked_for_still_counts_rows() {
 }
 
 #[test]
+fn a_row_without_end_is_one_bad_row_however_it_arrives() {
+    let mut text = b"{\"id\":1}\n{\"name\":\"".to_vec();
+    text.resize(text.len() + RECORD_BYTES_MAX + 100, b'x');
+    text.extend_from_slice(b"\"}\n{\"id\":2}\n");
+    for step in [usize::MAX / 2, 3 << 20] {
+        let mut decoder = JsonDecoder::new(JsonOptions::default(), &schema(), &[0], OnBadRow::SetAside).expect("types");
+        assert_eq!(fuzz::drain(&mut decoder, &text, step), (2, 1), "in steps of {step}");
+    }
+}
+
+#[test]
 fn deep_nesting_does_not_exhaust_the_stack() {
     let deep = format!("{{\"id\":{}1{}}}\n{{\"id\":1}}\n", "[".repeat(200_000), "]".repeat(200_000));
     let (rows, bad) = read(&deep);
