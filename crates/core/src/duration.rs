@@ -33,14 +33,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 pub fn format_duration(of: Duration) -> String {
     let nanos = of.as_nanos();
     for (unit, size) in [("d", 86_400_000_000_000), ("h", 3_600_000_000_000), ("min", 60_000_000_000)] {
-        if nanos > 0 && nanos % size == 0 {
+        if nanos > 0 && nanos.is_multiple_of(size) {
             return format!("{} {unit}", nanos / size);
         }
     }
     match nanos {
-        n if n % 1_000_000_000 == 0 => format!("{} s", n / 1_000_000_000),
-        n if n % 1_000_000 == 0 => format!("{} ms", n / 1_000_000),
-        n if n % 1_000 == 0 => format!("{} µs", n / 1_000),
+        n if n.is_multiple_of(1_000_000_000) => format!("{} s", n / 1_000_000_000),
+        n if n.is_multiple_of(1_000_000) => format!("{} ms", n / 1_000_000),
+        n if n.is_multiple_of(1_000) => format!("{} µs", n / 1_000),
         n => format!("{n} ns"),
     }
 }

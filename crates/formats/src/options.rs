@@ -15,7 +15,7 @@ pub enum Format {
 impl Format {
     pub const NAMES: [&'static str; 3] = ["csv", "json", "parquet"];
 
-    /// The option keys of this format, with what each means; for checks, messages and the reference.
+    /// The option keys of this format.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             Format::Csv => &[
@@ -28,9 +28,13 @@ impl Format {
                 "csv.allow-comments",
                 "csv.header",
             ],
-            Format::Json => {
-                &["json.ignore-parse-errors", "json.fail-on-missing-field", "json.timestamp-format.standard"]
-            }
+            Format::Json => &[
+                "json.ignore-parse-errors",
+                "json.fail-on-missing-field",
+                "json.timestamp-format.standard",
+                "json.encode.ignore-null-fields",
+                "json.encode.decimal-as-plain-number",
+            ],
             Format::Parquet => &["parquet.compression", "sink.parquet.compression"],
         }
     }
@@ -115,6 +119,8 @@ pub struct JsonOptions {
     /// `json.timestamp-format.standard`: `SQL` (false, default) writes `2013-01-01 10:15:00`, `ISO-8601` (true) writes
     /// `2013-01-01T10:15:00`. Both are read in any case.
     pub iso_8601: bool,
+    /// `json.encode.ignore-null-fields`, default false: columns that are NULL are left out of the object.
+    pub ignore_null_fields: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -185,18 +191,30 @@ impl FormatOptions {
                 }
                 Ok(FormatOptions::Csv(parsed))
             }
-            Format::Json => Ok(FormatOptions::Json(JsonOptions {
-                ignore_parse_errors: flag(options, "json.ignore-parse-errors")?.unwrap_or(false),
-                fail_on_missing_field: flag(options, "json.fail-on-missing-field")?.unwrap_or(false),
-                iso_8601: match get("json.timestamp-format.standard") {
-                    None | Some("SQL") => false,
-                    Some("ISO-8601") => true,
-                    Some(other) => {
-                        return Err(Error::sql(format!("'json.timestamp-format.standard' cannot be '{other}'"))
-                            .remedy("use 'SQL' or 'ISO-8601'"));
-                    }
-                },
-            })),
+            Format::Json => {
+                let parsed = JsonOptions {
+                    ignore_parse_errors: flag(options, "json.ignore-parse-errors")?.unwrap_or(false),
+                    fail_on_missing_field: flag(options, "json.fail-on-missing-field")?.unwrap_or(false),
+                    iso_8601: match get("json.timestamp-format.standard") {
+                        None | Some("SQL") => false,
+                        Some("ISO-8601") => true,
+                        Some(other) => {
+                            return Err(Error::sql(format!("'json.timestamp-format.standard' cannot be '{other}'"))
+                                .remedy("use 'SQL' or 'ISO-8601'"));
+                        }
+                    },
+                    ignore_null_fields: flag(options, "json.encode.ignore-null-fields")?.unwrap_or(false),
+                };
+                // Decimals are plain numbers in any case, which is what the option may ask for.
+                flag(options, "json.encode.decimal-as-plain-number")?;
+                if parsed.ignore_parse_errors && parsed.fail_on_missing_field {
+                    return Err(Error::sql(
+                        "'json.ignore-parse-errors' and 'json.fail-on-missing-field' cannot both be 'true'",
+                    )
+                    .remedy("leave one of the two out"));
+                }
+                Ok(FormatOptions::Json(parsed))
+            }
             Format::Parquet => {
                 let name = get("sink.parquet.compression").or(get("parquet.compression")).unwrap_or("snappy");
                 let compression = match name.to_ascii_lowercase().as_str() {

@@ -264,6 +264,16 @@ impl<W: Write + Send> ParquetWriter<W> {
         Ok(())
     }
 
+    /// Bytes of memory that the rows not yet written take.
+    pub fn held_bytes(&self) -> usize {
+        self.writer.memory_size()
+    }
+
+    /// Writes the rows held back, as a row group of their own.
+    pub fn flush(&mut self) -> Result<()> {
+        self.writer.flush().map_err(failed)
+    }
+
     /// Bytes written and held back.
     pub fn bytes(&self) -> usize {
         self.writer.bytes_written() + self.writer.in_progress_size()
@@ -339,6 +349,13 @@ mod tests {
         let e =
             read(file_of(&rows, Compression::None), &declared("prise", DataType::Int64)).expect_err("no such column");
         assert_eq!(e.help(), Some("did you mean `price`?"));
+    }
+
+    #[test]
+    fn no_column_asked_for_still_counts_rows() {
+        let file = file_of(&one("a", Arc::new(Int32Array::from(vec![1, 2, 3, 4, 5, 6, 7]))), Compression::Snappy);
+        let rows = read(file, &Arc::new(Schema::empty())).expect("nothing is asked for");
+        assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 7);
     }
 
     #[test]

@@ -154,6 +154,59 @@ pub fn parse_bool(text: &[u8]) -> Option<bool> {
     }
 }
 
+/// A DECIMAL of `precision` digits, `scale` of them behind the point, as a whole number of its last place. Digits beyond
+/// the scale are rounded half up, as in Flink; what the type cannot hold is `None`.
+///
+/// Our own, since Arrow's cuts off instead of rounding, reads `e5` as zero, and counts digits in a byte.
+pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+    const EXPONENT_MAX: i64 = 100_000;
+    let (negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let mantissa_len = text.iter().position(|c| matches!(c, b'e' | b'E')).unwrap_or(text.len());
+    let (mantissa, exponent) = text.split_at(mantissa_len);
+    let exponent: i64 = match exponent {
+        [] => 0,
+        [_, digits @ ..] => {
+            std::str::from_utf8(digits).ok()?.parse().ok().filter(|e| (-EXPONENT_MAX..=EXPONENT_MAX).contains(e))?
+        }
+    };
+    // Significant digits, counted from the first that is not zero, and how many stand behind the point.
+    let (mut any, mut significant, mut behind_point, mut seen_point) = (false, 0i64, 0i64, false);
+    for &c in mantissa {
+        match c {
+            b'0'..=b'9' => {
+                any = true;
+                significant += i64::from(significant > 0 || c != b'0');
+                behind_point += i64::from(seen_point);
+            }
+            b'.' if !seen_point => seen_point = true,
+            _ => return None,
+        }
+    }
+    if !any {
+        return None;
+    }
+    // How many of the significant digits stand before the last place of the type.
+    let kept = significant + exponent - behind_point + i64::from(scale);
+    if significant == 0 || kept < 0 {
+        return Some(0);
+    }
+    if kept > i64::from(precision) {
+        return None;
+    }
+    let mut value: i128 = 0;
+    let mut digits = mantissa.iter().filter(|c| c.is_ascii_digit()).skip_while(|&&c| c == b'0').map(|c| c - b'0');
+    for _ in 0..kept {
+        value = value * 10 + i128::from(digits.next().unwrap_or(0));
+    }
+    value += i128::from(digits.next().unwrap_or(0) >= 5);
+    let fits = value < 10i128.checked_pow(u32::from(precision))?;
+    fits.then_some(if negative { -value } else { value })
+}
+
 /// Bytes are base64 in text formats, as in Flink.
 pub fn parse_bytes(text: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(text).ok()
@@ -541,7 +594,47 @@ mod tests {
         assert_eq!(parse_time(b"10:15:07.25"), Some(36_907_250));
     }
 
+    #[test]
+    fn decimals_are_rounded_half_up_and_never_overflow() {
+        let parse = |text: &str| parse_decimal(text.as_bytes(), 5, 2);
+        for (text, value) in [
+            ("1", 100),
+            ("-1.5", -150),
+            ("+.5", 50),
+            ("5.", 500),
+            ("1.234", 123),
+            ("1.235", 124),
+            ("-1.235", -124),
+            ("0.004", 0),
+            ("0.005", 1),
+            ("0.0049999", 0),
+            ("999.99", 99_999),
+            ("000000000000000999.99", 99_999),
+            ("1e2", 10_000),
+            ("12345e-2", 12_345),
+            ("0e99", 0),
+            ("1e-99999", 0),
+        ] {
+            assert_eq!(parse(text), Some(value), "{text}");
+        }
+        let long = "1".repeat(300);
+        for text in ["", "-", ".", "e5", "1e", "1.2.3", "999.995", "1000", "1e3", "1e70000", "1e999999999", " 1", &long]
+        {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        let most = "9".repeat(38);
+        assert_eq!(parse_decimal(most.as_bytes(), 38, 0), Some(10i128.pow(38) - 1));
+        assert_eq!(parse_decimal(format!("{most}.5").as_bytes(), 38, 0), None);
+    }
+
     proptest::proptest! {
+        #[test]
+        fn every_decimal_reads_back(value in -(10i128.pow(38) - 1)..10i128.pow(38), scale in 0i8..38) {
+            let mut text = Vec::new();
+            write_decimal(value, scale, &mut text);
+            proptest::prop_assert_eq!(parse_decimal(&text, 38, scale), Some(value));
+        }
+
         #[test]
         fn every_time_reads_back(at in -62_135_596_800_000i64..253_402_300_800_000) {
             let text = timestamp(at, TimeUnit::Millisecond);

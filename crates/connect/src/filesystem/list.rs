@@ -22,7 +22,11 @@ impl FileInfo {
         FileInfo { path: PathBuf::from("-"), size: None, modified: None }
     }
 
+    /// How messages and metadata call it.
     pub fn shown(&self) -> String {
+        if self.path.as_os_str() == "-" {
+            return "stdin".into();
+        }
         self.path.display().to_string()
     }
 }

@@ -33,6 +33,9 @@ pub(super) enum Piece {
     Bytes(Vec<u8>),
     End,
     Failed(Error),
+    /// There are no more files. Said in so many words: a thread that is gone without it has been lost, and its files
+    /// have not been read to their end.
+    Over,
 }
 
 pub(super) enum Next {
@@ -80,9 +83,12 @@ impl Ahead {
     /// The next piece, or one that comes within `patience`.
     pub fn next(&self, patience: Duration) -> Next {
         match self.pieces.recv_timeout(patience) {
+            Ok(Piece::Over) => Next::Over,
             Ok(piece) => Next::Piece(piece),
             Err(RecvTimeoutError::Timeout) => Next::Nothing,
-            Err(RecvTimeoutError::Disconnected) => Next::Over,
+            Err(RecvTimeoutError::Disconnected) => {
+                Next::Piece(Piece::Failed(Error::internal("the thread that reads the files has been lost")))
+            }
         }
     }
 }
@@ -102,7 +108,7 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), G
     if plan.path == "-" {
         put(Piece::Begin(FileInfo::stdin()))?;
         return match send_all(&mut io::stdin().lock(), &FileInfo::stdin(), Packing::Plain, send)? {
-            Ok(()) => put(Piece::End),
+            Ok(()) => put(Piece::End).and_then(|()| put(Piece::Over)),
             Err(e) => put(Piece::Failed(e)),
         };
     }
@@ -124,7 +130,7 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), G
             }
             put(Piece::End)?;
         }
-        let Some(interval) = plan.interval else { return Ok(()) };
+        let Some(interval) = plan.interval else { return put(Piece::Over) };
         let until = std::time::Instant::now() + interval;
         loop {
             if stop.load(Ordering::Relaxed) {

@@ -31,6 +31,10 @@ const ROLLING_SIZE_DEFAULT: ByteSize = ByteSize::mib(128);
 /// Text held back before it is written.
 const HELD_BYTES_MAX: usize = 256 << 10;
 
+/// Memory that the rows held back for all open Parquet files of a writer may take. Past it the file that holds most is
+/// written out, as a row group of its own.
+const ROW_GROUPS_BYTES_MAX: usize = 128 << 20;
+
 /// Files that a writer keeps open at a time, for PARTITIONED BY. The one that was not written to for longest is closed
 /// first; a later row of its partition begins a new one.
 const OPEN_FILES_MAX: usize = 64;
@@ -273,7 +277,18 @@ impl FileSink {
         let part = self.part(folder)?;
         part.writer.write(batch, &part.target)?;
         if rolls && part.writer.bytes() >= rolling_size {
-            self.close(folder)?;
+            return self.close(folder);
+        }
+        let held = |part: &Part| match &part.writer {
+            Writer::Parquet(writer) => writer.held_bytes(),
+            Writer::Text { .. } => 0,
+        };
+        if self.open.len() > 1
+            && self.open.values().map(held).sum::<usize>() > ROW_GROUPS_BYTES_MAX
+            && let Some(part) = self.open.values_mut().max_by_key(|p| held(p))
+            && let Writer::Parquet(writer) = &mut part.writer
+        {
+            writer.flush().map_err(|e| at(e, &part.target))?;
         }
         Ok(())
     }
@@ -370,6 +385,12 @@ impl Sink for FileSink {
     fn write(&mut self, batch: &Batch) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
+        }
+        if batch.kinds.as_ref().is_some_and(|kinds| kinds.values().iter().any(|&k| k != 0)) {
+            return Err(Error::sql(
+                "files take new rows only, and this query also changes rows that it has given before",
+            )
+            .remedy("write to a table of a connector that takes changes, such as 'print'"));
         }
         if self.folders.is_empty() {
             return self.write_to(&PathBuf::new(), batch);

@@ -12,7 +12,6 @@ use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_core::metadata::ROW_ORDER;
 use millstream_core::{BadRow, Error, PartitionReader, Place, Polled, Result, Source, SourceRows, TableSpec};
-use millstream_formats::options::ParquetOptions;
 use millstream_formats::parquet::ParquetReader;
 use millstream_formats::types::sql_type;
 use millstream_formats::{Decoder, Format, FormatOptions, OnBadRow, decoder};
@@ -129,7 +128,7 @@ impl Source for FileSource {
             None => OnBadRow::Fail,
         };
         let contents = match &self.options {
-            FormatOptions::Parquet(ParquetOptions { .. }) => Contents::Parquet {
+            FormatOptions::Parquet(_) => Contents::Parquet {
                 schema: Arc::new(self.layout.stored.project(&self.layout.projection)?),
                 reader: None,
             },
@@ -149,6 +148,7 @@ impl Source for FileSource {
             file: None,
             order: 0,
             skipped: 0,
+            over: false,
         })])
     }
 }
@@ -162,6 +162,8 @@ struct FileReader {
     /// Rows handed on so far, through all files.
     order: i64,
     skipped: u64,
+    /// There are no more files.
+    over: bool,
 }
 
 enum Contents {
@@ -289,6 +291,7 @@ impl FileReader {
         match piece {
             Piece::Begin(file) => self.begin(file),
             Piece::Failed(e) => Err(e),
+            Piece::Over => Err(Error::internal("the end of all files inside of one")),
             Piece::Bytes(bytes) => {
                 if let Contents::Text(text) = &mut self.contents {
                     text.add(bytes);
@@ -342,21 +345,24 @@ impl PartitionReader for FileReader {
 
     fn poll(&mut self) -> Result<Polled> {
         loop {
+            // What has arrived meanwhile goes together with what is left, so that under load batches are full.
+            while self.gathers() {
+                match self.ahead.next(Duration::ZERO) {
+                    Next::Piece(piece) => self.take(piece)?,
+                    Next::Nothing => break,
+                    Next::Over => return Err(Error::internal("a file without an end")),
+                }
+            }
             match self.step()? {
                 Step::Emit(rows) => return Ok(Polled::Rows(rows)),
                 Step::Again => continue,
+                Step::NeedMore if self.over => return Ok(Polled::End),
                 Step::NeedMore => {}
             }
             match self.ahead.next(PATIENCE) {
                 Next::Piece(piece) => self.take(piece)?,
                 Next::Nothing => return Ok(Polled::Pending),
-                Next::Over => return Ok(Polled::End),
-            }
-            while self.gathers() {
-                match self.ahead.next(Duration::ZERO) {
-                    Next::Piece(piece) => self.take(piece)?,
-                    Next::Nothing | Next::Over => break,
-                }
+                Next::Over => self.over = true,
             }
         }
     }

@@ -1,11 +1,10 @@
 //! Reads one column of cells into an array: one loop for each type, no question asked inside it but that of NULL.
 
-use super::split::Record;
 use crate::json::CellReader;
-use crate::text::{parse_bool, parse_bytes, parse_date, parse_time, parse_timestamp};
+use crate::text::{parse_bool, parse_bytes, parse_date, parse_decimal, parse_time, parse_timestamp};
 use arrow::array::types::*;
 use arrow::array::*;
-use arrow::compute::kernels::cast_utils::{Parser, parse_decimal};
+use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use millstream_core::{Error, Result};
 use std::sync::Arc;
@@ -15,21 +14,24 @@ pub(super) struct Cells<'a> {
     pub data: &'a [u8],
     /// `data` as text, where all of it is UTF-8: checked once here, not once for each string.
     pub text: Option<&'a str>,
+    /// From and to of each cell in `data`, row after row.
     pub spans: &'a [(u32, u32)],
-    pub records: &'a [&'a Record],
+    pub rows: usize,
+    /// Cells of a row.
+    pub fields: usize,
     pub null_literal: Option<&'a [u8]>,
 }
 
 impl<'a> Cells<'a> {
     #[inline]
     pub fn get(&self, row: usize, position: usize) -> &'a [u8] {
-        let (from, to) = self.spans[self.records[row].fields.start + position];
+        let (from, to) = self.spans[row * self.fields + position];
         &self.data[from as usize..to as usize]
     }
 
     #[inline]
     pub fn is_null(&self, cell: &[u8], is_text: bool) -> bool {
-        (!is_text && cell.trim_ascii().is_empty()) || self.null_literal.is_some_and(|n| n == cell)
+        (!is_text && (cell.is_empty() || cell.trim_ascii().is_empty())) || self.null_literal.is_some_and(|n| n == cell)
     }
 }
 
@@ -95,9 +97,7 @@ impl ColumnReader {
                 }
             }
             DataType::Decimal128(precision, scale) => {
-                let parse = |cell: &[u8]| {
-                    parse_decimal::<Decimal128Type>(std::str::from_utf8(cell).ok()?, *precision, *scale).ok()
-                };
+                let parse = |cell: &[u8]| parse_decimal(cell, *precision, *scale);
                 let array = primitive::<Decimal128Type>(c, p, parse, bad);
                 Arc::new(array.with_precision_and_scale(*precision, *scale)?)
             }
@@ -142,8 +142,8 @@ fn primitive<T: ArrowPrimitiveType>(
     parse: impl Fn(&[u8]) -> Option<T::Native>,
     mut bad: impl FnMut(usize),
 ) -> PrimitiveArray<T> {
-    let mut builder = PrimitiveBuilder::<T>::with_capacity(cells.records.len());
-    for row in 0..cells.records.len() {
+    let mut builder = PrimitiveBuilder::<T>::with_capacity(cells.rows);
+    for row in 0..cells.rows {
         let cell = cells.get(row, position);
         if cells.is_null(cell, false) {
             builder.append_null();
@@ -161,8 +161,8 @@ fn primitive<T: ArrowPrimitiveType>(
 }
 
 fn booleans(cells: &Cells, position: usize, mut bad: impl FnMut(usize)) -> BooleanArray {
-    let mut builder = BooleanBuilder::with_capacity(cells.records.len());
-    for row in 0..cells.records.len() {
+    let mut builder = BooleanBuilder::with_capacity(cells.rows);
+    for row in 0..cells.rows {
         let cell = cells.get(row, position);
         let value = parse_bool(cell.trim_ascii());
         if value.is_none() && !cells.is_null(cell, false) {
@@ -174,16 +174,16 @@ fn booleans(cells: &Cells, position: usize, mut bad: impl FnMut(usize)) -> Boole
 }
 
 fn strings(cells: &Cells, position: usize, mut bad: impl FnMut(usize)) -> ArrayRef {
-    let rows = 0..cells.records.len();
+    let rows = 0..cells.rows;
     let total: usize = rows.clone().map(|row| cells.get(row, position).len()).sum();
-    let mut builder = StringBuilder::with_capacity(cells.records.len(), total);
+    let mut builder = StringBuilder::with_capacity(cells.rows, total);
     for row in rows {
         let cell = cells.get(row, position);
         if cells.is_null(cell, true) {
             builder.append_null();
             continue;
         }
-        let (from, to) = cells.spans[cells.records[row].fields.start + position];
+        let (from, to) = cells.spans[row * cells.fields + position];
         let text = match cells.text {
             Some(text) => text.get(from as usize..to as usize),
             None => std::str::from_utf8(cell).ok(),
@@ -198,7 +198,7 @@ fn strings(cells: &Cells, position: usize, mut bad: impl FnMut(usize)) -> ArrayR
 
 fn bytes(cells: &Cells, position: usize, mut bad: impl FnMut(usize)) -> BinaryArray {
     let mut builder = BinaryBuilder::new();
-    for row in 0..cells.records.len() {
+    for row in 0..cells.rows {
         let cell = cells.get(row, position);
         let value = if cells.is_null(cell, false) { None } else { parse_bytes(cell.trim_ascii()) };
         if value.is_none() && !cells.is_null(cell, false) {
@@ -211,8 +211,8 @@ fn bytes(cells: &Cells, position: usize, mut bad: impl FnMut(usize)) -> BinaryAr
 
 /// Nested values are read one by one: there is no common run of bytes to read in columns.
 fn nested(reader: &mut CellReader, cells: &Cells, position: usize, mut bad: impl FnMut(usize)) -> Result<ArrayRef> {
-    let mut values = Vec::with_capacity(cells.records.len());
-    for row in 0..cells.records.len() {
+    let mut values = Vec::with_capacity(cells.rows);
+    for row in 0..cells.rows {
         let cell = cells.get(row, position);
         if cells.is_null(cell, false) {
             values.push(reader.null());

@@ -136,21 +136,32 @@ impl CsvDecoder {
     }
 
     fn read_rows(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded> {
-        let cut = self.splitter.split(bytes, last, rows_max);
+        let mut cut = self.splitter.split(bytes, last, rows_max);
+        if bytes.len() > RECORD_BYTES_MAX
+            && let Some(long) = cut.records.iter().position(|r| r.raw.len() > RECORD_BYTES_MAX)
+        {
+            // Bad whether or not its end has been seen, so that it does not matter how much had arrived.
+            let start = cut.records[long].raw.start;
+            if long == 0 {
+                return self.give_up_record(bytes, start);
+            }
+            cut.spans.truncate(cut.records[long].fields.start);
+            cut.records.truncate(long);
+            cut.consumed = start;
+        }
         let mut faults = Vec::new();
-        let mut good: Vec<&Record> = Vec::with_capacity(cut.records.len());
-        let mut lines = Vec::with_capacity(if cut.records.is_empty() { 0 } else { cut.records.len() });
-        let (mut line, mut counted) = (self.line, 0);
-        // Over records, not cells: each is checked for its shape once, and the lines are only counted.
-        for (number, record) in cut.records.iter().enumerate() {
-            line += memchr::memchr_iter(b'\n', &bytes[counted..record.raw.start]).count() as u64;
-            counted = record.raw.start;
-            let found = record.fields.len();
-            if record.closed && found == self.fields {
-                lines.push((number, line));
-                good.push(record);
-            } else {
-                let reason = if record.closed {
+        let well_formed = |r: &Record| r.closed && r.fields.len() == self.fields;
+        // Where every record has the right shape, which is nearly always, the cut is used as it is.
+        let shaped = cut.records.iter().all(well_formed);
+        let (mut good, mut good_spans): (Vec<usize>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
+        if !shaped {
+            for (number, record) in cut.records.iter().enumerate() {
+                let found = record.fields.len();
+                let reason = if well_formed(record) {
+                    good.push(number);
+                    good_spans.extend_from_slice(&cut.spans[record.fields.clone()]);
+                    continue;
+                } else if record.closed {
                     format!(
                         "the row has {found} field{}, the table declares {}",
                         if found == 1 { "" } else { "s" },
@@ -159,17 +170,19 @@ impl CsvDecoder {
                 } else {
                     "a quote is opened and not closed before the end of the file".into()
                 };
-                faults.push(Fault { record: number, line, reason, raw: record.raw.clone() });
+                faults.push(Fault { record: number, line: 0, reason, raw: record.raw.clone() });
             }
         }
         let data = cut.data(bytes);
         let cells = Cells {
             data,
             text: std::str::from_utf8(data).ok(),
-            spans: &cut.spans,
-            records: &good,
+            spans: if shaped { &cut.spans } else { &good_spans },
+            rows: if shaped { cut.records.len() } else { good.len() },
+            fields: self.fields,
             null_literal: self.options.null_literal.as_deref().map(str::as_bytes),
         };
+        let record_of = |row: usize| if shaped { row } else { good[row] };
         let mut arrays = Vec::with_capacity(self.columns.len());
         let mut bad_cells: Vec<(usize, usize)> = Vec::new();
         let mut skipped = 0;
@@ -191,17 +204,17 @@ impl CsvDecoder {
                 );
             }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(good.len()));
+        let options = RecordBatchOptions::new().with_row_count(Some(cells.rows));
         let rows = if bad_cells.is_empty() {
             RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?
         } else {
             bad_cells.sort_unstable();
             bad_cells.dedup_by_key(|c| c.0);
-            let mut keep = vec![true; good.len()];
+            let mut keep = vec![true; cells.rows];
             for &(row, slot) in &bad_cells {
                 keep[row] = false;
                 let field = &self.schema.fields()[slot];
-                let (record, line) = lines[row];
+                let record = record_of(row);
                 let found = cells.get(row, self.positions[slot]);
                 let declared = crate::types::sql_type(field.data_type());
                 let reason = if cells.is_null(found, column::is_text(field.data_type())) {
@@ -211,7 +224,7 @@ impl CsvDecoder {
                 } else {
                     format!("column `{}` holds `{}`, the table declares {declared}", field.name(), shown(found))
                 };
-                faults.push(Fault { record, line, reason, raw: good[row].raw.clone() });
+                faults.push(Fault { record, line: 0, reason, raw: cut.records[record].raw.clone() });
             }
             // Nullable for a moment: the rows with a NULL where none may be are on their way out.
             let loose: Vec<_> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
@@ -221,23 +234,31 @@ impl CsvDecoder {
             RecordBatch::try_new_with_options(self.schema.clone(), kept.columns().to_vec(), &options)?
         };
         faults.sort_by_key(|f| f.record);
+        // Lines are counted for those only that are going to be named.
+        let (mut line, mut counted) = (self.line, 0);
+        for fault in &mut faults {
+            line += memchr::memchr_iter(b'\n', &bytes[counted..fault.raw.start]).count() as u64;
+            counted = fault.raw.start;
+            fault.line = line;
+        }
         let consumed = cut.consumed;
         let bad = settle(faults, bytes, &self.file, "csv", self.on_bad_row, &mut skipped)?;
         Ok(Decoded { rows, bad, skipped, consumed })
     }
 
-    /// A record that is longer than any may be: the bytes that are there are one bad row, and the rest of its line
-    /// is passed over.
-    fn give_up_record(&mut self, bytes: &[u8]) -> Result<Decoded> {
+    /// A record that is longer than any may be: as much of it as may be is one bad row, and the rest of the line in
+    /// which that ends is passed over.
+    fn give_up_record(&mut self, bytes: &[u8], start: usize) -> Result<Decoded> {
+        let end = start + RECORD_BYTES_MAX;
         let fault = Fault {
             record: 0,
-            line: self.line,
+            line: self.line + memchr::memchr_iter(b'\n', &bytes[..start]).count() as u64,
             reason: format!("a row is longer than {} MiB; perhaps a quote is not closed", RECORD_BYTES_MAX >> 20),
-            raw: 0..bytes.len(),
+            raw: start..end,
         };
-        let mut decoded = self.no_rows(bytes.len());
+        let mut decoded = self.no_rows(end);
         decoded.bad = settle(vec![fault], bytes, &self.file, "csv", self.on_bad_row, &mut decoded.skipped)?;
-        self.skipping = bytes.last() != Some(&b'\n');
+        self.skipping = true;
         Ok(decoded)
     }
 }
@@ -279,9 +300,10 @@ impl Decoder for CsvDecoder {
             header = self.read_header(bytes, last)?.unwrap_or(0);
             self.count_lines(&bytes[..header]);
             if !self.header_read {
-                if header == 0 && bytes.len() >= RECORD_BYTES_MAX {
-                    self.header_read = true;
-                    return self.give_up_record(bytes);
+                if header == 0 && bytes.len() > RECORD_BYTES_MAX {
+                    return Err(Error::data("the file does not begin with a header: its first line has no end")
+                        .at(Place::line(&self.file, self.line))
+                        .remedy("check that 'format' is right and that 'path' names the right files"));
                 }
                 return Ok(self.no_rows(header));
             }
@@ -289,9 +311,10 @@ impl Decoder for CsvDecoder {
         let rest = &bytes[header..];
         let mut decoded = self.read_rows(rest, last, rows_max)?;
         self.count_lines(&rest[..decoded.consumed]);
-        if decoded.consumed == 0 && rest.len() >= RECORD_BYTES_MAX {
-            decoded = self.give_up_record(rest)?;
-            self.count_lines(rest);
+        let start = rest.iter().take_while(|c| matches!(c, b'\n' | b'\r')).count();
+        if decoded.consumed == 0 && rest.len() - start > RECORD_BYTES_MAX {
+            decoded = self.give_up_record(rest, start)?;
+            self.count_lines(&rest[..decoded.consumed]);
         }
         decoded.consumed += header;
         Ok(decoded)

@@ -163,6 +163,39 @@ fn a_byte_order_mark_is_no_part_of_the_first_field() {
     assert_eq!(rows, ["1, a, null"], "{bad:?}");
 }
 
+#[test]
+fn a_row_without_end_is_one_bad_row_however_it_arrives() {
+    let mut text = b"1,a,\n2,\"".to_vec();
+    text.resize(text.len() + RECORD_BYTES_MAX + 100, b'x');
+    text.extend_from_slice(b"\n3,c,\n4,\"d\",\n");
+    for step in [usize::MAX / 2, 3 << 20] {
+        let mut decoder = decoder(CsvOptions::default(), &[0], OnBadRow::SetAside);
+        assert_eq!(fuzz::drain(&mut decoder, &text, step), (3, 1), "in steps of {step}");
+    }
+    // The same where the end of the long row is there.
+    let mut text = b"1,a,\n2,".to_vec();
+    text.resize(text.len() + RECORD_BYTES_MAX + 100, b'x');
+    text.extend_from_slice(b",\n3,c,\n");
+    for step in [usize::MAX / 2, 3 << 20] {
+        let mut decoder = decoder(CsvOptions::default(), &[0], OnBadRow::SetAside);
+        assert_eq!(fuzz::drain(&mut decoder, &text, step), (2, 1), "in steps of {step}");
+    }
+}
+
+#[test]
+fn what_is_no_number_is_none() {
+    for text in ["-", "+", ".", "e5", "1.2.3", "--1", "1,5", "0x10", "1_000", "١"] {
+        for of in [DataType::Decimal128(10, 2), DataType::Float64, DataType::Int32] {
+            let schema = Arc::new(Schema::new(vec![Field::new("n", of.clone(), true)]));
+            let options = CsvOptions { delimiter: b';', ..CsvOptions::default() };
+            let mut decoder = CsvDecoder::new(options, schema, &[0], OnBadRow::SetAside).expect("types");
+            decoder.start("in.csv");
+            let (rows, bad, _) = read_all(&mut decoder, text.as_bytes()).expect("set aside");
+            assert_eq!((rows.len(), bad.len()), (0, 1), "`{text}` as {of}");
+        }
+    }
+}
+
 /// Rows of all types; strings with everything that CSV must quote.
 pub(crate) fn any_rows() -> impl Strategy<Value = RecordBatch> {
     let text = proptest::option::of("[a-z,;\"'\n\r \\\\#ä{}\\[\\]:\u{1F600}]{0,8}");

@@ -2,7 +2,7 @@
 //! values inside CSV fields. And what lies between Arrow's reading of JSON and Flink's.
 
 use super::too_deep;
-use crate::text::{parse_bool, parse_bytes, parse_date, parse_time, parse_timestamp};
+use crate::text::{parse_bool, parse_bytes, parse_date, parse_decimal, parse_time, parse_timestamp};
 use arrow::array::types::*;
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
@@ -118,11 +118,12 @@ fn fresh(wire: &FieldRef) -> Result<arrow::json::reader::Decoder> {
     Ok(ReaderBuilder::new_with_field(wire.clone()).with_coerce_primitive(true).with_batch_size(1).build_decoder()?)
 }
 
-/// The type as Arrow is asked to read it: bytes as text, since Arrow takes them for hexadecimal.
+/// The type as Arrow is asked to read it: bytes as text, since Arrow takes them for hexadecimal, and decimals as the text
+/// of their numbers, to be read by our own rules.
 pub(super) fn wire_type(of: &DataType) -> DataType {
     let field = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(wire_type(f.data_type())));
     match of {
-        DataType::Binary => DataType::Utf8,
+        DataType::Binary | DataType::Decimal128(..) => DataType::Utf8,
         DataType::List(item) => DataType::List(field(item)),
         DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect::<Fields>()),
@@ -130,7 +131,7 @@ pub(super) fn wire_type(of: &DataType) -> DataType {
     }
 }
 
-/// The way back: `None` where a text is not base64.
+/// The way back: `None` where a text is not base64, or no decimal that the type can hold.
 pub(super) fn from_wire(array: &ArrayRef, declared: &DataType) -> Option<ArrayRef> {
     if array.data_type() == declared {
         return Some(array.clone());
@@ -143,6 +144,19 @@ pub(super) fn from_wire(array: &ArrayRef, declared: &DataType) -> Option<ArrayRe
                 match value {
                     None => builder.append_null(),
                     Some(value) => builder.append_value(parse_bytes(value.as_bytes())?),
+                }
+            }
+            Some(Arc::new(builder.finish()))
+        }
+        DataType::Decimal128(precision, scale) => {
+            let text = array.as_string_opt::<i32>()?;
+            let mut builder = Decimal128Builder::with_capacity(text.len()).with_data_type(declared.clone());
+            for value in text {
+                match value {
+                    None => builder.append_null(),
+                    Some(value) => {
+                        builder.append_value(parse_decimal(value.trim_ascii().as_bytes(), *precision, *scale)?);
+                    }
                 }
             }
             Some(Arc::new(builder.finish()))

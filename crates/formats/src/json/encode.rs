@@ -6,22 +6,27 @@ use crate::text::{Column, Style, write_json_string};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Result};
 
-/// Writes one object for each row, with all columns, NULL as `null`.
+/// Writes one object for each row, with all columns, NULL as `null` or left out.
 pub struct JsonEncoder {
     style: Style,
-    /// `{"a":`, `,"b":` and so on: what stands before each value.
+    ignore_null_fields: bool,
+    /// `,"a":`, `,"b":` and so on: what stands before each value. The first comma of a row becomes its brace.
     before: Vec<Vec<u8>>,
 }
 
 impl JsonEncoder {
     pub fn new(options: JsonOptions, schema: SchemaRef) -> JsonEncoder {
-        let before = schema.fields().iter().enumerate().map(|(n, field)| {
-            let mut text = if n == 0 { b"{".to_vec() } else { b",".to_vec() };
+        let before = schema.fields().iter().map(|field| {
+            let mut text = b",".to_vec();
             write_json_string(field.name().as_bytes(), &mut text);
             text.push(b':');
             text
         });
-        JsonEncoder { style: Style::Json { iso_8601: options.iso_8601 }, before: before.collect() }
+        JsonEncoder {
+            style: Style::Json { iso_8601: options.iso_8601 },
+            ignore_null_fields: options.ignore_null_fields,
+            before: before.collect(),
+        }
     }
 }
 
@@ -34,12 +39,17 @@ impl Encoder for JsonEncoder {
         let columns = batch.rows.columns().iter().map(|c| Column::new(c.as_ref())).collect::<Result<Vec<_>>>()?;
         // Row by row, since that is what the format is.
         for row in 0..batch.len() {
-            if columns.is_empty() {
-                out.push(b'{');
-            }
+            let begin = out.len();
             for (before, column) in self.before.iter().zip(&columns) {
+                if self.ignore_null_fields && column.is_null(row) {
+                    continue;
+                }
                 out.extend_from_slice(before);
                 column.write_inside(row, self.style, out);
+            }
+            match out.get_mut(begin) {
+                Some(comma) => *comma = b'{',
+                None => out.push(b'{'),
             }
             out.extend_from_slice(b"}\n");
         }

@@ -29,7 +29,7 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use cell::{from_wire, top_level, wire_type};
-use millstream_core::{Error, Result};
+use millstream_core::Result;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -86,12 +86,6 @@ impl JsonDecoder {
         projection: &[usize],
         on_bad_row: OnBadRow,
     ) -> Result<JsonDecoder> {
-        if options.ignore_parse_errors && options.fail_on_missing_field {
-            return Err(Error::sql(
-                "'json.ignore-parse-errors' and 'json.fail-on-missing-field' cannot both be 'true'",
-            )
-            .remedy("leave one of the two out"));
-        }
         let wanted: Vec<Field> = projection.iter().map(|&i| schema.field(i).clone()).collect();
         let loose: Vec<Field> = wanted.iter().map(|f| f.clone().with_nullable(true)).collect();
         let mut wire: Vec<Field> = loose.iter().map(|f| Field::new(f.name(), wire_type(f.data_type()), true)).collect();
@@ -286,6 +280,11 @@ fn too_deep(text: &[u8]) -> bool {
     false
 }
 
+fn too_long(record: usize, line: u64, start: usize) -> Fault {
+    let reason = format!("a row is longer than {} MiB", RECORD_BYTES_MAX >> 20);
+    Fault { record, line, reason, raw: start..start + RECORD_BYTES_MAX }
+}
+
 fn fresh(wire: &SchemaRef) -> Result<arrow::json::reader::Decoder> {
     // The batch size here only says how much room is made in advance and when the decoder refuses more; pieces are cut
     // to size before.
@@ -317,10 +316,10 @@ impl Decoder for JsonDecoder {
                 return Ok(self.no_rows(BOM.len()));
             }
         }
-        let mut lines = Vec::new();
-        let mut at = 0;
+        let mut piece = Piece::default();
+        let (mut lines, mut at, mut record) = (Vec::new(), 0, 0);
         let first_line = self.line;
-        while at < bytes.len() && lines.len() < rows_max.clamp(1, ROWS_MAX) {
+        while at < bytes.len() && record < rows_max.clamp(1, ROWS_MAX) {
             let end = match memchr::memchr(b'\n', &bytes[at..]) {
                 Some(n) => at + n,
                 None if last => bytes.len(),
@@ -334,26 +333,31 @@ impl Decoder for JsonDecoder {
                 continue;
             }
             let text = bytes[from..end].trim_ascii();
-            if !text.is_empty() {
-                let start = from + (bytes[from..end].len() - bytes[from..end].trim_ascii_start().len());
-                lines.push(Line { number, record: lines.len(), bytes: start..start + text.len() });
+            if text.is_empty() {
+                continue;
+            }
+            let start = from + (bytes[from..end].len() - bytes[from..end].trim_ascii_start().len());
+            if text.len() > RECORD_BYTES_MAX {
+                // Bad whether or not its end has been seen, so that it does not matter how much had arrived.
+                piece.faults.push(too_long(record, number, start));
+            } else {
+                lines.push(Line { number, record, bytes: start..start + text.len() });
+            }
+            record += 1;
+        }
+        if at == 0 {
+            if self.skipping {
+                return Ok(self.no_rows(bytes.len()));
+            }
+            let start = bytes.len() - bytes.trim_ascii_start().len();
+            if bytes.len() - start > RECORD_BYTES_MAX {
+                let mut decoded = self.no_rows(bytes.len());
+                let fault = vec![too_long(0, first_line, start)];
+                decoded.bad = settle(fault, bytes, &self.file, "json", self.on_bad_row, &mut decoded.skipped)?;
+                self.skipping = true;
+                return Ok(decoded);
             }
         }
-        if at == 0 && bytes.len() >= RECORD_BYTES_MAX {
-            let mut decoded = self.no_rows(bytes.len());
-            if !self.skipping {
-                let fault = Fault {
-                    record: 0,
-                    line: first_line,
-                    reason: format!("a row is longer than {} MiB", RECORD_BYTES_MAX >> 20),
-                    raw: 0..bytes.len(),
-                };
-                decoded.bad = settle(vec![fault], bytes, &self.file, "json", self.on_bad_row, &mut decoded.skipped)?;
-            }
-            self.skipping = true;
-            return Ok(decoded);
-        }
-        let mut piece = Piece::default();
         self.read(bytes, &lines, &mut piece)?;
         let loose = match piece.batches.len() {
             0 => RecordBatch::new_empty(self.loose.clone()),

@@ -102,6 +102,25 @@ fn a_missing_field_fails_where_the_table_says_so() {
 }
 
 #[test]
+fn no_column_asked_for_still_counts_rows() {
+    let mut decoder = JsonDecoder::new(JsonOptions::default(), &schema(), &[], OnBadRow::SetAside).expect("types");
+    decoder.start("in.json");
+    let decoded = decoder.decode(b"{\"id\":1}\nnot json\n{}\n", true, 100).expect("set aside");
+    assert_eq!((decoded.rows.num_rows(), decoded.bad.len()), (2, 1));
+}
+
+#[test]
+fn a_row_without_end_is_one_bad_row_however_it_arrives() {
+    let mut text = b"{\"id\":1}\n{\"name\":\"".to_vec();
+    text.resize(text.len() + RECORD_BYTES_MAX + 100, b'x');
+    text.extend_from_slice(b"\"}\n{\"id\":2}\n");
+    for step in [usize::MAX / 2, 3 << 20] {
+        let mut decoder = JsonDecoder::new(JsonOptions::default(), &schema(), &[0], OnBadRow::SetAside).expect("types");
+        assert_eq!(fuzz::drain(&mut decoder, &text, step), (2, 1), "in steps of {step}");
+    }
+}
+
+#[test]
 fn deep_nesting_does_not_exhaust_the_stack() {
     let deep = format!("{{\"id\":{}1{}}}\n{{\"id\":1}}\n", "[".repeat(200_000), "]".repeat(200_000));
     let (rows, bad) = read(&deep);
@@ -111,8 +130,8 @@ fn deep_nesting_does_not_exhaust_the_stack() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn what_is_written_reads_back(rows in crate::csv::tests_rows(), iso_8601: bool) {
-        let options = JsonOptions { iso_8601, ..JsonOptions::default() };
+    fn what_is_written_reads_back(rows in crate::csv::tests_rows(), iso_8601: bool, ignore_null_fields: bool) {
+        let options = JsonOptions { iso_8601, ignore_null_fields, ..JsonOptions::default() };
         let mut encoder = JsonEncoder::new(options.clone(), rows.schema());
         let mut bytes = Vec::new();
         encoder.encode(&Batch::from(rows.clone()), &mut bytes).expect("values can be written");
