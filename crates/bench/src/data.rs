@@ -55,13 +55,39 @@ pub fn generator_spec(events: usize, rate: u64, projection: Option<Vec<usize>>) 
     }
 }
 
-/// Reads the generator's only partition, batch by batch, as a loop does that has the generator as its source.
+/// The generator's table of all events, persons and auctions too, each with all of its columns.
+pub fn all_events_spec(events: usize) -> TableSpec {
+    let big = |n: &str| Field::new(n, DataType::Int64, true);
+    let text = |n: &str| Field::new(n, DataType::Utf8, true);
+    let time = |n: &str| Field::new(n, DataType::Timestamp(TimeUnit::Millisecond, None), true);
+    let row = |n: &str, fields: Vec<Field>| Field::new(n, DataType::Struct(fields.into()), true);
+    let person = ["name", "emailAddress", "creditCard", "city", "state", "extra"].map(text);
+    let auction = ["id", "initialBid", "reserve", "seller", "category"].map(big);
+    let auction_text = ["itemName", "description", "extra"].map(text);
+    let schema = Schema::new(vec![
+        Field::new("event_type", DataType::Int32, true),
+        row("person", [big("id"), time("dateTime")].into_iter().chain(person).collect()),
+        row("auction", auction.into_iter().chain(auction_text).chain(["dateTime", "expires"].map(time)).collect()),
+        Field::new("bid", DataType::Struct(bid_schema().fields().clone()), true),
+    ]);
+    let mut spec = TableSpec { schema: Arc::new(schema), ..generator_spec(0, 100_000, None) };
+    spec.options.remove("nexmark.table");
+    spec.options.insert("events.num".into(), events.to_string());
+    spec
+}
+
+/// The generator's bids, as a loop takes them in that has the generator as its source.
 pub fn generate(
     events: usize,
     rate: u64,
     projection: Option<Vec<usize>>,
 ) -> Result<impl Iterator<Item = Result<RecordBatch>>> {
-    let mut source = millstream_connect::nexmark::open(&generator_spec(events, rate, projection))?;
+    read(&generator_spec(events, rate, projection))
+}
+
+/// Reads the generator's only partition, batch by batch.
+pub fn read(spec: &TableSpec) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let mut source = millstream_connect::nexmark::open(spec)?;
     let mut reader = source.partitions(1)?.pop().ok_or_else(|| Error::internal("no partition"))?;
     Ok(std::iter::from_fn(move || match reader.poll() {
         Ok(Polled::Rows(rows)) => Some(Ok(rows.rows)),

@@ -1,6 +1,7 @@
 //! What the engine needs to run the same queries: batches in memory as a source, a sink that only counts.
 
 use crate::loops::out::checksum;
+use crate::measure::{peak_mb, reset_peak, timed};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use millstream_core::metadata::ROW_ORDER;
@@ -80,6 +81,16 @@ impl BenchConnectors {
         };
         BenchConnectors { batches, counts: Arc::new(Counts { check: AtomicBool::new(check), ..Counts::default() }) }
     }
+}
+
+/// Runs `job` over `connectors` and measures it; `job` says how many events it has read. What an [`EngineRunner`] does
+/// around the engine, so that every engine is measured alike.
+pub fn observe(connectors: &BenchConnectors, job: impl FnOnce() -> Result<u64>) -> Result<RunResult> {
+    reset_peak();
+    let (events, wall_s, cpu_s) = timed(job);
+    let counts = &connectors.counts;
+    let (rows_out, checksum) = (counts.rows(), counts.checksum());
+    Ok(RunResult { events: events?, rows_out, checksum, wall_s, cpu_s, peak_mb: peak_mb() })
 }
 
 impl Connectors for BenchConnectors {
@@ -283,9 +294,14 @@ mod tests {
                     _ => generator_spec(50_000, 1000, Some(columns.clone())),
                 };
                 let connectors = BenchConnectors::new(&source, true);
-                pass_through(&connectors, &spec, parallelism);
-                let got = (connectors.counts.rows(), connectors.counts.checksum());
-                assert_eq!(got, (out.rows, out.checksum), "{} x {parallelism}", source.name());
+                let job = || {
+                    let rows = pass_through(&connectors, &spec, parallelism);
+                    Ok(rows.iter().map(|b| b.num_rows() as u64).sum())
+                };
+                let got = observe(&connectors, job).unwrap();
+                let rows = (got.events, got.rows_out, got.checksum);
+                assert_eq!(rows, (out.rows, out.rows, out.checksum), "{} x {parallelism}", source.name());
+                assert!(got.cpu_s > 0.0 && got.wall_s > 0.0 && got.peak_mb > 0.0);
             }
         }
     }

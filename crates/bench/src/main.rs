@@ -1,7 +1,7 @@
 //! `millstream-bench`: see the library for what is measured and how.
 
 use clap::Parser;
-use millstream_bench::data::{Bids, bid_schema, generate};
+use millstream_bench::data::{Bids, all_events_spec, generator_spec, read};
 use millstream_bench::engine::{EngineRunner, SourceKind};
 use millstream_bench::measure::{median, timed};
 use millstream_bench::queries::{BENCHES, Bench};
@@ -112,15 +112,18 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {
     names.iter().map(find).collect()
 }
 
-/// How fast the generator is by itself: all columns, and the numbers alone.
+/// How fast the generator is by itself.
 fn generator(args: &Args) -> Result<()> {
     let numbers: Vec<usize> = (0..3).chain([5]).collect();
-    let all = (0..bid_schema().fields().len()).collect();
-    for (name, columns) in [("all columns", all), ("number columns", numbers)] {
+    for (name, spec) in [
+        ("events of all kinds, all columns", all_events_spec(args.events)),
+        ("bids, all columns", generator_spec(args.events, 100_000, None)),
+        ("bids, number columns", generator_spec(args.events, 100_000, Some(numbers))),
+    ] {
         let mut seconds = Vec::new();
         for _ in 0..args.reps {
             let (result, _, cpu) = timed(|| -> Result<()> {
-                for batch in generate(args.events, 100_000, Some(columns.clone()))? {
+                for batch in read(&spec)? {
                     std::hint::black_box(batch?);
                 }
                 Ok(())
@@ -129,7 +132,7 @@ fn generator(args: &Args) -> Result<()> {
             seconds.push(cpu);
         }
         let ns = median(seconds) * 1e9 / args.events as f64;
-        println!("generator, {name}: {:.1} M bids/s, {ns:.1} ns each, one thread", 1e3 / ns);
+        println!("generator, {name}: {:.1} M/s, {ns:.1} ns each, one thread", 1e3 / ns);
     }
     Ok(())
 }

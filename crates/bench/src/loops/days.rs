@@ -1,6 +1,6 @@
 //! q15, q16, q17: statistics of a day, one row for each key when the day is over.
 
-use super::map::Map;
+use super::map::{Bits, Map};
 use super::out::{Out, TextOut};
 use super::tumble;
 use arrow::array::RecordBatch;
@@ -21,20 +21,20 @@ struct Counts {
     auctions: [i64; 4],
 }
 
-/// Counts a value as seen at this rank; `seen` has a bit for each rank.
+/// Counts a value of this rank where it is new; `seen` has a bit for each rank that the value was seen at.
 #[inline(always)]
-fn distinct(counts: &mut [i64; 4], seen: &mut u8, new: bool, rank: usize) {
+fn distinct(counts: &mut [i64; 4], seen: &mut Bits, value: u64, rank: usize) {
     let bit = 1u8 << rank;
-    counts[0] += i64::from(new);
-    counts[1 + rank] += i64::from(*seen & bit == 0);
-    *seen |= bit;
+    let before = seen.set(value, bit);
+    counts[0] += i64::from(before == 0);
+    counts[1 + rank] += i64::from(before & bit == 0);
 }
 
 #[derive(Default)]
 struct Q15 {
     counts: Counts,
-    bidders: Map<u8>,
-    auctions: Map<u8>,
+    bidders: Bits,
+    auctions: Bits,
 }
 
 pub fn q15(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
@@ -50,10 +50,8 @@ pub fn q15(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
                 let rank = rank(b.price[i]);
                 s.counts.bids[0] += 1;
                 s.counts.bids[1 + rank] += 1;
-                let (seen, new) = s.bidders.entry(b.bidder[i] as u64);
-                distinct(&mut s.counts.bidders, seen, new, rank);
-                let (seen, new) = s.auctions.entry(b.auction[i] as u64);
-                distinct(&mut s.counts.auctions, seen, new, rank);
+                distinct(&mut s.counts.bidders, &mut s.bidders, b.bidder[i] as u64, rank);
+                distinct(&mut s.counts.auctions, &mut s.auctions, b.auction[i] as u64, rank);
             }
         },
         |s, start, out| {
@@ -85,8 +83,8 @@ struct Q16 {
     numbers: Map<u32>,
     channels: Vec<Channel>,
     /// By channel number above and bidder or auction below.
-    bidders: Map<u8>,
-    auctions: Map<u8>,
+    bidders: Bits,
+    auctions: Bits,
     /// The channel number of each row at hand.
     rows: Vec<u32>,
 }
@@ -143,10 +141,8 @@ pub fn q16(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
                 channel.last_minute = channel.last_minute.max(b.time[i].rem_euclid(DAY) / 60_000);
                 channel.counts.bids[0] += 1;
                 channel.counts.bids[1 + rank] += 1;
-                let (seen, new) = s.bidders.entry(key(numbers[n], b.bidder[i]));
-                distinct(&mut channel.counts.bidders, seen, new, rank);
-                let (seen, new) = s.auctions.entry(key(numbers[n], b.auction[i]));
-                distinct(&mut channel.counts.auctions, seen, new, rank);
+                distinct(&mut channel.counts.bidders, &mut s.bidders, key(numbers[n], b.bidder[i]), rank);
+                distinct(&mut channel.counts.auctions, &mut s.auctions, key(numbers[n], b.auction[i]), rank);
             }
             s.rows = numbers;
         },

@@ -214,6 +214,11 @@ fn sliding_frames() {
 #[test]
 fn rows_by_themselves() {
     let rates = [3, 100_000];
+    let row = |b: &Bid, price: i64| {
+        [b.auction as u64, b.bidder as u64, price as u64, b.time as u64, text_code(b.extra.as_bytes())]
+    };
+    check("q0", &rates, |bids| bids.iter().map(|b| row(b, b.price)).collect());
+    check("q1", &rates, |bids| bids.iter().map(|b| row(b, b.price * 908)).collect());
     check("q2", &rates, |bids| {
         bids.iter().filter(|b| b.auction % 123 == 0).map(|b| [b.auction as u64, b.price as u64]).collect()
     });

@@ -148,7 +148,15 @@ pub fn q7max(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
         batches,
         10_000,
         out,
-        |max: &mut i64, b, rows| *max = b.price[rows].iter().fold(*max, |m, p| m.max(*p)),
+        |max: &mut i64, b, rows| {
+            // Eight maxima side by side do not wait for each other.
+            let (eights, rest) = b.price[rows].as_chunks::<8>();
+            let mut lanes = [*max; 8];
+            for eight in eights {
+                lanes.iter_mut().zip(eight).for_each(|(lane, price)| *lane = (*lane).max(*price));
+            }
+            *max = lanes.iter().chain(rest).fold(*max, |m, p| m.max(*p));
+        },
         |max, start, out| {
             let row = [max as u64, start as u64, (start + 10_000) as u64];
             out.emit(&row, 1, |_| row);
