@@ -4,10 +4,11 @@
     compare_flights.py path/to/millstream        # needs `duckdb` from PyPI; `./dev test` sees to it
     compare_flights.py --oracle                  # only DuckDB's answers: row counts and sums, for reference
 
-Each SQL file of examples/flights runs with the real binary in a folder of its own: streaming at parallelism 1, 2 and 7,
+Each SQL file of examples/flights, and each pair, runs with the real binary in a folder of its own: streaming at parallelism 1, 2 and 7,
 and in batch mode. What it wrote as Parquet is compared with DuckDB's answer over the same input. DuckDB's queries are
 written from the meaning of the SQL, not from how the engine works: hop windows are a join with generated window
-starts, sessions a running sum over LAG, lateness a running maximum over the rows in file order.
+starts, sessions a running sum over LAG, lateness a running maximum over the rows in file order. More questions, asked of
+both, are in pairs.py. Last, the first example of README.md prints what README.md says.
 
 Compared exactly: every column, as a bag of rows. A DOUBLE must have the same bits. Means and sums of whole numbers are
 exact in both; where DuckDB's own sum is not (weather: temperatures have fractions), the reference is Python's
@@ -19,6 +20,7 @@ One line for each comparison; the last line is `N passed, N failed`. Exit code 1
 import argparse
 import math
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -28,6 +30,8 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
+
+from pairs import PAIRS, VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
 FLIGHTS = ROOT / "examples" / "flights"
@@ -130,6 +134,9 @@ JOBS = [
     ("weather.sql", [("daily_weather", DAILY_WEATHER, weather_sums)]),
 ]
 
+# The pairs: a table for the result, and the query as one more job.
+JOBS += [(f"pair {name}", [(name, query, None)]) for name, _, _, query in PAIRS]
+
 # Batch mode sees the whole input at once: no row can come too late, and the answer is the one of the patient watermark.
 IN_BATCH_MODE = {"late.sql": [("hourly_15min", HOURLY, None)]}
 
@@ -148,6 +155,7 @@ class Oracle:
 
     def __init__(self):
         self.db = duckdb.connect()
+        self.db.sql(f"CREATE VIEW departures AS FROM {DEPARTURES}")
         self.answers = {}
 
     def answer(self, result):
@@ -177,10 +185,23 @@ def difference(found: Counter, wanted: Counter):
     return "\n".join(lines)
 
 
+def script_file(script: str, folder: Path) -> Path:
+    """The SQL file of a job: of the example, or of a pair, with the declaration of the example's table in front."""
+    name = script.removeprefix("pair ")
+    if name == script:
+        return FLIGHTS / script
+    columns, query = next((c, q) for n, c, q, _ in PAIRS if n == name)
+    declaration = re.search(r"^CREATE TABLE departures .*?^\);", (FLIGHTS / "hourly.sql").read_text(), re.M | re.S).group()
+    sink = f"CREATE TABLE {name} ({columns}) WITH ('connector' = 'filesystem', 'path' = 'out/{name}', 'format' = 'parquet');"
+    file = folder / f"{name}.sql"
+    file.write_text(f"{declaration}\n{VIEWS}\n{sink}\nINSERT INTO {name}{query};\n")
+    return file
+
+
 def run(binary: Path, script: str, arguments, folder: Path):
     for data in FLIGHTS.glob("*.parquet"):
         (folder / data.name).symlink_to(data)
-    command = [str(binary), "run", str(FLIGHTS / script), *arguments]
+    command = [str(binary), "run", str(script_file(script, folder)), *arguments]
     environment = {**os.environ, "NO_COLOR": "1", "TZ": "Asia/Kolkata"}  # The machine's zone may not matter.
     try:
         done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
@@ -191,6 +212,18 @@ def run(binary: Path, script: str, arguments, folder: Path):
         tail = "\n".join("      " + line for line in (done.stdout + done.stderr).strip().splitlines()[-12:])
         return f"exit code {done.returncode}: {' '.join(command)}\n{tail}"
     return None
+
+
+def first_example(binary: Path):
+    """None when the first example prints the rows that README.md shows; else what it printed."""
+    shown = sorted(re.findall(r"^\+I\[.*\]$", (ROOT / "README.md").read_text(), re.M))
+    command = [str(binary), "run", "clicks.sql", "--parallelism", "1"]
+    done = subprocess.run(command, cwd=ROOT / "examples" / "clicks", stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=RUN_SECONDS_MAX)
+    printed = sorted(line for line in done.stdout.splitlines() if line.startswith("+"))
+    if done.returncode == 0 and printed == shown:
+        return None
+    return f"exit code {done.returncode}; README.md shows {shown}, printed was {printed}\n{done.stderr[-2000:]}"
 
 
 def compare_all(binary: Path) -> int:
@@ -220,6 +253,7 @@ def compare_all(binary: Path) -> int:
                         report(name, "nothing was written" if found is None else difference(found, wanted), seconds)
                     except duckdb.Error as error:
                         report(name, f"cannot read what was written: {error}")
+    report("the first example prints what README.md shows", first_example(binary))
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
