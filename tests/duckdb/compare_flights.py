@@ -10,9 +10,9 @@ written from the meaning of the SQL, not from how the engine works: hop windows 
 starts, sessions a running sum over LAG, lateness a running maximum over the rows in file order. More questions, asked of
 both, are in pairs.py. Last, the first example of README.md prints what README.md says.
 
-Compared exactly: every column, as a bag of rows. A DOUBLE must have the same bits. Means and sums of whole numbers are
-exact in both; where DuckDB's own sum is not (weather: temperatures have fractions), the reference is Python's
-math.fsum, the exactly rounded sum, and the division by the count.
+Compared exactly: every column, as a bag of rows. A DOUBLE must be equal, not nearly (0.0 equals -0.0, all other values
+have one pattern of bits). Means and sums of whole numbers are exact in both; where DuckDB's own sum is not (weather:
+temperatures have fractions), the reference is Python's math.fsum, the exactly rounded sum, divided by the count.
 
 One line for each comparison; the last line is `N passed, N failed`. Exit code 1 if any failed.
 """
@@ -21,12 +21,10 @@ import argparse
 import math
 import os
 import re
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 import duckdb
@@ -141,48 +139,51 @@ JOBS += [(f"pair {name}", [(name, query, None)]) for name, _, _, query in PAIRS]
 IN_BATCH_MODE = {"late.sql": [("hourly_15min", HOURLY, None)]}
 
 
-def exact(row):
-    """A row as something that is equal only to the same bits (0.0 is not -0.0; NaN is NaN)."""
-    return tuple(struct.pack("<d", v) if isinstance(v, float) else v for v in row)
-
-
-def readable(row):
-    return "(" + ", ".join(str(struct.unpack("<d", v)[0]) if isinstance(v, bytes) else str(v) for v in row) + ")"
-
-
 class Oracle:
-    """DuckDB's answers, each worked out once."""
+    """DuckDB's answers, each worked out once and kept as a table; and the comparison with them."""
 
     def __init__(self):
         self.db = duckdb.connect()
-        self.db.sql(f"CREATE VIEW departures AS FROM {DEPARTURES}")
-        self.answers = {}
+        self.db.execute(f"CREATE VIEW departures AS FROM {DEPARTURES}")
+        self.tables = {}
 
     def answer(self, result):
-        name, query, finish = result
-        if query not in self.answers:
-            cursor = self.db.sql(query)
-            rows = cursor.fetchall()
-            self.answers[query] = (cursor.columns, Counter(exact(finish(r) if finish else r) for r in rows))
-        return self.answers[query]
+        """The table that holds the answer."""
+        _, query, finish = result
+        if query not in self.tables:
+            table = f"answer_{len(self.tables)}"
+            if finish is None:
+                self.db.execute(f"CREATE TABLE {table} AS {query}")
+            else:
+                raw = self.db.sql(query)
+                # A list of values becomes one value.
+                columns = ", ".join(f"{c} {str(t).removesuffix('[]')}" for c, t in zip(raw.columns, raw.types))
+                rows = [finish(row) for row in raw.fetchall()]
+                self.db.execute(f"CREATE TABLE {table} ({columns})")
+                self.db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+            self.tables[query] = table
+        return self.tables[query]
 
-    def written(self, folder: Path, columns):
+    def count(self, query):
+        return self.db.sql(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
+
+    def compare(self, result, folder: Path):
+        """None when the Parquet files in `folder` hold the answer; else what differs, with examples."""
+        wanted = self.answer(result)
         files = sorted(str(f) for f in folder.rglob("*") if f.is_file() and not f.name.startswith((".", "_")))
         if not files:
+            return "nothing was written"
+        columns = ", ".join(f'"{c}"' for c in self.db.table(wanted).columns)
+        self.db.execute(f"CREATE OR REPLACE TABLE found AS SELECT {columns} FROM read_parquet({files})")
+        extra, missing = f"FROM found EXCEPT ALL FROM {wanted}", f"FROM {wanted} EXCEPT ALL FROM found"
+        counts = [self.count(q) for q in ("FROM found", f"FROM {wanted}", extra, missing)]
+        if counts[0] == counts[1] and counts[2] == counts[3] == 0:
             return None
-        names = ", ".join(f'"{c}"' for c in columns)
-        return Counter(exact(r) for r in self.db.read_parquet(files).project(names).fetchall())
-
-
-def difference(found: Counter, wanted: Counter):
-    """None when equal; else what differs, with examples."""
-    if found == wanted:
-        return None
-    extra, missing = found - wanted, wanted - found
-    lines = [f"{found.total():,} rows, DuckDB has {wanted.total():,}; {extra.total():,} only here, {missing.total():,} only there"]
-    for title, rows in (("only here ", extra), ("only there", missing)):
-        lines += [f"      {title} {readable(r)}" for r in sorted(rows, key=str)[:3]]
-    return "\n".join(lines)
+        lines = ["{:,} rows, DuckDB has {:,}; {:,} only here, {:,} only there".format(*counts)]
+        for title, query in (("only here ", extra), ("only there", missing)):
+            rows = self.db.sql(f"SELECT * FROM ({query}) ORDER BY ALL LIMIT 3").fetchall()
+            lines += [f"      {title} ({', '.join(map(str, row))})" for row in rows]
+        return "\n".join(lines)
 
 
 def script_file(script: str, folder: Path) -> Path:
@@ -248,9 +249,7 @@ def compare_all(binary: Path) -> int:
                         report(name, problem)
                         continue
                     try:
-                        columns, wanted = oracle.answer(result)
-                        found = oracle.written(Path(folder) / "out" / result[0], columns)
-                        report(name, "nothing was written" if found is None else difference(found, wanted), seconds)
+                        report(name, oracle.compare(result, Path(folder) / "out" / result[0]), seconds)
                     except duckdb.Error as error:
                         report(name, f"cannot read what was written: {error}")
     report("the first example prints what README.md shows", first_example(binary))
@@ -267,10 +266,10 @@ def show_oracle() -> int:
                 continue
             seen.add(result[0])
             start = time.monotonic()
-            columns, rows = oracle.answer(result)
-            print(f"{result[0]:14} {rows.total():>8,} rows  ({time.monotonic() - start:.1f} s)  {', '.join(columns)}")
-            for row in sorted(rows, key=str)[:2]:
-                print(f"    {readable(row)}")
+            answer = oracle.db.table(oracle.answer(result))
+            print(f"{result[0]:20} {len(answer):>8,} rows  ({time.monotonic() - start:.1f} s)  {', '.join(answer.columns)}")
+            for row in answer.order(answer.columns[0]).limit(2).fetchall():
+                print(f"    ({', '.join(map(str, row))})")
     return 0
 
 
