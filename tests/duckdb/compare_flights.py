@@ -4,14 +4,15 @@
     compare_flights.py path/to/millstream        # needs `duckdb` from PyPI; `./dev test` sees to it
     compare_flights.py --oracle                  # only DuckDB's answers: row counts and sums, for reference
 
-Each SQL file of examples/flights runs with the real binary in a folder of its own: streaming at parallelism 1, 2 and 7,
+Each SQL file of examples/flights, and each pair, runs with the real binary in a folder of its own: streaming at parallelism 1, 2 and 7,
 and in batch mode. What it wrote as Parquet is compared with DuckDB's answer over the same input. DuckDB's queries are
 written from the meaning of the SQL, not from how the engine works: hop windows are a join with generated window
-starts, sessions a running sum over LAG, lateness a running maximum over the rows in file order.
+starts, sessions a running sum over LAG, lateness a running maximum over the rows in file order. More questions, asked of
+both, are in pairs.py. Last, the first example of README.md prints what README.md says.
 
-Compared exactly: every column, as a bag of rows. A DOUBLE must have the same bits. Means and sums of whole numbers are
-exact in both; where DuckDB's own sum is not (weather: temperatures have fractions), the reference is Python's
-math.fsum, the exactly rounded sum, and the division by the count.
+Compared exactly: every column, as a bag of rows. A DOUBLE must be equal, not nearly (0.0 equals -0.0, all other values
+have one pattern of bits). Means and sums of whole numbers are exact in both; where DuckDB's own sum is not (weather:
+temperatures have fractions), the reference is Python's math.fsum, the exactly rounded sum, divided by the count.
 
 One line for each comparison; the last line is `N passed, N failed`. Exit code 1 if any failed.
 """
@@ -19,15 +20,16 @@ One line for each comparison; the last line is `N passed, N failed`. Exit code 1
 import argparse
 import math
 import os
-import struct
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 import duckdb
+
+from pairs import PAIRS, VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
 FLIGHTS = ROOT / "examples" / "flights"
@@ -130,57 +132,77 @@ JOBS = [
     ("weather.sql", [("daily_weather", DAILY_WEATHER, weather_sums)]),
 ]
 
+# The pairs: a table for the result, and the query as one more job.
+JOBS += [(f"pair {name}", [(name, query, None)]) for name, _, _, query in PAIRS]
+
 # Batch mode sees the whole input at once: no row can come too late, and the answer is the one of the patient watermark.
 IN_BATCH_MODE = {"late.sql": [("hourly_15min", HOURLY, None)]}
 
 
-def exact(row):
-    """A row as something that is equal only to the same bits (0.0 is not -0.0; NaN is NaN)."""
-    return tuple(struct.pack("<d", v) if isinstance(v, float) else v for v in row)
-
-
-def readable(row):
-    return "(" + ", ".join(str(struct.unpack("<d", v)[0]) if isinstance(v, bytes) else str(v) for v in row) + ")"
-
-
 class Oracle:
-    """DuckDB's answers, each worked out once."""
+    """DuckDB's answers, each worked out once and kept as a table; and the comparison with them."""
 
     def __init__(self):
         self.db = duckdb.connect()
-        self.answers = {}
+        self.db.execute(f"CREATE VIEW departures AS FROM {DEPARTURES}")
+        self.tables = {}
 
     def answer(self, result):
-        name, query, finish = result
-        if query not in self.answers:
-            cursor = self.db.sql(query)
-            rows = cursor.fetchall()
-            self.answers[query] = (cursor.columns, Counter(exact(finish(r) if finish else r) for r in rows))
-        return self.answers[query]
+        """The table that holds the answer."""
+        _, query, finish = result
+        if query not in self.tables:
+            table = f"answer_{len(self.tables)}"
+            if finish is None:
+                self.db.execute(f"CREATE TABLE {table} AS {query}")
+            else:
+                raw = self.db.sql(query)
+                # A list of values becomes one value.
+                columns = ", ".join(f"{c} {str(t).removesuffix('[]')}" for c, t in zip(raw.columns, raw.types))
+                rows = [finish(row) for row in raw.fetchall()]
+                self.db.execute(f"CREATE TABLE {table} ({columns})")
+                self.db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+            self.tables[query] = table
+        return self.tables[query]
 
-    def written(self, folder: Path, columns):
+    def count(self, query):
+        return self.db.sql(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
+
+    def compare(self, result, folder: Path):
+        """None when the Parquet files in `folder` hold the answer; else what differs, with examples."""
+        wanted = self.answer(result)
         files = sorted(str(f) for f in folder.rglob("*") if f.is_file() and not f.name.startswith((".", "_")))
         if not files:
+            return "nothing was written"
+        columns = ", ".join(f'"{c}"' for c in self.db.table(wanted).columns)
+        self.db.execute(f"CREATE OR REPLACE TABLE found AS SELECT {columns} FROM read_parquet({files})")
+        extra, missing = f"FROM found EXCEPT ALL FROM {wanted}", f"FROM {wanted} EXCEPT ALL FROM found"
+        counts = [self.count(q) for q in ("FROM found", f"FROM {wanted}", extra, missing)]
+        if counts[0] == counts[1] and counts[2] == counts[3] == 0:
             return None
-        names = ", ".join(f'"{c}"' for c in columns)
-        return Counter(exact(r) for r in self.db.read_parquet(files).project(names).fetchall())
+        lines = ["{:,} rows, DuckDB has {:,}; {:,} only here, {:,} only there".format(*counts)]
+        for title, query in (("only here ", extra), ("only there", missing)):
+            rows = self.db.sql(f"SELECT * FROM ({query}) ORDER BY ALL LIMIT 3").fetchall()
+            lines += [f"      {title} ({', '.join(map(str, row))})" for row in rows]
+        return "\n".join(lines)
 
 
-def difference(found: Counter, wanted: Counter):
-    """None when equal; else what differs, with examples."""
-    if found == wanted:
-        return None
-    extra, missing = found - wanted, wanted - found
-    lines = [f"{found.total():,} rows, DuckDB has {wanted.total():,}; {extra.total():,} only here, {missing.total():,} only there"]
-    for title, rows in (("only here ", extra), ("only there", missing)):
-        lines += [f"      {title} {readable(r)}" for r in sorted(rows, key=str)[:3]]
-    return "\n".join(lines)
+def script_file(script: str, folder: Path) -> Path:
+    """The SQL file of a job: of the example, or of a pair, with the declaration of the example's table in front."""
+    name = script.removeprefix("pair ")
+    if name == script:
+        return FLIGHTS / script
+    columns, query = next((c, q) for n, c, q, _ in PAIRS if n == name)
+    declaration = re.search(r"^CREATE TABLE departures .*?^\);", (FLIGHTS / "hourly.sql").read_text(), re.M | re.S).group()
+    sink = f"CREATE TABLE {name} ({columns}) WITH ('connector' = 'filesystem', 'path' = 'out/{name}', 'format' = 'parquet');"
+    file = folder / f"{name}.sql"
+    file.write_text(f"{declaration}\n{VIEWS}\n{sink}\nINSERT INTO {name}{query};\n")
+    return file
 
 
 def run(binary: Path, script: str, arguments, folder: Path):
     for data in FLIGHTS.glob("*.parquet"):
         (folder / data.name).symlink_to(data)
-    command = [str(binary), "run", str(FLIGHTS / script), *arguments]
+    command = [str(binary), "run", str(script_file(script, folder)), *arguments]
     environment = {**os.environ, "NO_COLOR": "1", "TZ": "Asia/Kolkata"}  # The machine's zone may not matter.
     try:
         done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
@@ -191,6 +213,18 @@ def run(binary: Path, script: str, arguments, folder: Path):
         tail = "\n".join("      " + line for line in (done.stdout + done.stderr).strip().splitlines()[-12:])
         return f"exit code {done.returncode}: {' '.join(command)}\n{tail}"
     return None
+
+
+def first_example(binary: Path):
+    """None when the first example prints the rows that README.md shows; else what it printed."""
+    shown = sorted(re.findall(r"^\+I\[.*\]$", (ROOT / "README.md").read_text(), re.M))
+    command = [str(binary), "run", "clicks.sql", "--parallelism", "1"]
+    done = subprocess.run(command, cwd=ROOT / "examples" / "clicks", stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=RUN_SECONDS_MAX)
+    printed = sorted(line for line in done.stdout.splitlines() if line.startswith("+"))
+    if done.returncode == 0 and printed == shown:
+        return None
+    return f"exit code {done.returncode}; README.md shows {shown}, printed was {printed}\n{done.stderr[-2000:]}"
 
 
 def compare_all(binary: Path) -> int:
@@ -215,11 +249,10 @@ def compare_all(binary: Path) -> int:
                         report(name, problem)
                         continue
                     try:
-                        columns, wanted = oracle.answer(result)
-                        found = oracle.written(Path(folder) / "out" / result[0], columns)
-                        report(name, "nothing was written" if found is None else difference(found, wanted), seconds)
+                        report(name, oracle.compare(result, Path(folder) / "out" / result[0]), seconds)
                     except duckdb.Error as error:
                         report(name, f"cannot read what was written: {error}")
+    report("the first example prints what README.md shows", first_example(binary))
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
@@ -233,10 +266,10 @@ def show_oracle() -> int:
                 continue
             seen.add(result[0])
             start = time.monotonic()
-            columns, rows = oracle.answer(result)
-            print(f"{result[0]:14} {rows.total():>8,} rows  ({time.monotonic() - start:.1f} s)  {', '.join(columns)}")
-            for row in sorted(rows, key=str)[:2]:
-                print(f"    {readable(row)}")
+            answer = oracle.db.table(oracle.answer(result))
+            print(f"{result[0]:20} {len(answer):>8,} rows  ({time.monotonic() - start:.1f} s)  {', '.join(answer.columns)}")
+            for row in answer.order(answer.columns[0]).limit(2).fetchall():
+                print(f"    ({', '.join(map(str, row))})")
     return 0
 
 
