@@ -21,7 +21,7 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::Unnest(unnest) => Box::new(unnest::Unnest::new(unnest, output.clone())),
         NodeKind::Expand(expand) => Box::new(expand::Expand::new(expand, output.clone())),
         NodeKind::Limit(rows) => Box::new(limit::Limit::new(*rows)),
-        NodeKind::WindowRows(rows) => window_rows::build(rows, input?, output)?,
+        NodeKind::WindowRows(rows) => Box::new(window_rows::WindowRows::new(rows, input?, output.clone())?),
         NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
         NodeKind::Over(over) => Box::new(over::Over::new(over, input?, output.clone())?),
         NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) => {

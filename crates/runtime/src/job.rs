@@ -406,8 +406,8 @@ impl Build {
                 Work::Node { kind, partials } => {
                     Part::Operator(millstream_dataflow::build(kind, &input_schemas, &placed.schema, *partials)?)
                 }
-                Work::LocalAggregate(spec) => {
-                    Part::Operator(millstream_dataflow::window::local::build(spec, &input_schemas[0])?)
+                Work::LocalAggregate { node, spec } => {
+                    Part::Operator(millstream_dataflow::window::build_local(node, &input_schemas[0], spec)?)
                 }
             };
             let channels = self.channels(*node, self.index).len();

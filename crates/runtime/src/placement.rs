@@ -5,8 +5,8 @@
 
 use millstream_core::{Connectors, Result};
 use millstream_dataflow::graph::{Dataflow, Exchange, Input, NodeKind, Window};
-use millstream_dataflow::window::local;
-use millstream_dataflow::window::local::LocalSpec;
+use millstream_dataflow::graph::WindowAggregate;
+use millstream_dataflow::window::{LocalSpec, split};
 use std::fmt::Write;
 use arrow::datatypes::SchemaRef;
 
@@ -34,7 +34,7 @@ pub struct Placed {
 pub enum Work {
     /// A node of the graph as planned. `partials`: input 1 brings what a local aggregation has summed up.
     Node { kind: NodeKind, partials: bool },
-    LocalAggregate(LocalSpec),
+    LocalAggregate { node: WindowAggregate, spec: LocalSpec },
 }
 
 /// Nodes that are joined by direct calls: one task of it runs on each of `tasks` workers.
@@ -84,25 +84,25 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                 }
                 let from = inputs[0].node;
                 let split = if may_split && nodes[from].tasks > 1 {
-                    local::split(aggregate, &nodes[from].schema)
+                    split(aggregate, &nodes[from].schema)
                 } else {
                     None
                 };
                 match split {
                     None => by_key(&mut inputs, &nodes, &keys, n),
                     Some(spec) => {
-                        let partial_keys = spec.partial_keys.clone();
+                        let (raw_keys, partial_keys) = (spec.raw_keys.clone(), spec.keys.clone());
                         nodes.push(Placed {
                             label: format!("Local{}", node.label),
-                            schema: spec.partial_schema.clone(),
-                            work: Work::LocalAggregate(spec),
+                            schema: spec.partials.clone(),
+                            work: Work::LocalAggregate { node: aggregate.clone(), spec },
                             tasks: nodes[from].tasks,
                             inputs: inputs.clone(),
                             stage: 0,
                         });
                         let local = nodes.len() - 1;
                         partials = true;
-                        let raw = Input { node: local, port: 1, exchange: hash(&keys) };
+                        let raw = Input { node: local, port: 1, exchange: hash(&raw_keys) };
                         let summed = Input { node: local, port: 0, exchange: hash(&partial_keys) };
                         inputs = vec![raw, summed];
                         if keys.is_empty() { 1 } else { n }
@@ -201,7 +201,8 @@ impl Placement {
     pub fn schema_of(&self, input: &Input) -> SchemaRef {
         let from = &self.nodes[input.node];
         match &from.work {
-            Work::LocalAggregate(spec) if input.port == 1 => spec.raw_schema.clone(),
+            // Its second port hands rows on as they came.
+            Work::LocalAggregate { .. } if input.port == 1 => self.schema_of(&from.inputs[0]),
             _ => from.schema.clone(),
         }
     }

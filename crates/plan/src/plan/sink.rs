@@ -24,13 +24,14 @@ impl Provider<'_> {
     pub fn select(&self, query: &ast::Query, place: Place) -> Result<PlannedStatement> {
         let mut query = query.clone();
         name_columns(&mut query.body);
-        let plan =
-            self.query(&query).and_then(|p| self.settle(p)).and_then(|p| self.optimize(p)).map_err(|e| self.fail(e))?;
-        let fields: Vec<Field> = plan
-            .schema()
-            .fields()
-            .iter()
-            .map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable()))
+        let plan = self.query(&query).and_then(|p| self.settle(p)).map_err(|e| self.fail(e))?;
+        // The optimizer drops projections that only give names.
+        let names: Vec<String> = plan.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let plan = self.optimize(plan).map_err(|e| self.fail(e))?;
+        let fields: Vec<Field> = names
+            .into_iter()
+            .zip(plan.schema().fields())
+            .map(|(name, f)| Field::new(name, f.data_type().clone(), f.is_nullable()))
             .collect();
         let sink = TableSpec {
             name: "result".into(),
