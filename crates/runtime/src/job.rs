@@ -407,7 +407,7 @@ impl Build {
                     Part::Operator(millstream_dataflow::build(kind, &input_schemas, &placed.schema, *partials)?)
                 }
                 Work::LocalAggregate { node, spec } => {
-                    Part::Operator(millstream_dataflow::window::build_local(node, &input_schemas[0], spec)?)
+                    Part::Operator(millstream_dataflow::window::local::build_local(node, &input_schemas[0], spec)?)
                 }
             };
             let channels = self.channels(*node, self.index).len();
