@@ -8,6 +8,7 @@
 //! decides depends on the events it is given alone.
 
 pub mod aggregate;
+pub mod build;
 pub mod calc;
 pub mod expand;
 pub mod expr;
