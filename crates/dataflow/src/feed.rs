@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 /// What the driver of a source task must do, in this order.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "most effects are batches, and they are few")]
 pub enum Effect {
     /// Rows that could not be read, or that have no event time: for the bad-row output and its counter.
     Bad(Vec<BadRow>),
@@ -175,19 +176,15 @@ impl SourceFeed {
                 }
             }
         }
-        match self.wall_clock_fallback {
+        if let Some(behind) = self.wall_clock_fallback.filter(|_| self.watermark.is_some()) {
             // A task that follows the clock is not idle: its watermark moves, and others wait for it.
-            Some(behind) if self.watermark.is_some() => {
-                if !self.partitions.is_empty() && self.silent_for(self.idle_timeout.unwrap_or(behind)) {
-                    let risen = self.merge.lift(Watermark(self.now.saturating_sub(behind)));
-                    effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
-                }
+            if !self.partitions.is_empty() && self.silent_for(self.idle_timeout.unwrap_or(behind)) {
+                let risen = self.merge.lift(Watermark(self.now.saturating_sub(behind)));
+                effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
             }
-            _ if self.merge.idle() && !self.idle => {
-                self.idle = true;
-                effects.push(Effect::Idle);
-            }
-            _ => {}
+        } else if self.merge.idle() && !self.idle {
+            self.idle = true;
+            effects.push(Effect::Idle);
         }
         self.tell_time(&mut effects);
         effects

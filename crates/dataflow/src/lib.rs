@@ -9,6 +9,7 @@
 
 pub mod aggregate;
 mod build;
+pub mod build;
 pub mod calc;
 pub mod expand;
 pub mod expr;

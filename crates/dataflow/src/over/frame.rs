@@ -36,6 +36,7 @@ pub(super) trait Accumulator: Send {
     fn result(&mut self, group: usize) -> Result<Option<Self::Out>>;
     /// The group's key is gone and so are all its values; its number may come again.
     fn forget(&mut self, _group: usize) {}
+    /// Cheap: asked for with each batch.
     fn bytes(&self) -> usize;
 }
 
@@ -118,9 +119,15 @@ where
             let kept = preceding.map(|_| Kept { values: Vec::new(), present: None });
             Box::new(RangeCall { accumulator, values, results, kept })
         }
-        Frame::Rows { preceding } => {
-            Box::new(RowsCall { accumulator, values, results, preceding, rings: Vec::new(), counts: Vec::new() })
-        }
+        Frame::Rows { preceding } => Box::new(RowsCall {
+            accumulator,
+            values,
+            results,
+            preceding,
+            rings: Vec::new(),
+            held: 0,
+            counts: Vec::new(),
+        }),
     }
 }
 
@@ -210,9 +217,9 @@ where
                 self.leave(log, cursor..leave[r])?;
                 cursor = leave[r];
             }
-            for i in start..end {
+            for (i, value) in (start..end).zip(&values[start..end]) {
                 if present.as_ref().is_none_or(|p| p.value(i)) {
-                    self.accumulator.add(chunk.groups[i] as usize, &values[i], log.gone + (base + i) as u64)?;
+                    self.accumulator.add(chunk.groups[i] as usize, value, log.gone + (base + i) as u64)?;
                 }
             }
             for &group in &chunk.groups[start..end] {
@@ -264,6 +271,8 @@ struct RowsCall<A: Accumulator, I, O> {
     preceding: Option<u64>,
     /// By group: the rows of the frame, `None` where a row does not count. Empty for an unbounded frame.
     rings: Vec<VecDeque<Option<A::In>>>,
+    /// Rows in all rings.
+    held: usize,
     /// By group: rows seen.
     counts: Vec<u64>,
 }
@@ -294,11 +303,13 @@ where
                 let ring = &mut self.rings[group];
                 if ring.len() as u64 > preceding {
                     let oldest = nth - ring.len() as u64;
+                    self.held -= 1;
                     if let Some(Some(gone)) = ring.pop_front() {
                         self.accumulator.retract(group, &gone, oldest)?;
                     }
                 }
                 ring.push_back(value.cloned());
+                self.held += 1;
             }
             if let Some(value) = value {
                 self.accumulator.add(group, value, nth)?;
@@ -314,8 +325,8 @@ where
     }
 
     fn bytes(&self) -> usize {
-        let rings: usize = self.rings.iter().map(|r| r.capacity() * size_of::<Option<A::In>>()).sum();
-        self.accumulator.bytes() + rings + self.counts.capacity() * 8 + self.rings.capacity() * 32
+        let rings = self.rings.capacity() * size_of::<VecDeque<Option<A::In>>>();
+        self.accumulator.bytes() + rings + self.held * size_of::<Option<A::In>>() + self.counts.capacity() * 8
     }
 }
 

@@ -73,16 +73,12 @@ impl Over {
         let mut frames: Vec<RangeFrame> = Vec::new();
         let mut calls = Vec::with_capacity(spec.calls.len());
         for call in &spec.calls {
-            let frame = match calls::bounded_range(call) {
-                None => None,
-                Some(preceding) => Some(match frames.iter().position(|f| f.preceding == preceding) {
-                    Some(known) => known,
-                    None => {
-                        frames.push(RangeFrame { preceding, cursor: 0, leave: Vec::new() });
-                        frames.len() - 1
-                    }
-                }),
-            };
+            let frame = calls::bounded_range(call).map(|preceding| {
+                frames.iter().position(|f| f.preceding == preceding).unwrap_or_else(|| {
+                    frames.push(RangeFrame { preceding, cursor: 0, leave: Vec::new() });
+                    frames.len() - 1
+                })
+            });
             calls.push((calls::build(call, input, spec.time)?, frame));
         }
         let codec = KeyCodec::new(&types)?;

@@ -214,11 +214,13 @@ pub(super) struct FloatTotals {
     sums: Vec<ExactSum>,
     counts: Vec<u64>,
     average: bool,
+    /// Bytes of sums beyond their place in the column.
+    held: usize,
 }
 
 impl FloatTotals {
     pub(super) fn new(average: bool) -> FloatTotals {
-        FloatTotals { sums: Vec::new(), counts: Vec::new(), average }
+        FloatTotals { sums: Vec::new(), counts: Vec::new(), average, held: 0 }
     }
 }
 
@@ -234,14 +236,20 @@ impl Accumulator for FloatTotals {
 
     #[inline]
     fn add(&mut self, group: usize, value: &f64, _: u64) -> Result<()> {
-        self.sums[group].add(*value);
+        let sum = &mut self.sums[group];
+        let before = sum.bytes();
+        sum.add(*value);
+        self.held += sum.bytes() - before;
         self.counts[group] += 1;
         Ok(())
     }
 
     #[inline]
     fn retract(&mut self, group: usize, value: &f64, _: u64) -> Result<()> {
-        self.sums[group].subtract(*value);
+        let sum = &mut self.sums[group];
+        let before = sum.bytes();
+        sum.subtract(*value);
+        self.held += sum.bytes() - before;
         self.counts[group] -= 1;
         Ok(())
     }
@@ -253,12 +261,12 @@ impl Accumulator for FloatTotals {
     }
 
     fn forget(&mut self, group: usize) {
-        self.sums[group] = Default::default();
+        self.held -= std::mem::take(&mut self.sums[group]).bytes() - size_of::<ExactSum>();
         self.counts[group] = 0;
     }
 
     fn bytes(&self) -> usize {
-        self.counts.capacity() * 8 + self.sums.iter().map(|s| s.bytes()).sum::<usize>()
+        self.counts.capacity() * 8 + self.sums.capacity() * size_of::<ExactSum>() + self.held
     }
 }
 
@@ -270,7 +278,10 @@ pub(super) trait Moments: Default + Send {
     fn subtract(&mut self, value: &Self::Value) -> Result<()>;
     /// Of values that are `unit` each.
     fn variance(&self, sample: bool, unit: f64) -> Option<f64>;
-    fn bytes(&self) -> usize;
+    /// Bytes held beyond its own size.
+    fn more_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// By group, and on the heap: these are large, and many keys hold few rows.
@@ -294,8 +305,8 @@ impl Moments for FloatMoments {
         self.0.as_ref()?.variance(sample)
     }
 
-    fn bytes(&self) -> usize {
-        8 + self.0.as_ref().map_or(0, |m| m.bytes())
+    fn more_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |m| m.bytes())
     }
 }
 
@@ -316,10 +327,6 @@ impl Moments for IntegerMoments {
 
     fn variance(&self, sample: bool, unit: f64) -> Option<f64> {
         IntegerMoments::variance(self, sample, unit)
-    }
-
-    fn bytes(&self) -> usize {
-        size_of::<IntegerMoments>()
     }
 }
 
@@ -346,10 +353,6 @@ impl Moments for DecimalMoments {
     fn variance(&self, sample: bool, unit: f64) -> Option<f64> {
         self.0.variance(sample, unit)
     }
-
-    fn bytes(&self) -> usize {
-        size_of::<IntegerMoments>()
-    }
 }
 
 /// VAR and STDDEV, from exact sums.
@@ -358,11 +361,23 @@ pub(super) struct Spread<M> {
     sample: bool,
     root: bool,
     unit: f64,
+    /// Bytes of moments beyond their place in the column.
+    held: usize,
 }
 
 impl<M> Spread<M> {
     pub(super) fn new(sample: bool, root: bool, unit: f64) -> Spread<M> {
-        Spread { moments: Vec::new(), sample, root, unit }
+        Spread { moments: Vec::new(), sample, root, unit, held: 0 }
+    }
+}
+
+impl<M: Moments> Spread<M> {
+    fn change(&mut self, group: usize, act: impl FnOnce(&mut M) -> Result<()>) -> Result<()> {
+        let moments = &mut self.moments[group];
+        let before = moments.more_bytes();
+        act(moments)?;
+        self.held = self.held + moments.more_bytes() - before;
+        Ok(())
     }
 }
 
@@ -375,11 +390,11 @@ impl<M: Moments> Accumulator for Spread<M> {
     }
 
     fn add(&mut self, group: usize, value: &M::Value, _: u64) -> Result<()> {
-        self.moments[group].add(value)
+        self.change(group, |m| m.add(value))
     }
 
     fn retract(&mut self, group: usize, value: &M::Value, _: u64) -> Result<()> {
-        self.moments[group].subtract(value)
+        self.change(group, |m| m.subtract(value))
     }
 
     fn result(&mut self, group: usize) -> Result<Option<f64>> {
@@ -388,11 +403,11 @@ impl<M: Moments> Accumulator for Spread<M> {
     }
 
     fn forget(&mut self, group: usize) {
-        self.moments[group] = M::default();
+        self.held -= std::mem::take(&mut self.moments[group]).more_bytes();
     }
 
     fn bytes(&self) -> usize {
-        self.moments.iter().map(M::bytes).sum()
+        self.moments.capacity() * size_of::<M>() + self.held
     }
 }
 

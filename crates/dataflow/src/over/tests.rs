@@ -180,7 +180,7 @@ fn batch(rows: &[Row]) -> RecordBatch {
         Arc::new(rows.iter().map(|r| r.int).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|r| r.double).collect::<Float64Array>()),
         Arc::new(rows.iter().map(|r| r.text).collect::<StringArray>()),
-        Arc::new(rows.iter().map(|r| keep(r)).collect::<arrow::array::BooleanArray>()),
+        Arc::new(rows.iter().map(keep).collect::<arrow::array::BooleanArray>()),
     ];
     RecordBatch::try_new(schema(), columns).expect("columns are as declared")
 }

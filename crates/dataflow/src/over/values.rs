@@ -13,19 +13,21 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
-fn deque_bytes<T>(deques: &[VecDeque<T>]) -> usize {
-    deques.iter().map(|d| size_of::<VecDeque<T>>() + d.capacity() * size_of::<T>()).sum()
+/// Bytes of `slots` deques that hold `held` values together.
+fn deque_bytes<T>(slots: usize, held: usize) -> usize {
+    slots * size_of::<VecDeque<T>>() + held * size_of::<T>()
 }
 
 /// MIN or MAX of a frame that rows leave: the values that may still become the result, best first. A value goes when
 /// a later one is at least as good, so each goes in and out once.
 pub(super) struct Extremes<T, const MAX: bool> {
     best: Vec<VecDeque<(u64, T)>>,
+    held: usize,
 }
 
 impl<T, const MAX: bool> Default for Extremes<T, MAX> {
     fn default() -> Self {
-        Extremes { best: Vec::new() }
+        Extremes { best: Vec::new(), held: 0 }
     }
 }
 
@@ -42,8 +44,10 @@ impl<T: Ord + Clone + Send, const MAX: bool> Accumulator for Extremes<T, MAX> {
         let best = &mut self.best[group];
         while best.back().is_some_and(|(_, last)| if MAX { last <= value } else { last >= value }) {
             best.pop_back();
+            self.held -= 1;
         }
         best.push_back((nth, value.clone()));
+        self.held += 1;
         Ok(())
     }
 
@@ -52,6 +56,7 @@ impl<T: Ord + Clone + Send, const MAX: bool> Accumulator for Extremes<T, MAX> {
         let best = &mut self.best[group];
         if best.front().is_some_and(|(first, _)| *first == nth) {
             best.pop_front();
+            self.held -= 1;
         }
         Ok(())
     }
@@ -62,11 +67,11 @@ impl<T: Ord + Clone + Send, const MAX: bool> Accumulator for Extremes<T, MAX> {
     }
 
     fn forget(&mut self, group: usize) {
-        self.best[group] = VecDeque::new();
+        self.held -= std::mem::take(&mut self.best[group]).len();
     }
 
     fn bytes(&self) -> usize {
-        deque_bytes(&self.best)
+        deque_bytes::<(u64, T)>(self.best.len(), self.held)
     }
 }
 
@@ -117,11 +122,12 @@ pub(super) struct Ends<T> {
     /// Nothing leaves the frame: one value is enough.
     endless: bool,
     values: Vec<VecDeque<Option<T>>>,
+    held: usize,
 }
 
 impl<T> Ends<T> {
     pub(super) fn new(last: bool, endless: bool) -> Ends<T> {
-        Ends { last, endless, values: Vec::new() }
+        Ends { last, endless, values: Vec::new(), held: 0 }
     }
 }
 
@@ -141,12 +147,13 @@ impl<T: Clone + Send> Accumulator for Ends<T> {
             }
         } else {
             values.push_back(value.clone());
+            self.held += 1;
         }
         Ok(())
     }
 
     fn retract(&mut self, group: usize, _: &Option<T>, _: u64) -> Result<()> {
-        self.values[group].pop_front();
+        self.held -= usize::from(self.values[group].pop_front().is_some());
         Ok(())
     }
 
@@ -157,11 +164,11 @@ impl<T: Clone + Send> Accumulator for Ends<T> {
     }
 
     fn forget(&mut self, group: usize) {
-        self.values[group] = VecDeque::new();
+        self.held -= std::mem::take(&mut self.values[group]).len();
     }
 
     fn bytes(&self) -> usize {
-        deque_bytes(&self.values)
+        deque_bytes::<Option<T>>(self.values.len(), self.held)
     }
 }
 
@@ -169,11 +176,12 @@ impl<T: Clone + Send> Accumulator for Ends<T> {
 pub(super) struct Lag<T> {
     offset: usize,
     values: Vec<VecDeque<Option<T>>>,
+    held: usize,
 }
 
 impl<T> Lag<T> {
     pub(super) fn new(offset: u64) -> Lag<T> {
-        Lag { offset: offset as usize, values: Vec::new() }
+        Lag { offset: offset as usize, values: Vec::new(), held: 0 }
     }
 }
 
@@ -189,6 +197,8 @@ impl<T: Clone + Send> Accumulator for Lag<T> {
         let values = &mut self.values[group];
         if values.len() > self.offset {
             values.pop_front();
+        } else {
+            self.held += 1;
         }
         values.push_back(value.clone());
         Ok(())
@@ -204,7 +214,7 @@ impl<T: Clone + Send> Accumulator for Lag<T> {
     }
 
     fn bytes(&self) -> usize {
-        deque_bytes(&self.values)
+        deque_bytes::<Option<T>>(self.values.len(), self.held)
     }
 }
 
@@ -269,6 +279,11 @@ impl Hasher for Mixer {
 
 type Seen<K> = HashMap<K, u32, BuildHasherDefault<Mixer>>;
 
+/// Bytes of `slots` sets that hold `held` values together, with the room that hash tables leave.
+fn seen_bytes<K>(slots: usize, held: usize) -> usize {
+    slots * size_of::<Seen<K>>() + held * (size_of::<(K, u32)>() + 1) * 3 / 2
+}
+
 /// Lets each value through once: in with its first row, out with its last.
 pub(super) struct Distinct<A: Accumulator>
 where
@@ -276,6 +291,7 @@ where
 {
     inner: A,
     seen: Vec<Seen<<A::In as Identity>::Key>>,
+    held: usize,
 }
 
 impl<A: Accumulator> Distinct<A>
@@ -283,7 +299,7 @@ where
     A::In: Identity,
 {
     pub(super) fn new(inner: A) -> Distinct<A> {
-        Distinct { inner, seen: Vec::new() }
+        Distinct { inner, seen: Vec::new(), held: 0 }
     }
 }
 
@@ -302,7 +318,11 @@ where
     fn add(&mut self, group: usize, value: &A::In, nth: u64) -> Result<()> {
         let rows = self.seen[group].entry(value.key()).or_insert(0);
         *rows += 1;
-        if *rows == 1 { self.inner.add(group, value, nth) } else { Ok(()) }
+        if *rows > 1 {
+            return Ok(());
+        }
+        self.held += 1;
+        self.inner.add(group, value, nth)
     }
 
     fn retract(&mut self, group: usize, value: &A::In, nth: u64) -> Result<()> {
@@ -313,6 +333,7 @@ where
             return Ok(());
         }
         self.seen[group].remove(&key);
+        self.held -= 1;
         self.inner.retract(group, value, nth)
     }
 
@@ -322,23 +343,23 @@ where
 
     fn forget(&mut self, group: usize) {
         self.inner.forget(group);
-        self.seen[group] = HashMap::default();
+        self.held -= std::mem::take(&mut self.seen[group]).len();
     }
 
     fn bytes(&self) -> usize {
-        let entry = size_of::<(<A::In as Identity>::Key, u32)>() + 1;
-        self.inner.bytes() + self.seen.iter().map(|s| 32 + s.capacity() * entry).sum::<usize>()
+        self.inner.bytes() + seen_bytes::<<A::In as Identity>::Key>(self.seen.len(), self.held)
     }
 }
 
 /// COUNT(DISTINCT ..).
 pub(super) struct CountDistinct<T: Identity> {
     seen: Vec<Seen<T::Key>>,
+    held: usize,
 }
 
 impl<T: Identity> Default for CountDistinct<T> {
     fn default() -> Self {
-        CountDistinct { seen: Vec::new() }
+        CountDistinct { seen: Vec::new(), held: 0 }
     }
 }
 
@@ -351,7 +372,9 @@ impl<T: Identity + Clone + Send> Accumulator for CountDistinct<T> {
     }
 
     fn add(&mut self, group: usize, value: &T, _: u64) -> Result<()> {
-        *self.seen[group].entry(value.key()).or_insert(0) += 1;
+        let rows = self.seen[group].entry(value.key()).or_insert(0);
+        *rows += 1;
+        self.held += usize::from(*rows == 1);
         Ok(())
     }
 
@@ -361,6 +384,7 @@ impl<T: Identity + Clone + Send> Accumulator for CountDistinct<T> {
             *rows -= 1;
             if *rows == 0 {
                 self.seen[group].remove(&key);
+                self.held -= 1;
             }
         }
         Ok(())
@@ -371,16 +395,19 @@ impl<T: Identity + Clone + Send> Accumulator for CountDistinct<T> {
     }
 
     fn forget(&mut self, group: usize) {
-        self.seen[group] = HashMap::default();
+        self.held -= std::mem::take(&mut self.seen[group]).len();
     }
 
     fn bytes(&self) -> usize {
-        self.seen.iter().map(|s| 32 + s.capacity() * (size_of::<(T::Key, u32)>() + 1)).sum()
+        seen_bytes::<T::Key>(self.seen.len(), self.held)
     }
 }
 
 /// Computes a result from the argument columns of a frame's rows, in their order.
 pub(super) type Function = Box<dyn Fn(&[ArrayRef]) -> Result<ScalarValue> + Send>;
+
+/// Bytes of a row beside its values: the pointer to it and its counters.
+const ROW_BYTES: usize = 32;
 
 /// An aggregate that is computed anew for each row from all rows of its frame.
 pub(super) struct Anew {
@@ -408,14 +435,14 @@ impl Accumulator for Anew {
     }
 
     fn add(&mut self, group: usize, value: &Arc<[u8]>, _: u64) -> Result<()> {
-        self.value_bytes += value.len() + 16;
+        self.value_bytes += value.len() + ROW_BYTES;
         self.rows[group].push_back(value.clone());
         Ok(())
     }
 
     fn retract(&mut self, group: usize, _: &Arc<[u8]>, _: u64) -> Result<()> {
         if let Some(gone) = self.rows[group].pop_front() {
-            self.value_bytes -= gone.len() + 16;
+            self.value_bytes -= gone.len() + ROW_BYTES;
         }
         Ok(())
     }
@@ -436,11 +463,11 @@ impl Accumulator for Anew {
 
     fn forget(&mut self, group: usize) {
         let gone = std::mem::take(&mut self.rows[group]);
-        self.value_bytes -= gone.iter().map(|r| r.len() + 16).sum::<usize>();
+        self.value_bytes -= gone.iter().map(|r| r.len() + ROW_BYTES).sum::<usize>();
     }
 
     fn bytes(&self) -> usize {
-        self.value_bytes + deque_bytes(&self.rows)
+        self.value_bytes + deque_bytes::<Arc<[u8]>>(self.rows.len(), 0)
     }
 }
 
@@ -449,16 +476,34 @@ pub(super) struct Foreign {
     function: Arc<AggregateFunctionExpr>,
     codec: Bytes,
     kernels: Vec<Option<Box<dyn Kernel>>>,
+    held: usize,
 }
 
 impl Foreign {
     pub(super) fn new(function: Arc<AggregateFunctionExpr>, codec: Bytes) -> Foreign {
-        Foreign { function, codec, kernels: Vec::new() }
+        Foreign { function, codec, kernels: Vec::new(), held: 0 }
+    }
+
+    fn change(
+        &mut self,
+        group: usize,
+        value: &Arc<[u8]>,
+        act: impl FnOnce(&mut Box<dyn Kernel>, &[ArrayRef]) -> Result<(), DataFusionError>,
+    ) -> Result<()> {
+        let columns = self.codec.columns(std::iter::once(value))?;
+        let kernel = self.kernel(group)?;
+        let before = kernel.size();
+        act(kernel, &columns).map_err(explain)?;
+        let after = kernel.size();
+        self.held = (self.held + after).saturating_sub(before);
+        Ok(())
     }
 
     fn kernel(&mut self, group: usize) -> Result<&mut Box<dyn Kernel>> {
         if self.kernels[group].is_none() {
-            self.kernels[group] = Some(self.function.create_sliding_accumulator().map_err(explain)?);
+            let kernel = self.function.create_sliding_accumulator().map_err(explain)?;
+            self.held += kernel.size();
+            self.kernels[group] = Some(kernel);
         }
         self.kernels[group].as_mut().ok_or_else(|| Error::internal("an accumulator that was just made"))
     }
@@ -477,13 +522,11 @@ impl Accumulator for Foreign {
     }
 
     fn add(&mut self, group: usize, value: &Arc<[u8]>, _: u64) -> Result<()> {
-        let columns = self.codec.columns(std::iter::once(value))?;
-        self.kernel(group)?.update_batch(&columns).map_err(explain)
+        self.change(group, value, |kernel, columns| kernel.update_batch(columns))
     }
 
     fn retract(&mut self, group: usize, value: &Arc<[u8]>, _: u64) -> Result<()> {
-        let columns = self.codec.columns(std::iter::once(value))?;
-        self.kernel(group)?.retract_batch(&columns).map_err(explain)
+        self.change(group, value, |kernel, columns| kernel.retract_batch(columns))
     }
 
     fn result(&mut self, group: usize) -> Result<Option<ScalarValue>> {
@@ -491,10 +534,11 @@ impl Accumulator for Foreign {
     }
 
     fn forget(&mut self, group: usize) {
-        self.kernels[group] = None;
+        let gone = self.kernels[group].take().map_or(0, |k| k.size());
+        self.held = self.held.saturating_sub(gone);
     }
 
     fn bytes(&self) -> usize {
-        self.kernels.iter().map(|k| 16 + k.as_ref().map_or(0, |k| k.size())).sum()
+        self.held + self.kernels.len() * 16
     }
 }

@@ -66,7 +66,7 @@ impl Sessions {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let sessions: usize = self.open.iter().map(|s| 24 + s.capacity() * size_of::<Session>()).sum();
+        let sessions = self.open.capacity() * size_of::<Vec<Session>>() + self.timers.len() * size_of::<Session>();
         self.store.bytes
             + self.store.waiting * size_of::<Waiting>()
             + sessions
