@@ -52,6 +52,8 @@ pub struct ColumnDef {
     pub span: Span,
 }
 
+// A handful of columns live in a plan; boxing the expression would cost every reader more than the bytes.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum ColumnKind {
     /// Stored outside.
@@ -213,8 +215,9 @@ impl Catalog {
             let ours = table.columns.iter().any(|c| c.name == column.name);
             let what = match column.kind {
                 ColumnKind::Physical { .. } if ours => {
-                    return Err(clash(format!("the column `{}` is in `{}` already", column.name, like.table))
-                        .remedy("take it out here"));
+                    return Err(Error::sql(format!("the column `{}` is in `{}` already", column.name, like.table))
+                        .at(at())
+                        .remedy("take it out here: LIKE brings it"));
                 }
                 ColumnKind::Physical { .. } => {
                     columns.push(column.clone());

@@ -11,12 +11,15 @@
 //!  TABLE t PARTITION BY a, b    ──▶ __table(t, a, b)
 //!  TABLE (SELECT ..)            ──▶ __table((SELECT ..))
 //!  MAP['k', v, ..]              ──▶ Expr::Map
+//!  JSON_VALUE(x, p RETURNING t) ──▶ TRY_CAST(JSON_VALUE(x, p) AS t)
+//!  TRIM(BOTH FROM x)            ──▶ TRIM(BOTH x)
 //!  CAST(x AS ROW<a INT>)        ──▶ Expr::Cast, the type as text where sqlparser has no words for it
 //! ```
 //!
 //! `dialect()` answers with the type id of `GenericDialect`, because some forks inside sqlparser go by type and not by
 //! question.
 
+use crate::parse::fail;
 use crate::parse::types::parse_type;
 use datafusion_sql::sqlparser::ast::{
     CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
@@ -110,6 +113,14 @@ impl Dialect for MillstreamDialect {
             Keyword::CAST | Keyword::TRY_CAST if parser.peek_nth_token_ref(1).token == Token::LParen => {
                 Some(parse_cast(parser))
             }
+            Keyword::TRIM if trims_blanks(parser) => Some(parse_trim(parser)),
+            Keyword::NoKeyword
+                if word.quote_style.is_none()
+                    && word.value.eq_ignore_ascii_case("JSON_VALUE")
+                    && parser.peek_nth_token_ref(1).token == Token::LParen =>
+            {
+                Some(parse_json_value(parser))
+            }
             Keyword::MAP if parser.peek_nth_token_ref(1).token == Token::LBracket => Some(parse_map(parser)),
             _ => None,
         }
@@ -191,6 +202,13 @@ fn parse_cast(parser: &mut Parser) -> Result<Expr, ParserError> {
     parser.expect_token(&Token::LParen)?;
     let expr = Box::new(parser.parse_expr()?);
     parser.expect_keyword_is(Keyword::AS)?;
+    let (data_type, _) = parse_cast_type(parser)?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Cast { kind, expr, data_type, array: false, format: None })
+}
+
+/// The type of a CAST, and its text in full.
+fn parse_cast_type(parser: &mut Parser) -> Result<(DataType, String), ParserError> {
     // Read it once to know that it is ours and where it ends, and go back.
     let mut read = None;
     parser.maybe_parse(|p| {
@@ -207,11 +225,79 @@ fn parse_cast(parser: &mut Parser) -> Result<Expr, ParserError> {
         Some(data_type) => data_type,
         None => {
             parse_type(parser)?;
-            DataType::Custom(ObjectName(vec![ObjectNamePart::Identifier(Ident::new(text))]), Vec::new())
+            DataType::Custom(ObjectName(vec![ObjectNamePart::Identifier(Ident::new(text.clone()))]), Vec::new())
         }
     };
+    Ok((data_type, text))
+}
+
+/// `TRIM(BOTH FROM ..` follows: with no characters named, blanks are meant.
+fn trims_blanks(parser: &Parser) -> bool {
+    let word = |n: usize| match &parser.peek_nth_token_ref(n).token {
+        Token::Word(w) if w.quote_style.is_none() => w.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    parser.peek_nth_token_ref(1).token == Token::LParen
+        && matches!(word(2), Keyword::BOTH | Keyword::LEADING | Keyword::TRAILING)
+        && word(3) == Keyword::FROM
+}
+
+/// `TRIM(BOTH FROM x)`, which sqlparser knows as `TRIM(BOTH x)`.
+fn parse_trim(parser: &mut Parser) -> Result<Expr, ParserError> {
+    parser.expect_keyword_is(Keyword::TRIM)?;
+    parser.expect_token(&Token::LParen)?;
+    let trim_where = Some(parser.parse_trim_where()?);
+    parser.expect_keyword_is(Keyword::FROM)?;
+    let expr = Box::new(parser.parse_expr()?);
     parser.expect_token(&Token::RParen)?;
-    Ok(Expr::Cast { kind, expr, data_type, array: false, format: None })
+    Ok(Expr::Trim { expr, trim_where, trim_what: None, trim_characters: None })
+}
+
+/// `JSON_VALUE(x, path [RETURNING type] [NULL ON EMPTY] [NULL ON ERROR])`.
+///
+/// RETURNING becomes a TRY_CAST around the plain call: NULL ON ERROR is the default. What asks for something else than
+/// NULL is refused, since it would have to be told apart from a value that is there and NULL.
+fn parse_json_value(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let name = parser.parse_identifier()?;
+    parser.expect_token(&Token::LParen)?;
+    let mut args = vec![unnamed(parser.parse_expr()?)];
+    while parser.consume_token(&Token::Comma) {
+        args.push(unnamed(parser.parse_expr()?));
+    }
+    let mut returning = None;
+    if parser.parse_keyword(Keyword::RETURNING) {
+        let (data_type, text) = parse_cast_type(parser)?;
+        returning = (text != "STRING").then_some(data_type);
+    }
+    while let Token::Word(word) = &parser.peek_token_ref().token {
+        let (behaviour, at) = (word.value.to_uppercase(), parser.peek_token_ref().span.start);
+        if !["NULL", "ERROR", "DEFAULT"].contains(&behaviour.as_str()) {
+            break;
+        }
+        parser.advance_token();
+        let mut shown = behaviour.clone();
+        if behaviour == "DEFAULT" {
+            parser.parse_expr()?;
+            shown.push_str(" ..");
+        }
+        parser.expect_keyword_is(Keyword::ON)?;
+        let on = parser.next_token().token.to_string().to_uppercase();
+        if behaviour != "NULL" {
+            return fail(
+                format!("JSON_VALUE with {shown} ON {on} is not supported"),
+                "write COALESCE(JSON_VALUE(x, path), value)",
+                at,
+            );
+        }
+    }
+    parser.expect_token(&Token::RParen)?;
+    let value = call(name, args);
+    Ok(match returning {
+        Some(data_type) => {
+            Expr::Cast { kind: CastKind::TryCast, expr: Box::new(value), data_type, array: false, format: None }
+        }
+        None => value,
+    })
 }
 
 /// `MAP[key, value, ..]`.

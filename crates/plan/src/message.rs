@@ -24,6 +24,7 @@ pub fn render(error: &Error, source_text: &str, colour: bool) -> String {
     let mut gutter = 1;
     if let Some(place) = error.place() {
         let spot = spot(place).and_then(|(line, column)| {
+            let source_text = source_text.strip_prefix('\u{FEFF}').unwrap_or(source_text);
             let text = source_text.split('\n').nth(line.checked_sub(1)?)?;
             Some((line, column, text.trim_end_matches('\r')))
         });

@@ -276,7 +276,7 @@ mod tests {
             let notice = s.set(key, "x").unwrap().unwrap();
             assert!(notice.contains("has no effect here"), "{notice}");
         }
-        assert_eq!(s.set("table.sql-dialect", "default").unwrap().is_some(), true);
+        assert!(s.set("table.sql-dialect", "default").unwrap().is_some());
         assert_eq!(s, Settings::default());
         assert_eq!(
             s.set("table.exec.source.idle-timout", "1 s").unwrap().unwrap(),

@@ -87,7 +87,7 @@ pub(super) fn from_parser(e: &ParserError, start: Span, file: &str) -> Error {
     let place = Place::line_column(file, at.line, at.column);
     match text.split_once(REMEDY) {
         Some((what, remedy)) => Error::sql(what).at(place).remedy(remedy),
-        None => Error::sql(lower_first(text)).at(place).remedy("see the reference of the statement in docs/sql.md"),
+        None => Error::sql(lower_first(text)).at(place).remedy("check what stands around this place"),
     }
 }
 
@@ -109,32 +109,52 @@ fn located(text: &str) -> (&str, Option<Location>) {
 /// Where sqlparser may read parentheses as two things it tries one, forgets why that failed, and complains about the
 /// other, at the SELECT of a perfectly possible subquery. Reading that subquery alone gives the error that matters.
 pub(super) fn deepest(e: ParserError, tokens: &[TokenWithSpan]) -> ParserError {
-    let mut e = e;
-    // Each round goes one parenthesis deeper, so there are fewer than the guard's limit of them.
-    for _ in 0..super::NESTING_MAX {
+    let (mut e, mut tried) = (e, Vec::new());
+    // Each round reads another parenthesis, and the guard has bounded how many can be open at once.
+    loop {
         let ParserError::ParserError(text) = &e else { return e };
         let (message, Some(at)) = located(text) else { return e };
         if message.contains(REMEDY) {
             return e;
         }
         let index = tokens.iter().position(|t| t.span.start == at && !matches!(t.token, Token::Whitespace(_)));
-        match index.and_then(|i| inside(i, tokens)) {
+        let subquery = enclosing(index.unwrap_or(tokens.len()), tokens).into_iter().rev().find(|s| !tried.contains(s));
+        let inner = subquery.and_then(|start| {
+            tried.push(start);
+            inside(start, tokens)
+        });
+        match inner {
             Some(inner) => e = inner,
+            None if subquery.is_some() && tried.len() <= super::NESTING_MAX => {}
             None => return explain(message, at, index, tokens),
         }
     }
-    e
 }
 
-/// The error of the subquery that begins at `index`, if one does.
-fn inside(index: usize, tokens: &[TokenWithSpan]) -> Option<ParserError> {
-    let begins = matches!(&tokens[index].token,
-        Token::Word(w) if matches!(w.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES));
-    if !begins || before(index, tokens).map(|t| &t.token) != Some(&Token::LParen) {
-        return None;
+/// Where the subqueries begin that are open at `index`, from the outermost to the innermost.
+fn enclosing(index: usize, tokens: &[TokenWithSpan]) -> Vec<usize> {
+    let mut open = Vec::new();
+    let significant = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_));
+    for (i, token) in tokens.iter().enumerate().take(index.saturating_add(1)) {
+        match &token.token {
+            Token::LParen => open.push(i),
+            Token::RParen if i < index => drop(open.pop()),
+            _ => {}
+        }
     }
+    let first = |paren: &usize| tokens[paren + 1..].iter().find(significant).map(|t| &t.token);
+    let begins = |token: &Token| {
+        matches!(token, Token::Word(w) if w.quote_style.is_none()
+            && matches!(w.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES))
+    };
+    open.retain(|paren| first(paren).is_some_and(begins));
+    open.iter().map(|paren| paren + 1).collect()
+}
+
+/// The error of the subquery that begins at `start`, if it has one.
+fn inside(start: usize, tokens: &[TokenWithSpan]) -> Option<ParserError> {
     let mut depth = 0usize;
-    let end = tokens[index..].iter().position(|t| match t.token {
+    let end = tokens[start..].iter().position(|t| match t.token {
         Token::LParen => {
             depth += 1;
             false
@@ -146,18 +166,15 @@ fn inside(index: usize, tokens: &[TokenWithSpan]) -> Option<ParserError> {
         }
         _ => false,
     });
-    let mut inner = tokens[index..end.map_or(tokens.len(), |e| index + e + 1)].to_vec();
+    let mut inner = tokens[start..end.map_or(tokens.len(), |e| start + e + 1)].to_vec();
     let last = inner.last().map_or(Location::new(1, 1), |t| t.span.end);
     inner.push(TokenWithSpan::new(Token::EOF, TokenSpan::new(last, last)));
     let mut parser = parser_over(inner);
-    let error = match parser.parse_query() {
-        Err(e) => e,
-        Ok(_) if parser.peek_token_ref().token == Token::RParen => return None,
-        Ok(_) => expected::<()>("`)`", &parser).err()?,
-    };
-    // The same complaint at the same place would go round for ever.
-    let ParserError::ParserError(text) = &error else { return Some(error) };
-    (located(text).1 != Some(tokens[index].span.start)).then_some(error)
+    match parser.parse_query() {
+        Err(e) => Some(e),
+        Ok(_) if parser.peek_token_ref().token == Token::RParen => None,
+        Ok(_) => expected::<()>("`)`", &parser).err(),
+    }
 }
 
 /// The last token before `index` that is no blank.
@@ -167,10 +184,36 @@ fn before(index: usize, tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
 
 /// `Expected: x, found: y` with what to do about it.
 fn explain(message: &str, at: Location, index: Option<usize>, tokens: &[TokenWithSpan]) -> ParserError {
-    let Some((wanted, found)) = message.strip_prefix("Expected: ").and_then(|m| m.rsplit_once(", found: ")) else {
-        return ParserError::ParserError(format!("{message}{at}"));
+    let said = |what: &str, remedy: &str, at: Location| ParserError::ParserError(format!("{what}{REMEDY}{remedy}{at}"));
+    if let Some(case) = case_without_end(tokens) {
+        return said("this CASE has no END", "write CASE WHEN condition THEN value ELSE value END", case);
+    }
+    if let Some(i) = index
+        && let Token::Char('\u{2018}'..='\u{201F}') = tokens[i].token
+    {
+        let what = format!("`{}` is a quote for print", tokens[i].token);
+        return said(&what, "strings stand in plain single quotes, names in back-quotes", at);
+    }
+    if message.starts_with("No infix parser") {
+        let what = match index {
+            Some(i) => format!("`{}` is no operator", tokens[i].token),
+            None => "an operator that is unknown".into(),
+        };
+        return said(&what, "see the functions: what other systems write with a sign mostly has a name here", at);
+    }
+    let split = message.strip_prefix("Expected").and_then(|m| m.trim_start_matches(':').rsplit_once(", found: "));
+    let Some((wanted, found)) = split else {
+        return said(&lower_first(message), "check what stands around this place", at);
     };
-    let end = index.is_none();
+    // Where a reserved word is no expression sqlparser points behind it.
+    let (mut at, mut index) = (at, index);
+    let shows = |t: &TokenWithSpan| t.token.to_string().eq_ignore_ascii_case(found);
+    if found != "EOF" && !index.is_some_and(|i| shows(&tokens[i])) {
+        let upto = index.unwrap_or(tokens.len());
+        if let Some(i) = tokens[..upto].iter().rposition(shows) {
+            (at, index) = (tokens[i].span.start, Some(i));
+        }
+    }
     let wanted = wanted.trim();
     let wanted = match wanted {
         ")" | "(" | "," | "=" | "]" | "[" | ";" | "." => format!("`{wanted}`"),
@@ -182,7 +225,7 @@ fn explain(message: &str, at: Location, index: Option<usize>, tokens: &[TokenWit
         _ => wanted.into(),
     };
     let shown = match found {
-        _ if end => "the end of the statement".to_string(),
+        _ if index.is_none() => "the end of the statement".to_string(),
         "EOF" => "the end of the statement".into(),
         _ if found.starts_with(['\'', '`', '"']) => found.into(),
         _ => format!("`{found}`"),
@@ -190,7 +233,28 @@ fn explain(message: &str, at: Location, index: Option<usize>, tokens: &[TokenWit
     let what = format!("expected {wanted}, found {shown}");
     let previous = before(index.unwrap_or(tokens.len()), tokens);
     let remedy = remedy(&wanted, index.map(|i| &tokens[i].token), previous.map(|t| &t.token), index, tokens);
-    ParserError::ParserError(format!("{what}{REMEDY}{remedy}{at}"))
+    said(&what, &remedy, at)
+}
+
+/// The first CASE that no END closes.
+fn case_without_end(tokens: &[TokenWithSpan]) -> Option<Location> {
+    let mut open = Vec::new();
+    for (i, token) in tokens.iter().enumerate() {
+        let Token::Word(w) = &token.token else { continue };
+        match w.keyword {
+            // `a.case` and `AS case` are names.
+            Keyword::CASE if w.quote_style.is_none() => {
+                let name = matches!(before(i, tokens).map(|t| &t.token), Some(Token::Period))
+                    || matches!(before(i, tokens).map(|t| &t.token), Some(Token::Word(w)) if w.keyword == Keyword::AS);
+                if !name {
+                    open.push(token.span.start);
+                }
+            }
+            Keyword::END if w.quote_style.is_none() => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open.first().copied()
 }
 
 /// What to do where `wanted` was expected. `found` is `None` at the end of the statement.
@@ -229,7 +293,7 @@ fn remedy(
         return "there is one `)` too many".into();
     }
     match keyword {
-        Keyword::FOR => {
+        Keyword::FOR | Keyword::SYSTEM_TIME => {
             return "the order is: table FOR SYSTEM_TIME AS OF time AS alias".into();
         }
         Keyword::SELECT | Keyword::INSERT | Keyword::CREATE | Keyword::SET | Keyword::EXECUTE | Keyword::DROP
@@ -237,7 +301,7 @@ fn remedy(
         {
             return format!("a `;` is missing before {found}");
         }
-        _ if found.to_string().eq_ignore_ascii_case("EMIT") => {
+        _ if [Some(found), previous].iter().flatten().any(|t| t.to_string().eq_ignore_ascii_case("EMIT")) => {
             return "EMIT is not supported: a window's result is emitted once, when it is final".into();
         }
         Keyword::JOIN | Keyword::LEFT | Keyword::RIGHT | Keyword::FULL | Keyword::INNER
@@ -245,7 +309,8 @@ fn remedy(
         {
             return "a join stands in the FROM clause, before WHERE and GROUP BY".into();
         }
-        Keyword::FROM if matches!(previous, Some(Token::Word(w)) if w.keyword == Keyword::SELECT) => {
+        Keyword::FROM if matches!(previous, Some(Token::Word(w)) if matches!(w.keyword, Keyword::SELECT | Keyword::DISTINCT)) =>
+        {
             return "write what to select: columns, expressions or *".into();
         }
         _ => {}
@@ -260,6 +325,11 @@ fn remedy(
             }
             _ => {}
         }
+    }
+    if wanted.contains("`)`")
+        && let Some(at) = unclosed(&tokens[..index.unwrap_or_default()])
+    {
+        return format!("the `(` at {}:{} is not closed", at.line, at.column);
     }
     if (wanted.contains("name") || wanted == "an expression" || wanted.contains("a column"))
         && keyword != Keyword::NoKeyword

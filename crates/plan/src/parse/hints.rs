@@ -6,10 +6,8 @@
 
 use super::fail;
 use crate::dialect::MillstreamDialect;
-use crate::statement::{Insert, Statement, StatementKind};
-use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, Expr, ObjectNamePart, Query, TableFactor, Value, VisitMut, VisitorMut,
-};
+use crate::statement::Statement;
+use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr, ObjectNamePart, TableFactor, Value, VisitMut, VisitorMut};
 use datafusion_sql::sqlparser::parser::ParserError;
 use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 use std::ops::ControlFlow;
@@ -104,7 +102,9 @@ pub(super) fn attach(statement: &mut Statement, hints: Vec<Hint>) -> Result<(), 
         return Ok(());
     }
     let mut attach = Attach { hints };
-    attach.statement(statement);
+    super::balance::each_query(statement, &mut |query| {
+        let _ = VisitMut::visit(query, &mut attach);
+    });
     match attach.hints.first() {
         Some(left) => misplaced(left.at),
         None => Ok(()),
@@ -121,27 +121,6 @@ fn misplaced<T>(at: Location) -> Result<T, ParserError> {
 
 struct Attach {
     hints: Vec<Hint>,
-}
-
-impl Attach {
-    fn statement(&mut self, statement: &mut Statement) {
-        match &mut statement.kind {
-            StatementKind::Query(query) => self.query(query),
-            StatementKind::CreateView { view, .. } => self.query(&mut view.query),
-            StatementKind::Insert(insert) => self.query(&mut insert.query),
-            StatementKind::StatementSet(inserts) => {
-                for Insert { query, .. } in inserts {
-                    self.query(query);
-                }
-            }
-            StatementKind::Explain { statement, .. } => self.statement(statement),
-            _ => {}
-        }
-    }
-
-    fn query(&mut self, query: &mut Query) {
-        let _ = VisitMut::visit(query, self);
-    }
 }
 
 impl VisitorMut for Attach {

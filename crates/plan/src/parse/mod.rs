@@ -16,6 +16,8 @@
 //! An error inside the grammar is a [`ParserError`], since sqlparser calls back into our dialect; `errors` turns it into
 //! an [`Error`] with place and remedy at the end.
 
+mod balance;
+mod check;
 mod ddl;
 mod errors;
 mod hints;
@@ -35,12 +37,17 @@ pub use hints::table_options;
 /// How deep parentheses, brackets and types may be nested in one statement.
 pub const NESTING_MAX: usize = 64;
 
-/// How many tokens one expression may have, not counting what stands in its own parentheses. A chain like
-/// `a OR b OR c ..` becomes a tree as deep as it is long.
-pub const EXPRESSION_TOKENS_MAX: usize = 4_000;
+/// How many words an expression may have without AND and OR, not counting what stands in parentheses or in CASE.
+pub const CHAIN_WORDS_MAX: usize = 500;
+
+/// How many words an expression may have, with AND and OR.
+pub const EXPRESSION_WORDS_MAX: usize = 20_000;
 
 /// How many queries may be joined by UNION, INTERSECT and EXCEPT at one level.
-pub const SET_OPERATIONS_MAX: usize = 256;
+pub const SET_OPERATIONS_MAX: usize = 64;
+
+/// How many joins one level of a query may have.
+pub const JOINS_MAX: usize = 256;
 
 /// How long a text may be, in bytes.
 pub const TEXT_BYTES_MAX: usize = 16 << 20;
@@ -56,6 +63,8 @@ const STACK_BYTES: usize = 32 << 20;
 /// # Errors
 /// The first statement that cannot be read, with its place and a remedy.
 pub fn script(text: &str, file: &str) -> Result<Vec<Statement>> {
+    // The mark that some editors put before the text.
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     if text.len() > TEXT_BYTES_MAX {
         return Err(Error::sql(format!("the text has {} bytes; at most {TEXT_BYTES_MAX} are read", text.len()))
             .at(Place::line_column(file, 1, 1))
@@ -86,17 +95,22 @@ pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Re
 /// # Errors
 /// As for [`script`].
 pub fn expression(text: &str, file: &str) -> Result<datafusion_sql::sqlparser::ast::Expr> {
+    let tokens = Tokenizer::new(&MillstreamDialect, text)
+        .tokenize_with_location()
+        .map_err(|e| errors::from_tokenizer(&e, file))?;
     let parsed = || {
-        let tokens = Tokenizer::new(&MillstreamDialect, text).tokenize_with_location()?;
         guard_depth(&tokens)?;
-        let mut parser = parser_over(tokens);
-        let expr = parser.parse_expr()?;
+        let mut parser = parser_over(tokens.clone());
+        let mut expr = parser.parse_expr()?;
+        balance::expression(&mut expr);
+        check::expression(&expr)?;
         match parser.peek_token_ref().token {
             Token::EOF => Ok(expr),
             _ => expected("the end of the expression", &parser),
         }
     };
-    with_stack(|| parsed().map_err(|e| errors::from_parser(&e, Span { line: 1, column: 1 }, file)))
+    let start = Span { line: 1, column: 1 };
+    with_stack(|| parsed().map_err(|e| errors::from_parser(&errors::deepest(e, &tokens), start, file)))
 }
 
 /// For fuzzing: any bytes give statements or an error, never a panic.
@@ -198,6 +212,8 @@ impl Source<'_> {
             if parser.peek_token_ref().token != Token::EOF {
                 return expected("`;` or the end of the statement", &parser);
             }
+            balance::statement(&mut statement);
+            check::statement(&statement)?;
             hints::attach(&mut statement, hints)?;
             Ok(statement)
         };
@@ -443,93 +459,102 @@ fn names(parser: &mut Parser, what: &str) -> Result<Vec<String>, ParserError> {
     }
 }
 
+/// What one level of parentheses, or of CASE, has seen.
+#[derive(Default)]
+struct Level {
+    case: bool,
+    /// Words since the last comma or clause.
+    words: usize,
+    /// Words since the last comma, clause, AND or OR.
+    chained: usize,
+    /// BETWEENs that wait for their AND.
+    betweens: usize,
+    set_operations: usize,
+    joins: usize,
+}
+
 /// Refuses what would recurse too deep, counted on the tokens.
+///
+/// A chain `a + b + c ..` is a tree as deep as it is long, so every word counts. AND and OR start anew: their chains are
+/// made flat (`balance`) before anybody walks over them.
 fn guard_depth(tokens: &[TokenWithSpan]) -> Result<(), ParserError> {
-    /// What one level of parentheses has seen since its last comma or clause.
-    #[derive(Default)]
-    struct Level {
-        tokens: usize,
-        set_operations: usize,
-    }
     let mut levels = vec![Level::default()];
     // `ARRAY<ARRAY<..` nests without parentheses; `a < b < c` is a chain and counts as one, too.
     let mut angles = 0;
     for token in tokens {
-        let level = match &token.token {
+        let at = token.span.start;
+        let keyword = match &token.token {
             Token::Whitespace(_) => continue,
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                // A chain `a[1][1]..` is as deep a tree as `a + 1 + 1 ..`.
-                if let Some(level) = levels.last_mut() {
-                    level.tokens += 1;
-                    too_long(level.tokens, token)?;
-                }
-                levels.push(Level::default());
+            Token::Word(w) if w.quote_style.is_none() => w.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        if matches!(token.token, Token::RParen | Token::RBracket | Token::RBrace) {
+            while levels.len() > 1 && levels.pop().is_some_and(|l| l.case) {}
+            continue;
+        }
+        if keyword == Keyword::END && levels.last().is_some_and(|l| l.case) {
+            levels.pop();
+            continue;
+        }
+        let Some(level) = levels.last_mut() else { return Ok(()) };
+        level.words += 1;
+        level.chained += 1;
+        if level.chained > CHAIN_WORDS_MAX || level.words > EXPRESSION_WORDS_MAX {
+            let what = match level.chained > CHAIN_WORDS_MAX {
+                true => format!("an expression of more than {CHAIN_WORDS_MAX} words without AND or OR"),
+                false => format!("an expression of more than {EXPRESSION_WORDS_MAX} words"),
+            };
+            let remedy = "use x IN (..) for many values, cut it into parts in a view, or put the values into a table";
+            return fail(what, remedy, at);
+        }
+        match (&token.token, keyword) {
+            (Token::LParen | Token::LBracket | Token::LBrace, _) | (_, Keyword::CASE) => {
+                levels.push(Level { case: keyword == Keyword::CASE, ..Level::default() });
                 if levels.len() > NESTING_MAX {
                     return fail(
                         format!("nested more than {NESTING_MAX} levels deep"),
                         "cut the inner part out into a view, or a WITH query",
-                        token.span.start,
+                        at,
                     );
                 }
-                continue;
             }
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                if levels.len() > 1 {
-                    levels.pop();
-                }
-                continue;
-            }
-            Token::Lt => {
+            (Token::Lt, _) => {
                 angles += 1;
                 if angles > NESTING_MAX {
+                    let what = format!("more than {NESTING_MAX} `<` in one expression or type");
+                    return fail(what, "cut it into smaller ones", at);
+                }
+            }
+            (Token::Comma | Token::SemiColon, _) => (level.words, level.chained, angles) = (0, 0, 0),
+            // None of these can stand inside an expression without parentheses (FROM can: IS DISTINCT FROM).
+            (_, Keyword::SELECT | Keyword::WHERE | Keyword::HAVING | Keyword::JOIN) => {
+                (level.words, level.chained, angles) = (0, 0, 0);
+                level.joins += usize::from(keyword == Keyword::JOIN);
+                if level.joins > JOINS_MAX {
+                    return fail(format!("more than {JOINS_MAX} joins in one query"), "cut the query into views", at);
+                }
+            }
+            (_, Keyword::WHEN | Keyword::THEN | Keyword::ELSE) if level.case => {
+                (level.words, level.chained, angles) = (0, 0, 0);
+            }
+            (_, Keyword::BETWEEN) => level.betweens += 1,
+            (_, Keyword::AND) if level.betweens > 0 => level.betweens -= 1,
+            (_, Keyword::AND | Keyword::OR) => (level.chained, angles) = (0, 0),
+            (_, Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::MINUS) => {
+                level.set_operations += 1;
+                if level.set_operations > SET_OPERATIONS_MAX {
                     return fail(
-                        format!("more than {NESTING_MAX} `<` in one expression or type"),
-                        "cut it into smaller ones",
-                        token.span.start,
+                        format!("more than {SET_OPERATIONS_MAX} queries in one chain of set operations"),
+                        "read the tables in several INSERT INTO statements, in one statement set",
+                        at,
                     );
                 }
-                levels.last_mut()
             }
-            _ => levels.last_mut(),
-        };
-        let Some(level) = level else { continue };
-        level.tokens += 1;
-        match &token.token {
-            Token::Comma | Token::SemiColon => (level.tokens, angles) = (0, 0),
-            Token::Word(w) if w.quote_style.is_none() => match w.keyword {
-                Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::MINUS => {
-                    level.set_operations += 1;
-                    level.tokens = 0;
-                    if level.set_operations > SET_OPERATIONS_MAX {
-                        return fail(
-                            format!("more than {SET_OPERATIONS_MAX} queries in one chain of set operations"),
-                            "read the tables in several INSERT INTO statements, in one statement set",
-                            token.span.start,
-                        );
-                    }
-                }
-                // None of these can stand inside an expression without parentheses (FROM can: IS DISTINCT FROM).
-                Keyword::SELECT | Keyword::WHERE | Keyword::HAVING => (level.tokens, angles) = (0, 0),
-                Keyword::AND | Keyword::OR | Keyword::WHEN | Keyword::THEN | Keyword::ELSE => angles = 0,
-                Keyword::INSERT => level.set_operations = 0,
-                _ => {}
-            },
+            (_, Keyword::INSERT) => (level.set_operations, level.joins) = (0, 0),
             _ => {}
         }
-        too_long(level.tokens, token)?;
     }
     Ok(())
-}
-
-fn too_long(words: usize, at: &TokenWithSpan) -> Result<(), ParserError> {
-    if words <= EXPRESSION_TOKENS_MAX {
-        return Ok(());
-    }
-    fail(
-        format!("an expression of more than {EXPRESSION_TOKENS_MAX} words"),
-        "use x IN (..) for many values, or put the values into a table",
-        at.span.start,
-    )
 }
 
 fn parser_over(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
@@ -540,7 +565,7 @@ fn parser_over(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
 const REMEDY: char = '\u{1}';
 
 /// An error with its remedy, carried through sqlparser's own error type.
-fn fail<T>(what: impl AsRef<str>, remedy: impl AsRef<str>, at: Location) -> Result<T, ParserError> {
+pub(crate) fn fail<T>(what: impl AsRef<str>, remedy: impl AsRef<str>, at: Location) -> Result<T, ParserError> {
     Err(ParserError::ParserError(format!("{}{REMEDY}{}{at}", what.as_ref(), remedy.as_ref())))
 }
 

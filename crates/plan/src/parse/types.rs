@@ -158,7 +158,9 @@ impl Reader<'_, '_> {
                 self.parser.advance_token();
                 self.parser.advance_token();
                 parsed.nullable = false;
-            } else if take_word(self.parser, "NULL") {
+            } else if is_word(self.parser, 0, "NULL") && !is_word(self.parser, 1, "ON") {
+                // Not the NULL of `JSON_VALUE(.. RETURNING INT NULL ON EMPTY)`.
+                self.parser.advance_token();
                 parsed.nullable = true;
             } else {
                 break;
@@ -245,11 +247,14 @@ impl Reader<'_, '_> {
                 let same = ELSEWHERE.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
                 fail(
                     format!("the type {name} is unknown"),
-                    match same.or_else(|| did_you_mean(&name, NAMES)) {
-                        Some(ours) => format!("did you mean {ours}?"),
-                        None => "types are BOOLEAN, INT, BIGINT, DOUBLE, DECIMAL(p, s), STRING, BYTES, DATE, TIME, \
+                    match (same, did_you_mean(&name, NAMES)) {
+                        (Some(ours), _) => format!("use {ours}"),
+                        (None, Some(ours)) => format!("did you mean {ours}?"),
+                        (None, None) => {
+                            "types are BOOLEAN, INT, BIGINT, DOUBLE, DECIMAL(p, s), STRING, BYTES, DATE, TIME, \
                                  TIMESTAMP(p), TIMESTAMP_LTZ(p), ARRAY<..>, MAP<..> and ROW<..>"
-                            .into(),
+                                .into()
+                        }
                     },
                     at,
                 )
