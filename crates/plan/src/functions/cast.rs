@@ -5,7 +5,7 @@
 
 use super::kernel::Text;
 use super::pattern::{read_date, read_time, read_timestamp};
-use super::wall::{MILLI, SECOND, Times, Wall, column_of};
+use super::wall::{SECOND, Times, Wall, column_of};
 use super::zone::SessionZone;
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, TimeUnit};
@@ -53,7 +53,7 @@ fn differs(from: &DataType, to: &DataType) -> bool {
     use DataType::{Boolean, Date32, Float32, Float64, Time32, Timestamp, Utf8};
     let text = from.is_string();
     match (from, to) {
-        (from, Utf8) => {
+        (from, Utf8 | DataType::Utf8View | DataType::LargeUtf8) => {
             from.is_temporal() || from.is_nested() || matches!(from, Float32 | Float64 | Boolean | DataType::Binary)
         }
         (_, Timestamp(..) | Date32 | Time32(TimeUnit::Millisecond)) if text => true,
@@ -78,8 +78,8 @@ impl CastTo {
     }
 
     fn cast(&self, array: &ArrayRef) -> Result<ArrayRef> {
-        if self.target == DataType::Utf8 {
-            return Ok(arrow::compute::cast(&to_text(array, &self.zone)?, &DataType::Utf8)?);
+        if self.target.is_string() {
+            return Ok(arrow::compute::cast(&to_text(array, &self.zone)?, &self.target)?);
         }
         if let Some(text) = Text::of(array) {
             return column_of(array.len(), &self.target, &self.zone, |row| {
@@ -257,7 +257,6 @@ fn write_time(wall: Wall, data_type: &DataType, out: &mut String) {
         out.push('.');
         out.push_str(&text);
     }
-    debug_assert!(MILLI < SECOND);
 }
 
 /// As Java's `Double.toString`: at least one digit after the point, an exponent below 1e-3 and from 1e7 on.

@@ -35,16 +35,21 @@ pub(super) fn functions() -> Vec<Function> {
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+/// With padding, in one line.
+pub(super) fn write_base64(bytes: &[u8], out: &mut String) {
+    for chunk in bytes.chunks(3) {
+        let all = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let letter = BASE64[(all >> (18 - 6 * i) & 63) as usize];
+            out.push(if i <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+}
+
 fn to_base64(c: &Call) -> Result<ArrayRef> {
     let bytes = c.bytes(0)?;
     c.make_text(|row, out| {
-        for chunk in some!(bytes.at(row)).chunks(3) {
-            let all = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-            for i in 0..4 {
-                let letter = BASE64[(all >> (18 - 6 * i) & 63) as usize];
-                out.push(if i <= chunk.len() { char::from(letter) } else { '=' });
-            }
-        }
+        write_base64(some!(bytes.at(row)), out);
         Ok(Some(()))
     })
 }

@@ -12,8 +12,8 @@
 
 use super::zone::SessionZone;
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryBuilder, BinaryViewArray, BooleanArray, Float64Array,
-    Int64Array, LargeBinaryArray, LargeStringArray, PrimitiveArray, StringArray, StringBuilder, StringViewArray,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryBuilder, BinaryViewArray, Float64Array, Int64Array,
+    LargeBinaryArray, LargeStringArray, PrimitiveArray, StringArray, StringBuilder, StringViewArray,
 };
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{Result, ScalarValue, exec_err, internal_err, plan_err};
@@ -127,7 +127,8 @@ pub(super) enum Returns {
     ByConstants(fn(&ReturnFieldArgs) -> Result<DataType>),
 }
 
-type Run = fn(&Call) -> Result<ArrayRef>;
+pub(super) type Run = fn(&Call) -> Result<ArrayRef>;
+type Rewrite = fn(Vec<Expr>) -> Result<Option<Expr>>;
 
 /// One scalar function.
 #[derive(Debug, Clone)]
@@ -147,7 +148,7 @@ pub(super) struct Function {
     /// The arguments from this one on are brought to one type.
     unify: Option<usize>,
     /// An expression that does the same and that the optimizer knows better.
-    rewrite: Option<fn(Vec<Expr>) -> Result<Option<Expr>>>,
+    rewrite: Option<Rewrite>,
 }
 
 impl Function {
@@ -208,7 +209,7 @@ impl Function {
         self
     }
 
-    pub(super) fn rewrite(mut self, rewrite: fn(Vec<Expr>) -> Result<Option<Expr>>) -> Function {
+    pub(super) fn rewrite(mut self, rewrite: Rewrite) -> Function {
         self.rewrite = Some(rewrite);
         self
     }
@@ -218,7 +219,8 @@ impl Function {
         Arc::new(ScalarUDF::new_from_impl(self))
     }
 
-    fn usage(&self) -> String {
+    /// `NAME(STRING, BIGINT[, STRING])`, for messages and documentation.
+    pub(super) fn usage(&self) -> String {
         let required = self.params.len() - self.optional;
         let mut text = format!("{}(", self.name.to_uppercase());
         for (i, kind) in self.params.iter().enumerate() {
@@ -428,10 +430,6 @@ impl Call<'_> {
 
     pub(super) fn doubles(&self, i: usize) -> Result<Values<'_, arrow::datatypes::Float64Type>> {
         Ok(Values { array: self.cast::<Float64Array>(i)?, constant: self.constant[i] })
-    }
-
-    pub(super) fn bools(&self, i: usize) -> Result<(&BooleanArray, bool)> {
-        Ok((self.cast(i)?, self.constant[i]))
     }
 
     /// The value of argument `i`, which must be a constant; `None` for NULL.

@@ -8,17 +8,26 @@
 //! Always true:
 //! - A function that has the name of one of Flink's means what Flink means, but where `docs/functions.md` says otherwise.
 //! - NULL in, NULL out, unless the function is about NULLs (COALESCE, IF, CONCAT_WS, ...).
-//! - Nothing reads the environment: the session's time zone is an argument of [`register`].
+//! - Nothing reads the environment, but for the functions whose meaning is the clock (NOW, CURRENT_DATE, ...): the session's
+//!   time zone is an argument of [`register`].
+//!
+//! Whoever plans a query asks in this order: [`plain_calls`] over the parsed text, [`FlinkExprPlanner`] before DataFusion's
+//! planners, and, after type coercion, [`FlinkCasts`] over every expression. IF becomes CASE when expressions are simplified.
 
 mod aggregate;
 mod cast;
+mod collection;
 mod conditional;
 mod encode;
+mod json;
 mod kernel;
 mod math;
 mod pattern;
+mod planner;
 mod printf;
 mod regex;
+#[cfg(test)]
+mod tests;
 mod text;
 mod time;
 mod url;
@@ -26,6 +35,7 @@ mod wall;
 mod zone;
 
 pub use cast::{CastTo, FlinkCasts};
+pub use planner::{FlinkExprPlanner, plain_calls};
 pub use zone::SessionZone;
 
 use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
@@ -55,18 +65,25 @@ pub fn register(zone: &SessionZone) -> FunctionRegistry {
         time::functions(),
         math::functions(),
         conditional::functions(),
+        collection::functions(),
+        json::functions(),
     ];
-    replace(&mut scalars, ours.into_iter().flatten().map(|f| f.udf(zone)), |f| f.name());
+    let row = datafusion_functions::core::r#struct().as_ref().clone().with_aliases(["row"]);
+    replace(&mut scalars, [Arc::new(row)].into_iter(), |f| (f.name(), f.aliases()));
+    replace(&mut scalars, ours.into_iter().flatten().map(|f| f.udf(zone)), |f| (f.name(), f.aliases()));
     let mut aggregates = datafusion_functions_aggregate::all_default_aggregate_functions();
-    replace(&mut aggregates, aggregate::functions().into_iter().map(Arc::new), |f| f.name());
+    replace(&mut aggregates, aggregate::functions().into_iter().map(Arc::new), |f| (f.name(), f.aliases()));
     let windows = datafusion_functions_window::all_default_window_functions();
     FunctionRegistry::new(scalars, aggregates, windows)
 }
 
-/// Takes away the functions that have the name of a new one, then adds the new ones.
-fn replace<F>(all: &mut Vec<Arc<F>>, new: impl Iterator<Item = Arc<F>>, name: impl Fn(&F) -> &str) {
+/// Takes away the functions whose name a new one has, be it as an alias; then adds the new ones.
+fn replace<F>(all: &mut Vec<Arc<F>>, new: impl Iterator<Item = Arc<F>>, names: impl Fn(&F) -> (&str, &[String])) {
     let new: Vec<Arc<F>> = new.collect();
-    all.retain(|old| !new.iter().any(|n| name(n) == name(old)));
+    all.retain(|old| {
+        let (old, _) = names(old);
+        !new.iter().any(|n| names(n).0 == old || names(n).1.iter().any(|alias| alias == old))
+    });
     all.extend(new);
 }
 

@@ -230,10 +230,8 @@ impl Pattern {
             };
             match letter {
                 'y' | 'u' | 'Y' => {
-                    let before = year;
                     year = number(least)?;
                     year += if times == 2 && (0..100).contains(&year) { 2000 } else { 0 };
-                    let _ = before;
                 }
                 'M' | 'L' if times >= 3 => month = take_name(&mut rest, &MONTHS)? as i64 + 1,
                 'M' | 'L' => month = number(least)?,
@@ -287,7 +285,8 @@ impl Pattern {
             }
             day = day.min(i64::from(super::wall::month_length(year, real_month)));
         }
-        if [year, month, day, hour, minute, second].iter().any(|n| n.abs() > 1_000_000_000) {
+        let far = day_of_year.unwrap_or(0);
+        if [year, month, day, hour, minute, second, far].iter().any(|n| n.abs() > 1_000_000_000) {
             return None;
         }
         let months = year.checked_mul(12)?.checked_add(month - 1)?;
@@ -415,7 +414,7 @@ pub(super) fn read_timestamp(text: &str) -> Option<Wall> {
     let mut parts = date.split('-');
     let year = digits(parts.next()?, 4, 4)?;
     let (month, day) = (digits(parts.next()?, 1, 2)? as u32, digits(parts.next()?, 1, 2)? as u32);
-    if parts.next().is_some() || !(1..=12).contains(&month) || day < 1 || day > 31 {
+    if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
     if day > super::wall::month_length(year, month) {

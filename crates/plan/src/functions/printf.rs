@@ -191,7 +191,7 @@ impl Column {
         }
         if spec.group && numeric {
             let whole = body.find('.').unwrap_or(body.len());
-            for at in (1..whole).rev().filter(|at| (whole - at) % 3 == 0) {
+            for at in (1..whole).rev().filter(|at| (whole - at).is_multiple_of(3)) {
                 body.insert(at, ',');
             }
         }

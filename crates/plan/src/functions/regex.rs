@@ -135,17 +135,13 @@ fn regexp_replace(c: &Call) -> Result<ArrayRef> {
 fn regexp_extract(c: &Call) -> Result<ArrayRef> {
     let (text, pattern, group) = (c.text(0)?, c.text(1)?, c.optional_longs(2)?);
     let mut regex = Memo::new();
-    let mut out = StringBuilder::with_capacity(c.rows, c.rows * 16);
     let mut groups: Option<(String, regex::CaptureLocations)> = None;
-    for row in 0..c.rows {
+    c.make_text(|row, out| {
         let group = match &group {
-            Some(group) => group.at(row),
-            None => Some(0),
+            Some(group) => some!(group.at(row)),
+            None => 0,
         };
-        let (Some(text), Some(pattern), Some(group)) = (text.at(row), pattern.at(row), group) else {
-            out.append_null();
-            continue;
-        };
+        let (text, pattern) = (some!(text.at(row)), some!(pattern.at(row)));
         let regex = regex.get(pattern, compile)?;
         let found = match usize::try_from(group) {
             // Groups cost more than a plain search.
@@ -158,9 +154,10 @@ fn regexp_extract(c: &Call) -> Result<ArrayRef> {
             }
             Err(_) => None,
         };
-        out.append_option(found.map(|(from, to)| &text[from..to]));
-    }
-    Ok(Arc::new(out.finish()))
+        let (from, to) = some!(found);
+        out.push_str(&text[from..to]);
+        Ok(Some(()))
+    })
 }
 
 fn regexp(c: &Call) -> Result<ArrayRef> {

@@ -1,10 +1,10 @@
 //! Dates and times: the clock, text to time and back, parts, differences, rounding.
 
-use super::kernel::{Call, Function, Kind, Memo, some};
+use super::kernel::{Call, Function, Kind, Memo, Run, some};
 use super::pattern::{Pattern, iso_week, read_date, read_timestamp};
 use super::wall::{DAY, HOUR, MINUTE, SECOND, Wall, days_of};
 use super::zone::SessionZone;
-use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::ReturnFieldArgs;
@@ -36,7 +36,7 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("ceil_to", &[Temporal, Text], timestamp(), |c| round_to(c, true)).returns(first),
         Function::new("current_watermark", &[Temporal], timestamp(), current_watermark).returns(watermark),
     ];
-    let parts: [(&'static str, fn(&Call) -> Result<ArrayRef>); 10] = [
+    let parts: [(&'static str, Run); 10] = [
         ("year", |c| part(c, 0, Unit::Year)),
         ("quarter", |c| part(c, 0, Unit::Quarter)),
         ("month", |c| part(c, 0, Unit::Month)),
@@ -273,28 +273,22 @@ fn date_format(c: &Call) -> Result<ArrayRef> {
     }
     let times = c.times(0)?;
     let zoned = matches!(c.args[0].data_type(), DataType::Timestamp(_, Some(_)));
-    let mut out = StringBuilder::with_capacity(c.rows, c.rows * 16);
     // Neighbouring rows are mostly of the same minute or day: what was written last is written again.
     let mut last: Option<(i64, i64)> = None;
-    let mut last_format = "";
-    let mut buffer = String::new();
-    for row in 0..c.rows {
-        let (Some(wall), Some(format)) = (times.at(row), format.at(row)) else {
-            out.append_null();
-            continue;
-        };
+    let (mut last_format, mut written) = ("", String::new());
+    c.make_text(|row, out| {
+        let (wall, format) = (some!(times.at(row)), some!(format.at(row)));
         let pattern = pattern.get(format, Pattern::parse)?;
         let key = pattern.key(wall);
         if last != Some(key) || last_format != format {
-            buffer.clear();
-            let seconds = wall.seconds();
-            let offset = zoned.then(|| c.zone.offset_of_local(seconds));
-            pattern.write(wall, offset, &mut buffer)?;
+            written.clear();
+            let offset = zoned.then(|| c.zone.offset_of_local(wall.seconds()));
+            pattern.write(wall, offset, &mut written)?;
             (last, last_format) = (Some(key), format);
         }
-        out.append_value(&buffer);
-    }
-    Ok(Arc::new(out.finish()))
+        out.push_str(&written);
+        Ok(Some(()))
+    })
 }
 
 /// NULL where the text cannot be read.

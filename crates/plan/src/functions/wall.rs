@@ -41,10 +41,6 @@ impl Wall {
         self.day * 86_400 + self.nanos.div_euclid(SECOND)
     }
 
-    pub(super) fn of_civil(year: i64, month: u32, day: u32) -> Wall {
-        Wall { day: days_of(year, month, day), nanos: 0 }
-    }
-
     pub(super) fn civil(self) -> Civil {
         civil_of(self.day)
     }
@@ -58,7 +54,7 @@ impl Wall {
     /// What the clock in `zone` shows when a clock in UTC shows this.
     pub(super) fn in_zone(self, zone: &SessionZone) -> Wall {
         let seconds = self.seconds();
-        Wall::from_seconds(seconds + zone.offset_at(seconds), self.nanos.rem_euclid(SECOND))
+        Wall::from_seconds(seconds.saturating_add(zone.offset_at(seconds)), self.nanos.rem_euclid(SECOND))
     }
 
     /// `months` later; the day is cut to the length of the month.
@@ -75,6 +71,8 @@ impl Wall {
     pub(super) fn add_nanos(self, nanos: i128) -> Option<Wall> {
         let total = i128::from(self.day) * i128::from(DAY) + i128::from(self.nanos) + nanos;
         let day = i64::try_from(total.div_euclid(i128::from(DAY))).ok()?;
+        // Past a million years nothing is a date, and nothing below can overflow.
+        (day.abs() < 400_000_000).then_some(())?;
         Some(Wall { day, nanos: total.rem_euclid(i128::from(DAY)) as i64 })
     }
 

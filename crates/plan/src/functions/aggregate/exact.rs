@@ -41,15 +41,16 @@ impl ExactSum {
             }
             return;
         }
-        let bits = value.to_bits();
-        let fraction = bits & ((1 << 52) - 1);
-        let exponent = (bits >> 52 & 0x7ff) as usize;
-        let (mantissa, place) = if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) };
+        let (mantissa, place) = parts(value);
         if mantissa == 0 {
             return;
         }
+        self.put(mantissa, place, if value < 0.0 { -by } else { by });
+    }
+
+    /// Adds `sign * mantissa * 2^place`, in units of bit 0.
+    fn put(&mut self, mantissa: u64, place: usize, sign: i64) {
         let shifted = u128::from(mantissa) << (place % 32);
-        let sign = if value < 0.0 { -by } else { by };
         let at = self.reach(place / 32, 3);
         for (i, digit) in self.digits[at..at + 3].iter_mut().enumerate() {
             *digit += sign * (shifted >> (32 * i) & 0xffff_ffff) as i64;
@@ -123,6 +124,11 @@ impl ExactSum {
         if self.minus_infinities > 0 {
             return f64::NEG_INFINITY;
         }
+        self.round_units(LEAST)
+    }
+
+    /// The sign, and the magnitude in digits of `0..2^32`.
+    fn settled(&self) -> (bool, ExactSum) {
         let mut settled = self.clone();
         settled.carry();
         let negative = settled.digits.last().is_some_and(|top| *top < 0);
@@ -130,26 +136,21 @@ impl ExactSum {
             settled.digits.iter_mut().for_each(|d| *d = -*d);
             settled.carry();
         }
+        (negative, settled)
+    }
+
+    /// As [`ExactSum::round`], where bit 0 is worth `2^unit`.
+    fn round_units(&self, unit: i32) -> f64 {
+        let (negative, settled) = self.settled();
         let digits = &settled.digits;
         let Some(top) = digits.iter().rposition(|d| *d != 0) else { return 0.0 };
         // The highest three digits hold at least 65 bits; what lies below only says whether there is more.
         let digit = |i: usize| top.checked_sub(i).map_or(0, |at| digits[at] as u128);
         let high = digit(0) << 64 | digit(1) << 32 | digit(2);
         let more = digits[..top.saturating_sub(2)].iter().any(|d| *d != 0);
-        let place = (settled.base as i32 + top as i32 - 2) * 32 + LEAST;
+        let place = (settled.base as i32 + top as i32 - 2) * 32 + unit;
         let magnitude = round_bits(high, more, place);
         if negative { -magnitude } else { magnitude }
-    }
-
-    /// The sum as two doubles whose exact sum is within 2^-106 of it.
-    pub(super) fn round_twice(&self) -> (f64, f64) {
-        let high = self.round();
-        if !high.is_finite() {
-            return (high, 0.0);
-        }
-        let mut rest = self.clone();
-        rest.remove(high);
-        (high, rest.round())
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -173,12 +174,83 @@ impl ExactSum {
         };
         let digits: Vec<i64> = numbers.collect();
         match usize::try_from(base) {
-            Ok(base) if base < 80 && digits.len() < 80 => {
+            Ok(base) if base < 160 && digits.len() < 160 => {
                 Ok(ExactSum { base, digits, adds: 0, nans, plus_infinities: plus, minus_infinities: minus })
             }
             _ => internal_err!("a saved sum has {} digits from {base} on", digits.len()),
         }
     }
+}
+
+/// Count, sum and sum of squares, all exact: what the variances are made of.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ExactMoments {
+    pub(super) count: i64,
+    pub(super) sum: ExactSum,
+    /// In units of 2^-2148.
+    pub(super) squares: ExactSum,
+}
+
+impl ExactMoments {
+    /// Adds a value (`by` 1) or takes it away (`by` -1).
+    pub(super) fn change(&mut self, value: f64, by: i64) {
+        self.count += by;
+        self.sum.change(value, by);
+        if value.is_finite() {
+            let (mantissa, place) = parts(value);
+            self.square(mantissa, 2 * place, by);
+        }
+    }
+
+    /// The same for a whole number.
+    pub(super) fn change_whole(&mut self, value: i64, by: i64) {
+        self.count += by;
+        self.sum.put(value.unsigned_abs(), LEAST.unsigned_abs() as usize, value.signum() * by);
+        self.square(value.unsigned_abs(), 2 * LEAST.unsigned_abs() as usize, by);
+    }
+
+    fn square(&mut self, mantissa: u64, place: usize, by: i64) {
+        let square = u128::from(mantissa) * u128::from(mantissa);
+        self.squares.put(square as u64, place, by);
+        if square >> 64 != 0 {
+            self.squares.put((square >> 64) as u64, place + 64, by);
+        }
+    }
+
+    /// `(n * squares - sum^2) / (n * (n or n - 1))`: the upper part exactly and rounded once, then one division.
+    pub(super) fn variance(&self, sample: bool) -> Option<f64> {
+        let below = if sample { self.count - 1 } else { self.count };
+        if below <= 0 {
+            return None;
+        }
+        let special = self.sum.nans != 0 || self.sum.plus_infinities != 0 || self.sum.minus_infinities != 0;
+        if special {
+            return Some(f64::NAN);
+        }
+        let (_, squares) = self.squares.settled();
+        let (_, sum) = self.sum.settled();
+        let mut above = ExactSum::default();
+        let n = self.count.unsigned_abs();
+        for (i, digit) in squares.digits.iter().enumerate() {
+            for (j, part) in [n & 0xffff_ffff, n >> 32].into_iter().enumerate() {
+                above.put(digit.unsigned_abs() * part, 32 * (squares.base + i + j), 1);
+            }
+        }
+        for (i, a) in sum.digits.iter().enumerate() {
+            for (j, b) in sum.digits.iter().enumerate() {
+                above.put(a.unsigned_abs() * b.unsigned_abs(), 32 * (2 * sum.base + i + j), -1);
+            }
+        }
+        Some(above.round_units(2 * LEAST) / (self.count as f64 * below as f64))
+    }
+}
+
+/// The mantissa of a finite value and the place of its lowest bit.
+fn parts(value: f64) -> (u64, usize) {
+    let bits = value.to_bits();
+    let fraction = bits & ((1 << 52) - 1);
+    let exponent = (bits >> 52 & 0x7ff) as usize;
+    if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) }
 }
 
 /// `bits * 2^place`, plus a little more if `more`, as the nearest double.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  SUM, AVG       integers: their own type, overflow is an error · DECIMAL: wide · FLOAT, DOUBLE: exact, rounded once
-//!  VAR*, STDDEV*  exact sums of x and x², joined in doubled precision
+//!  VAR*, STDDEV*  exact sums of x and x², joined exactly, rounded once, then divided
 //!  LISTAGG, FIRST_VALUE, LAST_VALUE   over DataFusion's ordered accumulators; NULLs are left out
 //! ```
 //!

@@ -1,6 +1,6 @@
 //! SUM, AVG, and the variances.
 
-use super::exact::ExactSum;
+use super::exact::{ExactMoments, ExactSum};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float64Type, Int64Type, i256};
 use datafusion_common::{Result, ScalarValue, exec_err, internal_err, not_impl_err, plan_err};
@@ -67,6 +67,8 @@ impl AggregateUDFImpl for Numeric {
         Ok(vec![match (self.what, given) {
             (_, DataType::Null) => DataType::Float64,
             (_, DataType::Dictionary(_, values)) => return self.coerce_types(&[values.as_ref().clone()]),
+            (What::Variance { .. }, DataType::Decimal128(p, _)) if *p <= 18 => given.clone(),
+            (What::Variance { .. }, given) if given.is_signed_integer() => DataType::Int64,
             (What::Variance { .. }, given) if given.is_numeric() => DataType::Float64,
             (_, DataType::Decimal32(p, s) | DataType::Decimal64(p, s)) => DataType::Decimal128(*p, *s),
             (_, DataType::Decimal256(_, s)) => DataType::Decimal128(38, *s),
@@ -114,8 +116,8 @@ impl AggregateUDFImpl for Numeric {
         };
         let output = args.return_field.data_type().clone();
         let inner: Box<dyn Accumulator> = match (self.what, &input) {
-            (What::Variance { sample, root }, DataType::Float64) => {
-                Box::new(Variance { sample, root, count: 0, sum: ExactSum::default(), squares: ExactSum::default() })
+            (What::Variance { sample, root }, DataType::Float64 | DataType::Int64 | DataType::Decimal128(..)) => {
+                Box::new(Variance { sample, root, input: input.clone(), moments: ExactMoments::default() })
             }
             (what, DataType::Float32 | DataType::Float64) => {
                 Box::new(Floats { mean: what == What::Avg, output, count: 0, sum: ExactSum::default() })
@@ -327,52 +329,49 @@ fn sql_name(data_type: &DataType) -> String {
     super::super::cast::sql_type(data_type)
 }
 
-/// VAR_POP, VAR_SAMP and their roots: `(n * sum of squares - square of sum) / (n * n)`, or `/ (n * (n - 1))`.
+/// VAR_POP, VAR_SAMP and their roots, from exact moments. A DECIMAL is worked on as the whole number of its last digit.
 #[derive(Debug)]
 struct Variance {
     sample: bool,
     root: bool,
-    count: i64,
-    sum: ExactSum,
-    /// Of the exact squares: each as its rounded product and what the rounding left.
-    squares: ExactSum,
+    input: DataType,
+    moments: ExactMoments,
 }
 
 impl Variance {
-    fn change(&mut self, values: &[ArrayRef], by: i64, change: fn(&mut ExactSum, f64)) -> Result<()> {
-        for value in first(values)?.as_primitive::<Float64Type>().iter().flatten() {
-            self.count += by;
-            change(&mut self.sum, value);
-            let (square, rest) = product(value, value);
-            change(&mut self.squares, square);
-            if square.is_finite() {
-                change(&mut self.squares, rest);
+    fn change(&mut self, values: &[ArrayRef], by: i64) -> Result<()> {
+        let column = first(values)?;
+        match &self.input {
+            DataType::Float64 => {
+                let values = column.as_primitive::<Float64Type>();
+                values.iter().flatten().for_each(|v| self.moments.change(v, by));
+            }
+            DataType::Decimal128(..) => {
+                for value in column.as_primitive::<Decimal128Type>().iter().flatten() {
+                    match i64::try_from(value) {
+                        Ok(value) => self.moments.change_whole(value, by),
+                        Err(_) => {
+                            return exec_err!("a DECIMAL of more than 18 digits in VAR or STDDEV; CAST it to DOUBLE");
+                        }
+                    }
+                }
+            }
+            _ => {
+                let values = column.as_primitive::<Int64Type>();
+                values.iter().flatten().for_each(|v| self.moments.change_whole(v, by));
             }
         }
         Ok(())
     }
 }
 
-/// `a * b` exactly, as two doubles (but for what underflows).
-fn product(a: f64, b: f64) -> (f64, f64) {
-    let high = a * b;
-    (high, a.mul_add(b, -high))
-}
-
-/// `a + b` exactly, as two doubles.
-fn sum(a: f64, b: f64) -> (f64, f64) {
-    let high = a + b;
-    let part = high - a;
-    (high, (a - (high - part)) + (b - part))
-}
-
 impl Accumulator for Variance {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.change(values, 1, ExactSum::add)
+        self.change(values, 1)
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.change(values, -1, ExactSum::remove)
+        self.change(values, -1)
     }
 
     fn supports_retract_batch(&self) -> bool {
@@ -382,41 +381,32 @@ impl Accumulator for Variance {
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         saved(states, |count, sums| {
             let [sum, squares] = sums else { return internal_err!("a saved variance has {} sums", sums.len()) };
-            self.count += count;
-            self.sum.merge(&ExactSum::restore(sum)?);
-            self.squares.merge(&ExactSum::restore(squares)?);
+            self.moments.count += count;
+            self.moments.sum.merge(&ExactSum::restore(sum)?);
+            self.moments.squares.merge(&ExactSum::restore(squares)?);
             Ok(())
         })
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         Ok(vec![
-            ScalarValue::Int64(Some(self.count)),
-            ScalarValue::Binary(Some(self.sum.save())),
-            ScalarValue::Binary(Some(self.squares.save())),
+            ScalarValue::Int64(Some(self.moments.count)),
+            ScalarValue::Binary(Some(self.moments.sum.save())),
+            ScalarValue::Binary(Some(self.moments.squares.save())),
         ])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let n = self.count as f64;
-        let divisor = if self.sample { n * (n - 1.0) } else { n * n };
-        if self.count == 0 || divisor == 0.0 {
-            return Ok(ScalarValue::Float64(None));
-        }
-        let (s, s_rest) = self.sum.round_twice();
-        let (q, q_rest) = self.squares.round_twice();
-        // n * (q + q_rest) - (s + s_rest)^2, each product and sum with what its rounding left.
-        let (a, a_rest) = product(n, q);
-        let (b, b_rest) = product(s, s);
-        let (difference, rest) = sum(a, -b);
-        let low = rest + (a_rest - b_rest) + (n * q_rest - 2.0 * s * s_rest);
-        let variance = ((difference + low) / divisor).max(0.0);
-        let variance = if difference.is_nan() || !q.is_finite() { f64::NAN } else { variance };
-        Ok(ScalarValue::Float64(Some(if self.root { variance.sqrt() } else { variance })))
+        let unit = match self.input {
+            DataType::Decimal128(_, scale) => 10f64.powi(-i32::from(scale)),
+            _ => 1.0,
+        };
+        let variance = self.moments.variance(self.sample).map(|v| v * unit * unit);
+        Ok(ScalarValue::Float64(if self.root { variance.map(f64::sqrt) } else { variance }))
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.sum.bytes() + self.squares.bytes()
+        size_of_val(self) + self.moments.sum.bytes() + self.moments.squares.bytes()
     }
 }
 
