@@ -203,7 +203,7 @@ def run(binary: Path, script: str, arguments, folder: Path):
     for data in FLIGHTS.glob("*.parquet"):
         (folder / data.name).symlink_to(data)
     command = [str(binary), "run", str(script_file(script, folder)), *arguments]
-    environment = {**os.environ, "NO_COLOR": "1", "TZ": "Asia/Kolkata"}  # The machine's zone may not matter.
+    environment = {**os.environ, "NO_COLOR": "1", "RUST_BACKTRACE": "0", "TZ": "Asia/Kolkata"}  # The machine's zone may not matter.
     try:
         done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=RUN_SECONDS_MAX)
