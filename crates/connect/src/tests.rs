@@ -318,6 +318,11 @@ fn what_cannot_be_opened_is_named_with_its_declaration() {
     let e = Registry::new().open_sink(&files(&blocked.join("below"), "csv"), 0, 1).err().expect("no folder there");
     assert!(e.kind() == ErrorKind::Io && e.what().contains("below"), "{e}");
 
+    let path = dir.path().join("in.csv.bz2");
+    fs::write(&path, "BZh9").expect("written");
+    let e = read(&files(&path, "csv")).expect_err("no such packing");
+    assert!(e.what().contains(".bz2") && e.place().is_some_and(|p| p.0.ends_with("in.csv.bz2")), "{e}");
+
     let path = dir.path().join("cut.csv.gz");
     let whole = gz(b"1,x,\n2,y,\n");
     fs::write(&path, &whole[..whole.len() - 9]).expect("written");

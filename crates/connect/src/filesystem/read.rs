@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Bytes that are read ahead at most.
@@ -50,7 +50,7 @@ pub(super) enum Next {
 pub(super) struct Ahead {
     pieces: Receiver<Piece>,
     stop: Arc<AtomicBool>,
-    thread: Thread,
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ impl Ahead {
                 let _ = run(&plan, &send, &stopped);
             })
             .map_err(|e| cannot("start a thread to read", "files", &e))?;
-        Ok(Ahead { pieces, stop, thread: handle.thread().clone() })
+        Ok(Ahead { pieces, stop, thread: Some(handle) })
     }
 
     /// The next piece, or one that comes within `patience`.
@@ -96,7 +96,10 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.unpark();
+        // Not waited for: it may be in the middle of a read that blocks, and finds out afterwards.
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
@@ -212,5 +215,50 @@ fn send_all(
             block.truncate(filled);
         }
         send.send(Piece::Bytes(block)).map_err(|_| Gone)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn plan(path: &std::path::Path, interval: Option<Duration>) -> Plan {
+        let path = path.display().to_string();
+        let first = files(&path).expect("readable");
+        Plan { path, interval, contents: true, first }
+    }
+
+    /// Drops the near end and waits for the thread.
+    fn ends_when_dropped(mut ahead: Ahead) {
+        let thread = ahead.thread.take().expect("started");
+        let unparked = thread.thread().clone();
+        drop(ahead);
+        unparked.unpark();
+        let until = Instant::now() + Duration::from_secs(10);
+        while !thread.is_finished() {
+            assert!(Instant::now() < until, "the thread is still there");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_bounded_and_a_dropped_reader_lets_its_thread_go() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        std::fs::write(dir.path().join("big.csv"), vec![b'\n'; 3 * PREFETCH_BYTES_MAX]).expect("written");
+        let ahead = Ahead::start(plan(dir.path(), None)).expect("started");
+        assert!(matches!(ahead.next(Duration::from_secs(10)), Next::Piece(Piece::Begin(_))));
+        // The file is three times what the queue holds, so the thread stands before a full queue and cannot be done.
+        thread::sleep(Duration::from_millis(50));
+        assert!(ahead.thread.as_ref().is_some_and(|t| !t.is_finished()));
+        ends_when_dropped(ahead);
+    }
+
+    #[test]
+    fn a_folder_that_is_watched_is_let_go_at_once() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let ahead = Ahead::start(plan(dir.path(), Some(Duration::from_secs(3600)))).expect("started");
+        assert!(matches!(ahead.next(Duration::from_millis(5)), Next::Nothing));
+        ends_when_dropped(ahead);
     }
 }

@@ -24,6 +24,9 @@ const ROWS_MAX: usize = 8192;
 /// Blocks that have arrived are decoded together up to this many bytes, so that under load batches are full.
 const GATHER_BYTES_MAX: usize = 1 << 20;
 
+/// Endings of packed files that would only be seen as millions of bad rows.
+const FOREIGN: [&str; 8] = ["7z", "br", "bz2", "lz4", "snappy", "sz", "xz", "zip"];
+
 /// How long `poll` waits for the reading thread before it says that nothing is there.
 const PATIENCE: Duration = Duration::from_micros(200);
 
@@ -205,6 +208,12 @@ impl FileReader {
         self.file = Some(OpenFile { constants });
         match &mut self.contents {
             Contents::Text(text) => {
+                let ending = file.path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+                if FOREIGN.contains(&ending.as_str()) {
+                    return Err(Error::data(format!("files packed as .{ending} cannot be read"))
+                        .at(Place(file.shown()))
+                        .remedy("unpack the file, or pack it with gzip or zstd"));
+                }
                 text.decoder.start(&file.shown());
                 text.bytes.clear();
                 text.from = 0;
