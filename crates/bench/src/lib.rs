@@ -16,6 +16,7 @@
 
 pub mod data;
 pub mod engine;
+pub mod formats;
 pub mod loops;
 pub mod measure;
 pub mod queries;

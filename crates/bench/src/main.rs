@@ -3,12 +3,14 @@
 use clap::Parser;
 use millstream_bench::data::{Bids, all_events_spec, generator_spec, read};
 use millstream_bench::engine::{EngineRunner, SourceKind};
+use millstream_bench::formats;
 use millstream_bench::measure::{median, timed};
 use millstream_bench::queries::{BENCHES, Bench};
 use millstream_bench::runner::Engine;
 use millstream_bench::report::{HEAD, Line, measure, row};
 use millstream_core::error::did_you_mean;
 use millstream_core::{Error, Result};
+use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,8 +21,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "millstream-bench", version)]
 struct Args {
-    /// Bids for each query.
-    #[arg(long, default_value_t = 4_000_000)]
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Bids for each query or file.
+    #[arg(long, global = true, default_value_t = 4_000_000)]
     events: usize,
     /// Only these queries, by name.
     #[arg(long, value_delimiter = ',')]
@@ -29,14 +33,20 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     parallelism: Vec<usize>,
     /// Runs of loop and engine, in turns; medians are reported.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, global = true, default_value_t = 5)]
     reps: usize,
     /// Where bids come from: batches in memory, or the generator at work.
     #[arg(long, value_delimiter = ',', default_value = "memory,generator")]
     source: Vec<Source>,
     /// Writes the report to this file too, as a list of objects.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Measures how fast CSV, JSON and Parquet are decoded, in MB/s.
+    Formats,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -59,6 +69,11 @@ fn run(args: &Args) -> Result<()> {
     let benches = chosen(&args.queries)?;
     if args.events == 0 || args.reps == 0 || args.parallelism.contains(&0) {
         return Err(Error::usage("--events, --reps and --parallelism count from 1"));
+    }
+    if let Some(Command::Formats) = args.command {
+        println!("{} bids, median of {} runs, CPU time of one thread\n\n{}", args.events, args.reps, formats::HEAD);
+        let lines = formats::measure(args.events, args.reps, |line| println!("{}", formats::row(line)))?;
+        return write_json(args, &lines);
     }
     let engine: Option<Box<dyn EngineRunner>> = Some(Box::new(Engine));
     let mut lines: Vec<Line> = Vec::new();
@@ -86,13 +101,15 @@ fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&lines).map_err(|e| Error::internal(e.to_string()))?;
-        std::fs::write(path, text + "\n").map_err(|e| {
-            Error::io(format!("cannot write {}: {e}", path.display())).remedy("give --json a file that can be written")
-        })?;
-    }
-    Ok(())
+    write_json(args, &lines)
+}
+
+fn write_json(args: &Args, lines: &[impl Serialize]) -> Result<()> {
+    let Some(path) = &args.json else { return Ok(()) };
+    let text = serde_json::to_string_pretty(lines).map_err(|e| Error::internal(e.to_string()))?;
+    std::fs::write(path, text + "\n").map_err(|e| {
+        Error::io(format!("cannot write {}: {e}", path.display())).remedy("give --json a file that can be written")
+    })
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {

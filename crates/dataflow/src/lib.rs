@@ -9,7 +9,6 @@
 
 pub mod aggregate;
 mod build;
-pub mod build;
 pub mod calc;
 pub mod expand;
 pub mod expr;
