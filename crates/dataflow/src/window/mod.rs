@@ -25,6 +25,8 @@
 mod emit;
 mod grid;
 pub mod local;
+#[cfg(test)]
+mod model;
 pub mod session;
 mod table;
 #[cfg(test)]
