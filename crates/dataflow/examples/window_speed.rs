@@ -80,9 +80,9 @@ fn batches(rows: usize) -> Vec<RecordBatch> {
 }
 
 #[derive(Default)]
-struct Count(u64);
+struct Counted(u64);
 
-impl Output for Count {
+impl Output for Counted {
     fn emit(&mut self, _: usize, batch: Batch) -> Result<()> {
         self.0 += batch.len() as u64;
         Ok(())
@@ -153,9 +153,9 @@ fn main() -> Result<()> {
             order: None,
         };
         let mut runs = Vec::new();
-        let (mut out, mut peak) = (Count::default(), 0);
+        let (mut out, mut peak) = (Counted::default(), 0);
         for _ in 0..3 {
-            out = Count::default();
+            out = Counted::default();
             let mut operator = window::build(&node, &schema(), false)?;
             let from = cpu_nanos();
             for rows in &batches {
