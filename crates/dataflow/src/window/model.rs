@@ -267,7 +267,8 @@ fn events(acts: &[Act]) -> Vec<Event> {
             }
             events.push(Event::Batch { input: 0, batch });
         }
-        (rows.clear(), marks.clear());
+        rows.clear();
+        marks.clear();
         events.push(Event::Watermark(TimeDomain::Event, Watermark(now)));
         said = now;
     };
