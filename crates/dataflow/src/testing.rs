@@ -158,7 +158,8 @@ impl Timeline {
                         if held.len() == size {
                             items.extend(self.step_rows(operator, &held, Some(&marks), clocked));
                             items.extend(self.step(operator, Event::Watermark(TimeDomain::Event, now), clocked));
-                            (held.clear(), marks.clear());
+                            held.clear();
+                            marks.clear();
                         }
                     }
                 }
@@ -169,7 +170,8 @@ impl Timeline {
                 (Act::End, _) => {
                     if !held.is_empty() {
                         items.extend(self.step_rows(operator, &held, Some(&marks), clocked));
-                        (held.clear(), marks.clear());
+                        held.clear();
+                        marks.clear();
                     }
                     items.extend(self.end(operator, clocked));
                     return items;

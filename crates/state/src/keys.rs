@@ -15,10 +15,13 @@
 //! An id leaves in one of two ways, and one table keeps to one of them: [`KeyTable::swap_remove`] moves the last id
 //! into the gap, [`KeyTable::release`] keeps all others where they are and hands the id out again.
 
+mod index;
+
 use arrow::array::*;
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::*;
 use arrow::row::{RowConverter, Rows, SortField};
+use index::{Arena, BytesPlace, Index, Pair, set};
 use millstream_core::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,13 +52,6 @@ enum Keys {
     Pair(Vec<Pair>),
     Text(GenericBinaryArray<i32>),
     Rows(Rows),
-}
-
-/// Two words and which of them are NULL.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Pair {
-    words: [u64; 2],
-    nulls: u32,
 }
 
 impl KeyCodec {
@@ -248,18 +244,6 @@ impl Ids {
             self.len += 1;
             self.len - 1
         })
-    }
-}
-
-fn set<K: Default + Clone>(keys: &mut Vec<K>, id: u32, key: K) {
-    let id = id as usize;
-    if id == keys.len() {
-        keys.push(key);
-    } else {
-        if id > keys.len() {
-            keys.resize(id + 1, K::default());
-        }
-        keys[id] = key;
     }
 }
 
@@ -567,233 +551,6 @@ fn bytes_null_id(arena: &mut Arena, known: &mut Ids) -> u32 {
         known.null = Some(id);
         id
     })
-}
-
-/// A key as it stands in a slot.
-trait Slotted: Copy + PartialEq + Default {
-    fn hash(self) -> u64;
-}
-
-/// Fibonacci hashing: 2^64 divided by the golden ratio. The upper bits of the product choose the slot.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-impl Slotted for u64 {
-    #[inline(always)]
-    fn hash(self) -> u64 {
-        self.wrapping_mul(GOLDEN)
-    }
-}
-
-impl Slotted for Pair {
-    #[inline(always)]
-    fn hash(self) -> u64 {
-        let joined = (self.words[0].wrapping_mul(GOLDEN)).rotate_left(32) ^ self.words[1] ^ u64::from(self.nulls);
-        joined.wrapping_mul(GOLDEN)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Slot<K> {
-    key: K,
-    /// `EMPTY`, or the id.
-    id: u32,
-}
-
-const EMPTY: u32 = u32::MAX;
-
-/// Open addressing with linear probing, at most half full. No slots at all: not built.
-#[derive(Default)]
-struct Index<K> {
-    slots: Vec<Slot<K>>,
-    shift: u32,
-    used: usize,
-}
-
-impl<K: Slotted> Index<K> {
-    fn is_large(&self) -> bool {
-        self.slots.len() * size_of::<Slot<K>>() > 128 << 10
-    }
-
-    #[inline(always)]
-    fn home(&self, key: K) -> usize {
-        (key.hash() >> self.shift) as usize
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, key: K) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(slot) = self.slots.get(self.home(key)) {
-            // SAFETY: a prefetch reads nothing that the program can see, and the address is a live slot's.
-            unsafe {
-                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(slot).cast());
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = key;
-    }
-
-    /// The id of the key, or the slot where it would stand.
-    #[inline(always)]
-    fn find(&self, key: K, same: impl Fn(u32) -> bool) -> std::result::Result<u32, usize> {
-        let mask = self.slots.len() - 1;
-        let mut at = self.home(key);
-        loop {
-            let slot = &self.slots[at & mask];
-            if slot.id == EMPTY {
-                return Err(at & mask);
-            }
-            if slot.key == key && same(slot.id) {
-                return Ok(slot.id);
-            }
-            at += 1;
-        }
-    }
-
-    #[inline]
-    fn put(&mut self, at: usize, key: K, id: u32) {
-        self.slots[at] = Slot { key, id };
-        self.used += 1;
-        if self.used * 2 > self.slots.len() {
-            self.grow();
-        }
-    }
-
-    #[cold]
-    fn grow(&mut self) {
-        let old = std::mem::take(&mut self.slots);
-        self.rebuild(self.used * 2, old.into_iter().filter(|s| s.id != EMPTY).map(|s| (s.key, s.id)));
-    }
-
-    /// Slots for `keys` keys, filled with these.
-    fn rebuild(&mut self, keys: usize, entries: impl Iterator<Item = (K, u32)>) {
-        let slots = (keys * 2).next_power_of_two().max(16);
-        self.slots = vec![Slot { key: K::default(), id: EMPTY }; slots];
-        self.shift = 64 - slots.trailing_zeros();
-        self.used = 0;
-        let mask = slots - 1;
-        for (key, id) in entries {
-            let mut at = self.home(key);
-            while self.slots[at & mask].id != EMPTY {
-                at += 1;
-            }
-            self.slots[at & mask] = Slot { key, id };
-            self.used += 1;
-        }
-    }
-
-    fn place(&self, key: K, id: u32) -> usize {
-        let mask = self.slots.len() - 1;
-        let mut at = self.home(key) & mask;
-        while self.slots[at].id != id {
-            debug_assert!(self.slots[at].id != EMPTY, "the key is in the index");
-            at = (at + 1) & mask;
-        }
-        at
-    }
-
-    fn rename(&mut self, key: K, from: u32, to: u32) {
-        let at = self.place(key, from);
-        self.slots[at].id = to;
-    }
-
-    /// Removes by moving back what was pushed on by it, so that no marks of the dead are needed.
-    fn remove(&mut self, key: K, id: u32) {
-        let mask = self.slots.len() - 1;
-        let mut gap = self.place(key, id);
-        let mut at = gap;
-        loop {
-            at = (at + 1) & mask;
-            if self.slots[at].id == EMPTY {
-                break;
-            }
-            let home = self.home(self.slots[at].key);
-            if at.wrapping_sub(home) & mask >= at.wrapping_sub(gap) & mask {
-                self.slots[gap] = self.slots[at];
-                gap = at;
-            }
-        }
-        self.slots[gap].id = EMPTY;
-        self.used -= 1;
-    }
-
-    fn clear(&mut self, keys: usize) {
-        if self.slots.len() > (keys * 16).max(1024) {
-            self.slots = Vec::new();
-        }
-        // In one go: this is what makes a recycled table cheaper than a new one.
-        self.slots.fill(Slot { key: K::default(), id: EMPTY });
-        self.used = 0;
-    }
-
-    fn bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot<K>>()
-    }
-}
-
-/// Byte strings by id, one behind the other.
-#[derive(Default)]
-struct Arena {
-    bytes: Vec<u8>,
-    places: Vec<BytesPlace>,
-    /// Bytes of strings that are gone.
-    waste: usize,
-}
-
-#[derive(Clone, Copy, Default)]
-struct BytesPlace {
-    from: u64,
-    len: u32,
-    hash: u64,
-}
-
-impl Arena {
-    #[inline]
-    fn get(&self, id: u32) -> &[u8] {
-        let place = self.places[id as usize];
-        &self.bytes[place.from as usize..place.from as usize + place.len as usize]
-    }
-
-    fn hash(&self, id: u32) -> u64 {
-        self.places[id as usize].hash
-    }
-
-    fn set(&mut self, id: u32, bytes: &[u8], hash: u64) {
-        if let Some(old) = self.places.get(id as usize) {
-            self.waste += old.len as usize;
-            self.places[id as usize].len = 0;
-            self.collect();
-        }
-        let place = BytesPlace { from: self.bytes.len() as u64, len: bytes.len() as u32, hash };
-        self.bytes.extend_from_slice(bytes);
-        set(&mut self.places, id, place);
-    }
-
-    fn swap_remove(&mut self, id: u32) {
-        self.waste += self.places[id as usize].len as usize;
-        self.places.swap_remove(id as usize);
-        self.collect();
-    }
-
-    /// Copies the living together once the dead hold half of the arena.
-    fn collect(&mut self) {
-        if self.waste * 2 <= self.bytes.len() || self.bytes.len() < 4096 {
-            return;
-        }
-        let mut bytes = Vec::with_capacity(self.bytes.len() - self.waste);
-        for place in &mut self.places {
-            let from = place.from as usize;
-            place.from = bytes.len() as u64;
-            bytes.extend_from_slice(&self.bytes[from..from + place.len as usize]);
-        }
-        self.bytes = bytes;
-        self.waste = 0;
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.places.clear();
-        self.waste = 0;
-    }
 }
 
 /// Types that fit a word of 8 bytes.

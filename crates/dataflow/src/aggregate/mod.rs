@@ -19,6 +19,8 @@ mod input;
 mod kernel;
 mod ordered;
 mod sketch;
+#[cfg(test)]
+mod tests;
 
 pub use input::Prepared;
 

@@ -32,6 +32,13 @@ fn times(values: Vec<Millis>, kind: &DataType) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::from(values).with_timezone_opt(zone))
 }
 
+/// Results with a window each: ids of their keys and of their state.
+pub(super) struct Each<'a> {
+    pub windows: &'a [(Millis, Millis)],
+    pub keys: &'a [u32],
+    pub groups: &'a [u32],
+}
+
 const PLAIN: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 
 impl Emitter {
@@ -45,7 +52,7 @@ impl Emitter {
         fields.push(Field::new("window_end", PLAIN, false));
         fields.push(Field::new("window_time", time.clone(), false));
         fields.extend(node.calls.iter().map(|c| c.result.clone()));
-        Emitter { schema: Arc::new(Schema::new(fields)), zone: zone.clone(), time }
+        Emitter { schema: Arc::new(Schema::new(fields)), zone: *zone, time }
     }
 
     fn push(
@@ -110,14 +117,12 @@ impl Emitter {
         Ok(())
     }
 
-    /// Results of windows of their own: sessions. `keys` are the ids of the keys, `groups` those of the state.
+    /// Results of windows of their own.
     pub fn emit_each(
         &self,
         grouping: &Grouping,
         table: &Table,
-        windows: &[(Millis, Millis)],
-        keys: &[u32],
-        groups: &[u32],
+        Each { windows, keys, groups }: Each<'_>,
         again: bool,
         out: &mut dyn Output,
     ) -> Result<()> {

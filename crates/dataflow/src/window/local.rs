@@ -8,9 +8,9 @@
 //! Partials are keys, the slice (two columns), and the records of the calls. A slice is handed on before the watermark
 //! that completes it, so partials are never late; what may be late is judged where the windows are.
 
-use super::Timing;
 use super::grid::{Grid, SliceId};
-use super::table::{Grouping, Table};
+use super::table::{Grouping, Rows, Table};
+use super::{Timing, all_within};
 use crate::aggregate::{Accumulators, Plan};
 use crate::graph;
 use crate::operator::{Event, Operator, Output, ROWS_MAX};
@@ -19,6 +19,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::{Batch, ByteSize, Error, Millis, Result, Watermark};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes that a local aggregation holds at most before it hands everything on.
@@ -92,6 +93,14 @@ impl LocalAggregate {
         let times = self.timing.read(&batch)?;
         let grid = self.timing.grid;
         let watermark = self.local_watermark.0;
+        if times.attached.is_none() && times.marks.is_none() {
+            let slice = grid.slice(times.local.value(0));
+            if all_within(times.local.values(), slice.0, slice.1 - 1) && !self.local_watermark.closes(slice.1) {
+                let rows = self.grouping.read(&batch.rows)?;
+                self.add(slice, &rows, 0..batch.len())?;
+                return self.bound(out);
+            }
+        }
         let mut by_slice: BTreeMap<SliceId, Vec<u32>> = BTreeMap::new();
         let mut raw = Vec::new();
         let mut last: Option<(SliceId, bool)> = None;
@@ -137,18 +146,25 @@ impl LocalAggregate {
         };
         let rows = self.grouping.read(&sorted)?;
         for (id, range) in ranges {
-            let spare = &mut self.spare;
-            let (table, bytes) =
-                self.slices.entry(id).or_insert_with(|| (spare.pop().unwrap_or_else(|| self.grouping.table()), 0));
-            table.add(&self.grouping, &rows, range, &mut self.ids)?;
-            self.held -= *bytes;
-            *bytes = table.bytes();
-            self.held += *bytes;
+            self.add(id, &rows, range)?;
         }
-        if self.held > self.held_bytes_max {
-            self.hand_on(Millis::MAX, out)?;
-        }
+        self.bound(out)
+    }
+
+    fn add(&mut self, id: SliceId, rows: &Rows, range: Range<usize>) -> Result<()> {
+        let (spare, grouping) = (&mut self.spare, &self.grouping);
+        let fresh = || (spare.pop().unwrap_or_else(|| grouping.table()), 0);
+        let (table, bytes) = self.slices.entry(id).or_insert_with(fresh);
+        table.add(grouping, rows, range, &mut self.ids)?;
+        self.held -= *bytes;
+        *bytes = table.bytes();
+        self.held += *bytes;
         Ok(())
+    }
+
+    /// Hands everything on when there is no more room.
+    fn bound(&mut self, out: &mut dyn Output) -> Result<()> {
+        if self.held > self.held_bytes_max { self.hand_on(Millis::MAX, out) } else { Ok(()) }
     }
 
     /// Hands on the slices that end at or before this.

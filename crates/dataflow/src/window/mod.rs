@@ -25,6 +25,8 @@
 mod emit;
 mod grid;
 pub mod local;
+#[cfg(test)]
+mod model;
 pub mod session;
 mod table;
 #[cfg(test)]
@@ -249,15 +251,16 @@ impl WindowAggregate {
         if times.attached.is_some() {
             return None;
         }
-        // Two reductions over the column instead of a decision for each row.
+        // One pass that the compiler can do side by side, instead of a decision for each row.
         let values = times.local.values();
-        let (mut least, mut most) = (Millis::MAX, Millis::MIN);
-        values.iter().for_each(|t| (least, most) = (least.min(*t), most.max(*t)));
-        let slice = self.timing.grid.slice(least);
+        let slice = self.timing.grid.slice(*values.first()?);
+        if !all_within(values, slice.0, slice.1 - 1) {
+            return None;
+        }
         let mark = times.marks.as_ref().and_then(|m| m.iter().copied().max()).unwrap_or(Millis::MIN);
         let mark = Watermark(mark.max(self.local_watermark.0));
         let first_end = self.timing.grid.next_end(slice, Millis::MIN)?;
-        (most < slice.1 && !mark.forgets(first_end, self.lateness)).then_some(slice)
+        (!mark.forgets(first_end, self.lateness)).then_some(slice)
     }
 
     /// Rows of several slices, or some late: sorted by slice, then added slice by slice.
@@ -564,6 +567,17 @@ impl WindowAggregate {
         }
         Ok(())
     }
+}
+
+/// Times beyond this are not looked at many at a time: their differences could overflow.
+const FAR: Millis = (1 << 62) - 1;
+
+/// Whether all times lie in `[from, to]`, and none of them is beyond [`FAR`]. One bit decides: the sign of any of the
+/// differences. (A minimum of i64 is slow on processors before AVX-512, differences are not.)
+fn all_within(times: &[Millis], from: Millis, to: Millis) -> bool {
+    let (from, to) = (from.clamp(-FAR, FAR), to.clamp(-FAR, FAR));
+    let outside = |t: &Millis| t.wrapping_sub(from) | to.wrapping_sub(*t) | (t ^ (t << 1));
+    times.iter().fold(0, |all, t| all | outside(t)) >= 0
 }
 
 fn unique(ids: &mut Vec<u32>) {

@@ -20,10 +20,10 @@
 //! - With allowed lateness a closed session is kept that long. When a row changes it, its old result is taken back (a
 //!   delete), since its window is another one from now on.
 
-use super::emit::Emitter;
+use super::emit::{Each, Emitter};
 use super::grid::Grid;
 use super::table::{Grouping, Rows, Table};
-use super::{Times, Timing};
+use super::{Times, Timing, all_within};
 use crate::aggregate::{Groups, Plan};
 use crate::graph;
 use crate::operator::{Event, Operator, Output};
@@ -69,6 +69,14 @@ struct Session {
     many: bool,
     /// Emitted already, and kept for late rows.
     fired: bool,
+}
+
+impl Session {
+    /// The only one of its key, and open: what nearly every row finds.
+    #[inline(always)]
+    fn is_simple(&self) -> bool {
+        self.open & !self.many & !self.fired
+    }
 }
 
 impl SessionAggregate {
@@ -139,8 +147,8 @@ impl SessionAggregate {
                 !self.may_be_late(at, mark) && (mark <= self.local_watermark || !self.reaches_closed(at, mark))
             };
             let plain = times.marks.is_none() && {
-                let least = times.local.values()[from..].iter().copied().min().unwrap_or(Millis::MAX);
-                !self.may_be_late(least, self.local_watermark)
+                let latest = self.local_watermark.0.saturating_sub(self.gap).saturating_sub(self.lateness);
+                all_within(&times.local.values()[from..], latest.saturating_add(2), super::FAR)
             };
             let to = match plain {
                 true => batch.len(),
@@ -208,11 +216,13 @@ impl SessionAggregate {
         let mut ids = std::mem::take(&mut self.ids);
         self.table.keys.assign(&rows.keys, range.clone(), &mut ids);
         self.grow();
-        let (gap, kept) = (self.gap, self.lateness > 0);
+        let gap = self.gap;
         for (id, at) in ids.iter_mut().zip(&times[range.clone()]) {
             let session = &mut self.sessions[*id as usize];
-            let in_reach = *at >= session.first.saturating_sub(gap) && *at <= session.last.saturating_add(gap);
-            if session.open && in_reach && !session.many && !(kept && session.fired) {
+            // `first - gap <= at <= last + gap`, as one comparison of distances.
+            let distance = at.wrapping_sub(session.first).wrapping_add(gap) as u64;
+            let reach = session.last.wrapping_sub(session.first).wrapping_add(gap).wrapping_add(gap) as u64;
+            if distance <= reach && session.is_simple() {
                 session.first = session.first.min(*at);
                 session.last = session.last.max(*at);
             } else {
@@ -286,7 +296,8 @@ impl SessionAggregate {
         let session = self.sessions[id as usize];
         let window = (session.first, self.end(session.last));
         let mut one = Retract { out };
-        self.emitter.emit_each(&self.grouping, &self.table, &[window], &[session.key], &[id], true, &mut one)?;
+        let each = Each { windows: &[window], keys: &[session.key], groups: &[id] };
+        self.emitter.emit_each(&self.grouping, &self.table, each, true, &mut one)?;
         self.sessions[id as usize].fired = false;
         self.wait(id, window.1.saturating_sub(1));
         Ok(())
@@ -360,7 +371,8 @@ impl SessionAggregate {
             let windows: Vec<_> = fire.iter().map(|f| (f.1, f.0)).collect();
             let keys: Vec<u32> = fire.iter().map(|f| f.2).collect();
             let ids: Vec<u32> = fire.iter().map(|f| f.3).collect();
-            self.emitter.emit_each(&self.grouping, &self.table, &windows, &keys, &ids, false, out)?;
+            let each = Each { windows: &windows, keys: &keys, groups: &ids };
+            self.emitter.emit_each(&self.grouping, &self.table, each, false, out)?;
         }
         // Further sessions first: what is left of them can then take the place of a key's own.
         let (own, extra): (Vec<u32>, Vec<u32>) =
