@@ -375,7 +375,10 @@ impl KeyTable {
     pub fn release(&mut self, id: u32) {
         self.unseal();
         self.forget(id);
-        self.ids.free.push(id);
+        // Without key columns, 0 is the id of every row for ever.
+        if !matches!(self.store, Store::None) {
+            self.ids.free.push(id);
+        }
     }
 
     /// Forgets the key of this id. The key of the last id gets this one, as in `Vec::swap_remove`.
@@ -448,25 +451,29 @@ impl KeyTable {
         }
     }
 
-    /// Gives up the slots of a table that is only read in order from now on. They are built again when needed.
-    /// Not for a table that releases ids.
-    pub fn seal(&mut self) {
-        match &mut self.store {
-            Store::None => {}
+    /// Gives up the slots of a table that is only read in order from now on. They are built again when needed. What
+    /// comes back is an empty table that goes on with their memory. Not for a table that releases ids.
+    pub fn seal(&mut self) -> KeyTable {
+        let len = self.len();
+        let store = match &mut self.store {
+            Store::None => Store::None,
             Store::Word(index, keys) => {
-                *index = Index::default();
                 keys.shrink_to_fit();
+                Store::Word(std::mem::take(index), Vec::new())
             }
             Store::Pair(index, keys) => {
-                *index = Index::default();
                 keys.shrink_to_fit();
+                Store::Pair(std::mem::take(index), Vec::new())
             }
             Store::Bytes(index, arena) => {
-                *index = Index::default();
                 arena.bytes.shrink_to_fit();
                 arena.places.shrink_to_fit();
+                Store::Bytes(std::mem::take(index), Arena::default())
             }
-        }
+        };
+        let mut spare = KeyTable { store, ids: Ids { len: len as u32, ..Ids::default() } };
+        spare.clear();
+        spare
     }
 
     fn unseal(&mut self) {
@@ -713,6 +720,7 @@ impl<K: Slotted> Index<K> {
         if self.slots.len() > (keys * 16).max(1024) {
             self.slots = Vec::new();
         }
+        // In one go: this is what makes a recycled table cheaper than a new one.
         self.slots.fill(Slot { key: K::default(), id: EMPTY });
         self.used = 0;
     }

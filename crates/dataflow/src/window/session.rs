@@ -1,0 +1,443 @@
+//! Sessions: for each key, rows at most `gap` apart belong together.
+//!
+//! ```text
+//!  gap 5    10   12           20        one session [10, 17), one [20, 25)
+//!           10   12    16     20        16 bridges them: one session [10, 25)
+//! ```
+//!
+//! Nearly every key has one open session, so that one has the id of its key: a row then costs the look-up of its key
+//! and a comparison. Further sessions of a key get ids of their own. Accumulators go by the same ids, and where
+//! sessions merge, their groups do.
+//!
+//! A session `[first, last + gap)` closes when the watermark reaches `last + gap - 1`. It waits for that in a bucket of
+//! the time at which it was expected to close; when rows have moved its end, it moves on to a later bucket. So a row
+//! never touches a timer.
+//!
+//! Always true:
+//! - Two open sessions of a key are more than `gap` apart (at distance `gap` they merge, as in Flink).
+//! - A row is late when the session it makes, merged with all open ones in reach, is closed for the row's own mark. A
+//!   batch is cut where a row's mark has closed what the row could reach, so the answer is that of row by row.
+//! - With allowed lateness a closed session is kept that long. When a row changes it, its old result is taken back (a
+//!   delete), since its window is another one from now on.
+
+use super::emit::Emitter;
+use super::grid::Grid;
+use super::table::{Grouping, Rows, Table};
+use super::{Times, Timing};
+use crate::aggregate::{Groups, Plan};
+use crate::graph;
+use crate::operator::{Event, Operator, Output};
+use arrow::array::Int8Array;
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Batch, ChangeKind, Error, Millis, Result, Watermark};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+/// Rows of one pass.
+const BLOCK: usize = 1024;
+
+pub(super) struct SessionAggregate {
+    timing: Timing,
+    grouping: Grouping,
+    emitter: Emitter,
+    gap: Millis,
+    lateness: Millis,
+    table: Table,
+    /// By id.
+    sessions: Vec<Session>,
+    /// By key: the ids of its sessions beside the first. Only keys that have any.
+    more: HashMap<u32, Vec<u32>>,
+    /// Ids by the bucket of their due time.
+    timers: BTreeMap<i64, Vec<u32>>,
+    bucket: Millis,
+    watermark: Watermark,
+    local_watermark: Watermark,
+    /// Scratch of a block: sessions that went into others, and ids to give back.
+    merged: Vec<(u32, u32)>,
+    ids: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Session {
+    first: Millis,
+    last: Millis,
+    /// The bucket in which it waits; entries elsewhere are stale.
+    timer: i64,
+    key: u32,
+    open: bool,
+    /// The key has other sessions too. Kept at the first one.
+    many: bool,
+    /// Emitted already, and kept for late rows.
+    fired: bool,
+}
+
+impl SessionAggregate {
+    pub fn new(node: &graph::WindowAggregate, gap: Millis, input: &SchemaRef) -> Result<SessionAggregate> {
+        if gap <= 0 {
+            return Err(Error::sql(format!("the gap of a session is {gap} ms"))
+                .remedy("write an interval of at least one millisecond"));
+        }
+        if let graph::Window::Session { partition, .. } = &node.window {
+            let sorted = |columns: &[usize]| {
+                let mut columns = columns.to_vec();
+                columns.sort_unstable();
+                columns.dedup();
+                columns
+            };
+            if sorted(partition) != sorted(&node.keys) {
+                return Err(Error::internal("sessions are grouped by other columns than they are partitioned by")
+                    .remedy("make the session's rows first, then aggregate over the attached windows"));
+            }
+        }
+        let plan = Plan::new(&node.calls, input, Some(node.time.column), node.order)?;
+        let grouping = Grouping::new(&node.keys, plan, input)?;
+        let timing = Timing::new(node, Grid::Attached)?;
+        Ok(SessionAggregate {
+            emitter: Emitter::new(node, input, &timing.zone),
+            timing,
+            gap,
+            lateness: node.lateness.max(0),
+            table: grouping.table(),
+            grouping,
+            sessions: Vec::new(),
+            more: HashMap::new(),
+            timers: BTreeMap::new(),
+            bucket: (gap / 64).max(1),
+            watermark: Watermark::MIN,
+            local_watermark: Watermark::MIN,
+            merged: Vec::new(),
+            ids: Vec::new(),
+        })
+    }
+
+    fn end(&self, last: Millis) -> Millis {
+        last.saturating_add(self.gap)
+    }
+
+    fn take_in(&mut self, batch: Batch, out: &mut dyn Output) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let times = self.timing.read(&batch)?;
+        let rows = self.grouping.read(&batch.rows)?;
+        let refire = self.lateness > 0;
+        let mut from = 0;
+        while from < batch.len() {
+            let mark = self.mark(&times, from);
+            let at = times.local.value(from);
+            if mark > self.local_watermark && self.reaches_closed(at, mark) {
+                self.fire_through(mark, out)?;
+            }
+            if self.may_be_late(at, mark) {
+                self.take_in_late(&batch, &rows, at, from, out)?;
+                from += 1;
+                continue;
+            }
+            // As far as no row asks for a decision of its own.
+            let calm = |row: usize| {
+                let (mark, at) = (self.mark(&times, row), times.local.value(row));
+                !self.may_be_late(at, mark) && (mark <= self.local_watermark || !self.reaches_closed(at, mark))
+            };
+            let plain = times.marks.is_none() && {
+                let least = times.local.values()[from..].iter().copied().min().unwrap_or(Millis::MAX);
+                !self.may_be_late(least, self.local_watermark)
+            };
+            let to = match plain {
+                true => batch.len(),
+                false => (from + 1..batch.len()).find(|row| !calm(*row)).unwrap_or(batch.len()),
+            };
+            let mut block = from;
+            while block < to {
+                let end = (block + BLOCK).min(to);
+                self.add(&rows, times.local.values(), block..end, out)?;
+                block = end;
+            }
+            from = to;
+        }
+        if refire {
+            // Sessions changed by late rows that are closed all the same.
+            self.fire_through(self.local_watermark, out)?;
+        }
+        Ok(())
+    }
+
+    fn mark(&self, times: &Times, row: usize) -> Watermark {
+        match &times.marks {
+            None => self.local_watermark,
+            Some(marks) => Watermark(marks[row].max(self.local_watermark.0)),
+        }
+    }
+
+    /// Whether a row of this time could touch a session that the mark has closed.
+    fn reaches_closed(&self, at: Millis, mark: Watermark) -> bool {
+        at <= mark.0.saturating_add(1)
+    }
+
+    fn may_be_late(&self, at: Millis, mark: Watermark) -> bool {
+        mark.forgets(self.end(at), self.lateness)
+    }
+
+    /// One row whose own session would be closed already. It counts if an open session is in reach.
+    fn take_in_late(&mut self, batch: &Batch, rows: &Rows, at: Millis, row: usize, out: &mut dyn Output) -> Result<()> {
+        let mut ids = std::mem::take(&mut self.ids);
+        self.table.keys.assign(&rows.keys, row..row + 1, &mut ids);
+        let key = ids[0];
+        self.ids = ids;
+        self.grow();
+        let in_reach = |s: &Session| s.open && at >= s.first.saturating_sub(self.gap) && at <= self.end(s.last);
+        let extra = self.more.get(&key).into_iter().flatten().copied();
+        if std::iter::once(key).chain(extra).any(|id| in_reach(&self.sessions[id as usize])) {
+            return self.add(rows, &vec![at; row + 1], row..row + 1, out);
+        }
+        if !self.sessions[key as usize].open {
+            self.table.keys.release(key);
+        }
+        self.timing.set_aside(batch, &[row as u32], self.watermark, (at, self.end(at)), out)
+    }
+
+    fn grow(&mut self) {
+        let ids = self.table.keys.len();
+        if self.sessions.len() < ids {
+            self.sessions.resize(ids, Session::default());
+        }
+        self.table.state.resize(ids);
+    }
+
+    /// Adds rows of which none is late.
+    fn add(&mut self, rows: &Rows, times: &[Millis], range: Range<usize>, out: &mut dyn Output) -> Result<()> {
+        let mut ids = std::mem::take(&mut self.ids);
+        self.table.keys.assign(&rows.keys, range.clone(), &mut ids);
+        self.grow();
+        let (gap, kept) = (self.gap, self.lateness > 0);
+        for (id, at) in ids.iter_mut().zip(&times[range.clone()]) {
+            let session = &mut self.sessions[*id as usize];
+            let in_reach = *at >= session.first.saturating_sub(gap) && *at <= session.last.saturating_add(gap);
+            if session.open && in_reach && !session.many && !(kept && session.fired) {
+                session.first = session.first.min(*at);
+                session.last = session.last.max(*at);
+            } else {
+                *id = self.place(*id, *at, out)?;
+            }
+        }
+        if !self.merged.is_empty() {
+            // In the order of the merges, so that a session that went on into a third one is followed.
+            let merged = std::mem::take(&mut self.merged);
+            for id in &mut ids {
+                for (from, into) in &merged {
+                    if from == id {
+                        *id = *into;
+                    }
+                }
+            }
+            self.table.state.update(Groups::Each(&ids), &rows.prepared, range)?;
+            merged.iter().for_each(|(from, _)| self.give_back(*from));
+        } else {
+            self.table.state.update(Groups::Each(&ids), &rows.prepared, range)?;
+        }
+        self.ids = ids;
+        Ok(())
+    }
+
+    /// The session for a row whose key has none, several, or one out of reach.
+    #[cold]
+    fn place(&mut self, key: u32, at: Millis, out: &mut dyn Output) -> Result<u32> {
+        if !self.sessions[key as usize].open {
+            self.open(key, key, at);
+            return Ok(key);
+        }
+        let extra: Vec<u32> = self.more.get(&key).cloned().unwrap_or_default();
+        let reached: Vec<u32> = std::iter::once(key)
+            .chain(extra)
+            .filter(|id| {
+                let s = &self.sessions[*id as usize];
+                at >= s.first.saturating_sub(self.gap) && at <= self.end(s.last)
+            })
+            .collect();
+        let Some((into, others)) = reached.split_first() else {
+            let id = self.table.keys.extra();
+            self.grow();
+            self.open(id, key, at);
+            self.more.entry(key).or_default().push(id);
+            self.sessions[key as usize].many = true;
+            return Ok(id);
+        };
+        for id in &reached {
+            if self.sessions[*id as usize].fired {
+                self.take_back(*id, out)?;
+            }
+        }
+        for other in others {
+            let gone = std::mem::take(&mut self.sessions[*other as usize]);
+            let session = &mut self.sessions[*into as usize];
+            session.first = session.first.min(gone.first);
+            session.last = session.last.max(gone.last);
+            self.table.state.merge_within(*into, *other)?;
+            self.unlink(key, *other);
+            self.merged.push((*other, *into));
+        }
+        let session = &mut self.sessions[*into as usize];
+        session.first = session.first.min(at);
+        session.last = session.last.max(at);
+        Ok(*into)
+    }
+
+    /// Withdraws the result of a session that has fired and is about to change.
+    fn take_back(&mut self, id: u32, out: &mut dyn Output) -> Result<()> {
+        let session = self.sessions[id as usize];
+        let window = (session.first, self.end(session.last));
+        let mut one = Retract { out };
+        self.emitter.emit_each(&self.grouping, &self.table, &[window], &[session.key], &[id], true, &mut one)?;
+        self.sessions[id as usize].fired = false;
+        self.wait(id, window.1.saturating_sub(1));
+        Ok(())
+    }
+
+    fn open(&mut self, id: u32, key: u32, at: Millis) {
+        let many = self.sessions[id as usize].many;
+        self.sessions[id as usize] = Session { first: at, last: at, timer: 0, key, open: true, many, fired: false };
+        self.wait(id, self.end(at).saturating_sub(1));
+    }
+
+    fn wait(&mut self, id: u32, due: Millis) {
+        let bucket = due.div_euclid(self.bucket);
+        self.sessions[id as usize].timer = bucket;
+        self.timers.entry(bucket).or_default().push(id);
+    }
+
+    fn unlink(&mut self, key: u32, id: u32) {
+        if let Some(extra) = self.more.get_mut(&key) {
+            extra.retain(|other| *other != id);
+            if extra.is_empty() {
+                self.more.remove(&key);
+                self.sessions[key as usize].many = false;
+            }
+        }
+    }
+
+    /// Gives an id back that is not its key's own.
+    fn give_back(&mut self, id: u32) {
+        self.sessions[id as usize] = Session::default();
+        self.table.state.reset(id);
+        self.table.keys.release_extra(id);
+    }
+
+    /// Fires and drops what is due, in the order of the ends.
+    fn fire_through(&mut self, to: Watermark, out: &mut dyn Output) -> Result<()> {
+        self.local_watermark = self.local_watermark.max(to);
+        let last_bucket = to.0.div_euclid(self.bucket);
+        let (mut fire, mut drop) = (Vec::new(), Vec::new());
+        let mut again = Vec::new();
+        while let Some(entry) = self.timers.first_entry()
+            && *entry.key() <= last_bucket
+        {
+            let (bucket, ids) = entry.remove_entry();
+            for id in ids {
+                let session = &mut self.sessions[id as usize];
+                if !session.open || session.timer != bucket {
+                    continue;
+                }
+                let end = session.last.saturating_add(self.gap);
+                if !session.fired && to.closes(end) {
+                    session.fired = true;
+                    fire.push((end, session.first, session.key, id));
+                }
+                let due = end.saturating_sub(1).saturating_add(if session.fired { self.lateness } else { 0 });
+                if session.fired && to.forgets(end, self.lateness) {
+                    // Its entries elsewhere are stale from now on.
+                    session.open = false;
+                    drop.push(id);
+                } else {
+                    session.timer = i64::MIN;
+                    again.push((id, due));
+                }
+            }
+        }
+        for (id, due) in again {
+            self.wait(id, due);
+        }
+        if !fire.is_empty() {
+            fire.sort_unstable();
+            let windows: Vec<_> = fire.iter().map(|f| (f.1, f.0)).collect();
+            let keys: Vec<u32> = fire.iter().map(|f| f.2).collect();
+            let ids: Vec<u32> = fire.iter().map(|f| f.3).collect();
+            self.emitter.emit_each(&self.grouping, &self.table, &windows, &keys, &ids, false, out)?;
+        }
+        // Further sessions first: what is left of them can then take the place of a key's own.
+        let (own, extra): (Vec<u32>, Vec<u32>) =
+            drop.into_iter().partition(|id| self.sessions[*id as usize].key == *id);
+        for id in extra {
+            let key = self.sessions[id as usize].key;
+            self.unlink(key, id);
+            self.give_back(id);
+        }
+        for id in own {
+            self.table.state.reset(id);
+            match self.more.get(&id).and_then(|extra| extra.first().copied()) {
+                Some(next) => {
+                    self.table.state.merge_within(id, next)?;
+                    let moved = self.sessions[next as usize];
+                    self.sessions[id as usize] = Session { many: true, ..moved };
+                    let due = self.end(moved.last).saturating_sub(1);
+                    self.wait(id, if moved.fired { due.saturating_add(self.lateness) } else { due });
+                    self.unlink(id, next);
+                    self.give_back(next);
+                }
+                None => {
+                    self.sessions[id as usize] = Session::default();
+                    self.table.keys.release(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, to: Watermark, out: &mut dyn Output) -> Result<()> {
+        assert!(self.watermark <= to, "watermark went back from {} to {to}", self.watermark);
+        let local = self.timing.local(to).max(self.local_watermark);
+        self.fire_through(local, out)?;
+        self.watermark = to;
+        Ok(())
+    }
+}
+
+/// Turns what is emitted into deletes.
+struct Retract<'a> {
+    out: &'a mut dyn Output,
+}
+
+impl Output for Retract<'_> {
+    fn emit(&mut self, port: usize, batch: Batch) -> Result<()> {
+        let kinds = Some(Int8Array::from_value(ChangeKind::Delete as i8, batch.len()));
+        self.out.emit(port, Batch { kinds, ..batch })
+    }
+
+    fn advance(&mut self, domain: millstream_core::TimeDomain, to: Watermark) -> Result<()> {
+        self.out.advance(domain, to)
+    }
+
+    fn set_aside(&mut self, late: crate::operator::LateRows) -> Result<()> {
+        self.out.set_aside(late)
+    }
+}
+
+impl Operator for SessionAggregate {
+    fn step(&mut self, event: Event, out: &mut dyn Output) -> Result<()> {
+        match event {
+            Event::Batch { batch, .. } => self.take_in(batch, out),
+            Event::Watermark(domain, to) => {
+                if domain == self.timing.domain {
+                    self.advance(to, out)?;
+                }
+                out.advance(domain, to)
+            }
+            Event::End => Ok(()),
+        }
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.table.bytes()
+            + self.sessions.capacity() * size_of::<Session>()
+            + self.more.len() * 48
+            + self.timers.values().map(|ids| ids.capacity() * 4 + 48).sum::<usize>()
+    }
+}
