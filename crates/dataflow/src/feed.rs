@@ -151,7 +151,7 @@ impl SourceFeed {
             effects.push(Effect::Active);
         }
         if let Some(rows) = rows {
-            let (marks, reached) = self.mark(partition, &rows)?;
+            let (marks, reached) = self.mark(partition, before, &rows)?;
             effects.push(Effect::Batch(Batch { rows, marks, kinds: None }));
             risen = self.merge.advance(partition, reached).or(risen);
         }
@@ -320,19 +320,32 @@ impl SourceFeed {
         Ok(keep)
     }
 
+    fn out_of_range(&self, partition: usize, before: u64, times: &[Millis]) -> Error {
+        let (row, time) = (0u64..)
+            .zip(times)
+            .find(|(_, t)| t.unsigned_abs() > TIME_MAX.unsigned_abs())
+            .map_or((0, 0), |(row, time)| (row, *time));
+        Error::data(format!("the event time is {time} ms from 1970, which is no time"))
+            .at(self.place(partition, before + row + 1))
+            .remedy("repair the row, or make such times NULL in a computed column and set rows without a time aside")
+    }
+
     fn place(&self, partition: usize, row: u64) -> Place {
         Place(format!("{}[{}] row {row}", self.table, self.partitions[partition].name))
     }
 
     /// The marks of rows of a partition, where one of them may be late by another, and the partition's watermark
     /// after them.
-    fn mark(&self, partition: usize, rows: &RecordBatch) -> Result<(Option<Int64Array>, Watermark)> {
+    fn mark(&self, partition: usize, before: u64, rows: &RecordBatch) -> Result<(Option<Int64Array>, Watermark)> {
         let own = self.merge.watermark(partition);
         let Some(spec) = &self.watermark else { return Ok((None, own)) };
         let bounds = self.merge.bounds(partition);
         let times = times_of(rows.column(spec.column))?;
+        let (least, most) = span(times.values());
+        if least < -TIME_MAX || most > TIME_MAX {
+            return Err(self.out_of_range(partition, before, times.values()));
+        }
         if let Some(delay) = spec.delay {
-            let (least, most) = span(times.values());
             let reached = Watermark(most.saturating_sub(delay).max(own.0));
             let promise = times.values().iter().map(|t| t.saturating_sub(delay));
             let marks = marks(own.0, bounds, (least, reached.0), times.values(), promise);
@@ -341,12 +354,14 @@ impl SourceFeed {
         let promises = spec.expression.evaluate(rows)?;
         let promises = times_of(&promises)?;
         let promise = || promises.iter().map(|p| p.unwrap_or(Millis::MIN));
-        let (least, _) = span(times.values());
         let reached = Watermark(promise().max().unwrap_or(Millis::MIN).max(own.0));
         let marks = marks(own.0, bounds, (least, reached.0), times.values(), promise());
         Ok((marks, reached))
     }
 }
+
+/// Event times further from 1970 than this (a million years) are damage, and would overflow what is computed from them.
+const TIME_MAX: Millis = 1 << 55;
 
 fn times_of(column: &ArrayRef) -> Result<&TimestampMillisecondArray> {
     column.as_any().downcast_ref::<TimestampMillisecondArray>().ok_or_else(|| {

@@ -165,6 +165,14 @@ fn a_row_without_an_event_time_fails_the_job_or_is_set_aside() {
 }
 
 #[test]
+fn a_time_that_is_no_time_is_an_error_with_its_place() {
+    let mut feed = feed(&node(Some(0)), 1);
+    feed.on_rows(0, at(&[1, 2]), 0).unwrap();
+    let e = feed.on_rows(0, at(&[3, i64::MIN]), 0).expect_err("far beyond the calendar");
+    assert_eq!(e.place(), Some(&Place("orders[0] row 4".into())));
+}
+
+#[test]
 fn a_feed_that_is_kept_open_ends_when_it_is_closed() {
     let mut feed = feed(&node(Some(0)), 1);
     feed.keep_open();

@@ -72,18 +72,21 @@ fn build_aggregate(spec: &AggregateCall, frame: Frame, input: &SchemaRef) -> Res
         ArrayAgg => build.array(),
         ApproxPercentile { fraction } => build.percentile(*fraction),
         Kernel(function) => {
-            let codec = Bytes::new(&build.kinds)?;
-            let probe = function.create_sliding_accumulator().map_err(explain)?;
-            if bounded(frame) && !probe.supports_retract_batch() {
+            // One that cannot take rows back says so when it is asked for.
+            let retracts = || function.create_sliding_accumulator().is_ok_and(|k| k.supports_retract_batch());
+            if bounded(frame) && !retracts() {
                 let kernel = function.clone();
-                return build.anew(move |columns| {
+                let mut nothing = function.create_accumulator().map_err(explain)?;
+                let of_nothing = nothing.evaluate().map_err(explain)?;
+                return build.anew_or(of_nothing, move |columns| {
                     let mut accumulator = kernel.create_accumulator().map_err(explain)?;
                     accumulator.update_batch(columns).map_err(explain)?;
                     accumulator.evaluate().map_err(explain)
                 });
             }
             let result = Scalars(spec.result.data_type().clone());
-            Ok(call(Foreign::new(function.clone(), codec), Bytes::new(&build.kinds)?, result, build.argument, frame))
+            let foreign = Foreign::new(function.clone(), Bytes::new(&build.kinds)?, bounded(frame));
+            Ok(call(foreign, Bytes::new(&build.kinds)?, result, build.argument, frame))
         }
     }
 }
@@ -204,10 +207,18 @@ impl Build<'_> {
         })
     }
 
+    /// Computed anew for each row; NULL without a value.
     fn anew(self, function: impl Fn(&[ArrayRef]) -> Result<ScalarValue> + Send + 'static) -> Result<Box<dyn Call>> {
-        let result = self.result();
-        let function: Function = Box::new(function);
-        let of_nothing = ScalarValue::try_from(&result).map_err(explain)?;
+        let of_nothing = ScalarValue::try_from(self.spec.result.data_type()).map_err(explain)?;
+        self.anew_or(of_nothing, function)
+    }
+
+    fn anew_or(
+        self,
+        of_nothing: ScalarValue,
+        function: impl Fn(&[ArrayRef]) -> Result<ScalarValue> + Send + 'static,
+    ) -> Result<Box<dyn Call>> {
+        let (result, function): (_, Function) = (self.result(), Box::new(function));
         let anew = Anew::new(Bytes::new(&self.kinds)?, function, of_nothing, self.spec.distinct);
         Ok(call(anew, Bytes::new(&self.kinds)?, Scalars(result), self.argument, self.frame))
     }

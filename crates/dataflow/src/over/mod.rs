@@ -267,3 +267,6 @@ impl Frames {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod kernel_tests;

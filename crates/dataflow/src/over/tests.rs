@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-fn aggregate(function: AggregateFunction, args: &[usize], result: DataType, frame: Frame) -> OverCall {
+pub(super) fn aggregate(function: AggregateFunction, args: &[usize], result: DataType, frame: Frame) -> OverCall {
     let result = Field::new(format!("{function:?}"), result, true);
     let call = AggregateCall { function, args: args.to_vec(), distinct: false, filter: None, result };
     OverCall { function: OverFunction::Aggregate(call), frame }
@@ -21,11 +21,11 @@ fn distinct(mut call: OverCall) -> OverCall {
     call
 }
 
-fn over(keys: &[usize], time: usize, order: Option<usize>, calls: Vec<OverCall>) -> graph::Over {
+pub(super) fn over(keys: &[usize], time: usize, order: Option<usize>, calls: Vec<OverCall>) -> graph::Over {
     graph::Over { keys: keys.to_vec(), time, domain: TimeDomain::Event, order, calls }
 }
 
-fn build(spec: &graph::Over, input: &SchemaRef) -> Over {
+pub(super) fn build(spec: &graph::Over, input: &SchemaRef) -> Over {
     let results = spec.calls.iter().map(|c| {
         Arc::new(match &c.function {
             OverFunction::Aggregate(a) => a.result.clone(),

@@ -475,13 +475,15 @@ impl Accumulator for Anew {
 pub(super) struct Foreign {
     function: Arc<AggregateFunctionExpr>,
     codec: Bytes,
+    /// Rows will be taken back.
+    sliding: bool,
     kernels: Vec<Option<Box<dyn Kernel>>>,
     held: usize,
 }
 
 impl Foreign {
-    pub(super) fn new(function: Arc<AggregateFunctionExpr>, codec: Bytes) -> Foreign {
-        Foreign { function, codec, kernels: Vec::new(), held: 0 }
+    pub(super) fn new(function: Arc<AggregateFunctionExpr>, codec: Bytes, sliding: bool) -> Foreign {
+        Foreign { function, codec, sliding, kernels: Vec::new(), held: 0 }
     }
 
     fn change(
@@ -501,7 +503,11 @@ impl Foreign {
 
     fn kernel(&mut self, group: usize) -> Result<&mut Box<dyn Kernel>> {
         if self.kernels[group].is_none() {
-            let kernel = self.function.create_sliding_accumulator().map_err(explain)?;
+            let kernel = match self.sliding {
+                true => self.function.create_sliding_accumulator(),
+                false => self.function.create_accumulator(),
+            };
+            let kernel = kernel.map_err(explain)?;
             self.held += kernel.size();
             self.kernels[group] = Some(kernel);
         }

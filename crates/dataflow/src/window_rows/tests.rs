@@ -190,3 +190,43 @@ proptest! {
         prop_assert_eq!(operator.state_bytes() < 4096, true);
     }
 }
+
+proptest! {
+    #[test]
+    fn sessions_and_late_rows_do_not_depend_on_cuts(rows in prop::collection::vec((0i64..2, 0i64..25), 1..60),
+                                                    gap in 1i64..6, delay in 0i64..12, cut in 1usize..30) {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("ts", timestamp(), false),
+            Field::new("key", DataType::Int64, true),
+        ]));
+        let rows: Vec<(i64, i64)> = rows.iter().enumerate().map(|(i, (k, t))| (*k, t + i as i64 * 2)).collect();
+        let play = |cut: usize| {
+            let mut operator = operator(Window::Session { gap, partition: vec![1] }, None, &schema);
+            let (mut out, mut wm) = (Capture::default(), i64::MIN);
+            for part in rows.chunks(cut) {
+                let marks: Vec<i64> = part.iter().scan(wm, |wm, r| {
+                    let mark = *wm;
+                    *wm = mark.max(r.1 - delay);
+                    Some(mark)
+                }).collect();
+                let times: TimestampMillisecondArray = part.iter().map(|r| Some(r.1)).collect();
+                let keys: Int64Array = part.iter().map(|r| Some(r.0)).collect();
+                let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(times), Arc::new(keys)]).expect("fits");
+                let batch = Batch { rows, marks: Some(marks.into()), kinds: None };
+                operator.step(Event::Batch { input: 0, batch }, &mut out).expect("rows wait");
+                wm = part.iter().fold(wm, |wm, r| wm.max(r.1 - delay));
+                operator.step(Event::Watermark(TimeDomain::Event, Watermark(wm)), &mut out).expect("sessions close");
+            }
+            operator.step(Event::Watermark(TimeDomain::Event, Watermark::MAX), &mut out).expect("all close");
+            let mut all: Vec<String> = out.emitted.iter().flat_map(|(_, b)| crate::testing::render(&b.rows, false)).collect();
+            all.extend(out.late.iter().flat_map(|l| crate::testing::render(&l.rows, false)).map(|l| format!("late {l}")));
+            all.sort();
+            (all, operator.state_bytes())
+        };
+        let (one_by_one, _) = play(1);
+        let (in_pieces, bytes) = play(cut);
+        prop_assert_eq!(one_by_one.len(), rows.len());
+        prop_assert_eq!(one_by_one, in_pieces);
+        prop_assert!(bytes < 4096);
+    }
+}
