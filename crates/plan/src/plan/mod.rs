@@ -15,6 +15,7 @@ mod graph;
 mod literals;
 mod locate;
 mod lower;
+mod proctime;
 mod provider;
 mod rewrite;
 mod sink;
@@ -117,11 +118,11 @@ fn plan_on_stack(
     }
     let mut needs = Needs::default();
     for s in &statements {
-        needs.add(&s.logical, false);
+        needs.add(&s.logical, false, lower::says_proctime(&s.logical));
     }
     let mut scans = BTreeMap::new();
-    for (name, (columns, order)) in &needs.tables {
-        scans.insert(name.clone(), provider.table(name)?.scan(columns, *order, &provider)?);
+    for (name, needed) in &needs.tables {
+        scans.insert(name.clone(), provider.table(name)?.scan(needed, &provider)?);
     }
     provider.validate(&statements, &scans, connectors)?;
     let (late_output, bad_output) = provider.side_outputs(connectors)?;

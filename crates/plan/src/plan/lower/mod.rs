@@ -22,25 +22,25 @@ use super::expressions::{Compiler, is_work, substitute};
 use super::graph::{Graph, volatile};
 use super::locate::Construct;
 use super::provider::Provider;
-use super::table::{DeclaredTable, Scan};
+use super::table::{DeclaredTable, Needed, Scan};
 use super::unnest::CrossUnnest;
 use super::window::{WindowKind, WindowTvf, describe, no_time_attribute};
 use arrow::array::{RecordBatch, RecordBatchOptions, new_empty_array};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as LogicalColumn, DFSchema, JoinType, ScalarValue};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr as Logical, FetchType, LogicalPlan, SkipType};
-use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion_sql::sqlparser::ast;
 use millstream_core::{Error, Result, TableSpec, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
     Calc, Dataflow, Exchange, Input, NodeKind, SinkNode, Unnest, Window, WindowRows, WindowTime,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Lowers the plans of one job into one graph.
@@ -54,6 +54,8 @@ pub struct Lowering<'p, 'c> {
     sinks: Vec<(TableSpec, Vec<usize>)>,
     /// Window results made so far, to tell their bounds apart.
     windows: u32,
+    /// The statement says `PROCTIME()`.
+    clock: bool,
 }
 
 /// A node, and what is still to be done to its rows.
@@ -69,6 +71,8 @@ pub struct Rel {
     bounds_filter: Vec<Arc<dyn PhysicalExpr>>,
     /// `$order`, where the rows still have it.
     order: Option<Expr>,
+    /// `$proctime`, where the query still asks for it above.
+    clock: Option<Expr>,
 }
 
 #[derive(Debug, Clone)]
@@ -128,23 +132,25 @@ impl Col {
 /// Columns of each table that the plans of a job scan, and whether `$order` is wanted.
 #[derive(Debug, Default, Clone)]
 pub struct Needs {
-    pub tables: BTreeMap<String, (BTreeSet<usize>, bool)>,
+    pub tables: BTreeMap<String, Needed>,
 }
 
 impl Needs {
-    /// Adds what this plan reads. `order`: whether something above it puts rows in an order of their own.
-    pub fn add(&mut self, plan: &LogicalPlan, order: bool) {
+    /// Adds what this plan reads. `order`: whether something above it puts rows in an order of their own; `clock`: whether
+    /// the statement says `PROCTIME()`.
+    pub fn add(&mut self, plan: &LogicalPlan, order: bool, clock: bool) {
         if let LogicalPlan::TableScan(scan) = plan {
             let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else { return };
             let all = || (0..table.schema.fields().len()).collect();
             let needed = self.tables.entry(table.name.clone()).or_default();
-            needed.0.extend(scan.projection.clone().unwrap_or_else(all));
-            needed.1 |= order;
+            needed.columns.extend(scan.projection.clone().unwrap_or_else(all));
+            needed.order |= order;
+            needed.clock |= clock;
             return;
         }
         let below = wants_order_below(plan, order);
         for input in plan.inputs() {
-            self.add(input, below);
+            self.add(input, below, clock);
         }
     }
 }
@@ -169,12 +175,14 @@ impl<'p, 'c> Lowering<'p, 'c> {
             scans,
             sinks: Vec::new(),
             windows: 0,
+            clock: false,
         }
     }
 
     /// Adds the nodes of a statement. Its sink comes with [`Lowering::finish`].
     pub fn statement(&mut self, statement: &PlannedStatement, query: &ast::Query) -> Result<()> {
-        let lowered = refuse_subqueries(&statement.logical).and_then(|()| self.lower(&statement.logical, false));
+        self.clock = says_proctime(&statement.logical);
+        let lowered = refuse_unknown(&statement.logical).and_then(|()| self.lower(&statement.logical, false));
         let rel = lowered.map_err(|e| self.locate(e, query).at(statement.place.clone()))?;
         let node = self.emit_exactly(rel, &statement.sink.schema)?;
         match self.sinks.iter_mut().find(|(t, _)| t.name == statement.sink.name) {
@@ -328,6 +336,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             window: None,
             bounds_filter: Vec::new(),
             order: scan.order.filter(|_| order).map(|i| Expr::column(&scan.schema, i)),
+            clock: scan.clock.filter(|_| self.clock).map(|i| Expr::column(&scan.schema, i)),
         })
     }
 
@@ -344,11 +353,26 @@ impl<'p, 'c> Lowering<'p, 'c> {
             // `needs_rows` has been asked before; an index past the node's columns cannot be evaluated unseen.
             None => Arc::new(Column::new(c.name(), usize::MAX)),
         })?;
+        let replaced = if reads_proctime(e) { self.read_clock(rel, replaced)? } else { replaced };
         let mut value = self.compiler.expr(replaced, &self.schema(rel.node), name)?;
         if name.is_empty() {
             value.field = value.field.with_name(&value.sql);
         }
         Ok(value)
+    }
+
+    /// Puts the source's clock in the place of `PROCTIME()`.
+    fn read_clock(&self, rel: &Rel, e: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+        let Some(clock) = &rel.clock else { return Err(no_clock()) };
+        let read = e.transform_down(|node| {
+            let is_clock = node.downcast_ref::<ScalarFunctionExpr>().is_some_and(|f| f.name() == super::proctime::NAME);
+            Ok(if is_clock {
+                Transformed::new(clock.physical.clone(), true, TreeNodeRecursion::Jump)
+            } else {
+                Transformed::no(node)
+            })
+        });
+        read.map(|t| t.data).map_err(|e| self.compiler.fail(e))
     }
 
     /// Whether one of these expressions computes with a bound of the pending window, so that rows must carry it.
@@ -374,8 +398,17 @@ impl<'p, 'c> Lowering<'p, 'c> {
             rel = self.settle(rel)?;
         }
         let mut columns = Vec::with_capacity(exprs.len());
+        let mut clock_read = false;
         for e in exprs {
             let (_, name) = e.qualified_name();
+            if is_proctime(e) {
+                let Some(mut clock) = rel.clock.clone() else { return Err(no_clock()) };
+                clock.field = clock.field.with_name(name);
+                columns.push(Col { at: At::Value(clock), time: Some(TimeDomain::Processing), bound: None });
+                clock_read = true;
+                continue;
+            }
+            clock_read |= reads_proctime(e);
             columns.push(match as_column(e).and_then(|c| schema.index_of_column(c).ok()) {
                 Some(i) => {
                     let mut col = rel.columns[i].clone();
@@ -388,6 +421,10 @@ impl<'p, 'c> Lowering<'p, 'c> {
             });
         }
         rel.columns = columns;
+        if clock_read {
+            // Read once; what stands above reads the column.
+            rel.clock = None;
+        }
         Ok(rel)
     }
 
@@ -534,6 +571,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             wanted.extend(w.partition.iter().cloned());
         }
         wanted.extend(rel.order.clone());
+        wanted.extend(rel.clock.clone());
         let (node, at) = self.emit(&rel, &wanted)?;
         let schema = self.schema(node);
         let mut at = at.into_iter();
@@ -552,7 +590,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
             w.time = next(&w.time);
             w.partition = w.partition.iter().map(&mut next).collect();
         }
-        settled.order = settled.order.as_ref().map(next);
+        settled.order = settled.order.as_ref().map(&mut next);
+        settled.clock = settled.clock.as_ref().map(next);
         Ok(settled)
     }
 
@@ -672,6 +711,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             c.at = At::Value(e);
         }
         rel.order = order.then(|| Expr::column(&schema, at[at.len() - 2]));
+        rel.clock = None;
         let width = schema.fields().len();
         let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
         fields.extend(unnest.schema.fields().iter().skip(input.fields().len()).map(|f| f.as_ref().clone()));
@@ -711,7 +751,15 @@ impl<'p, 'c> Lowering<'p, 'c> {
             time: times[i],
             bound: bounds[i].map(|(part, domain)| Bound { part, window, domain }),
         });
-        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, bounds_filter: Vec::new(), order: None })
+        Ok(Rel {
+            node,
+            filter: None,
+            columns: columns.collect(),
+            window: None,
+            bounds_filter: Vec::new(),
+            order: None,
+            clock: None,
+        })
     }
 
     fn limit(&mut self, rel: Rel, rows: u64) -> Result<Rel> {
@@ -745,7 +793,15 @@ impl<'p, 'c> Lowering<'p, 'c> {
         let label = format!("Values({} rows)", rows.len());
         let node = self.graph.add(label, NodeKind::Values(batch), Vec::new(), schema.clone());
         let columns = (0..schema.fields().len()).map(|i| Col::plain(Expr::column(&schema, i)));
-        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, bounds_filter: Vec::new(), order: None })
+        Ok(Rel {
+            node,
+            filter: None,
+            columns: columns.collect(),
+            window: None,
+            bounds_filter: Vec::new(),
+            order: None,
+            clock: None,
+        })
     }
 }
 
@@ -802,12 +858,44 @@ fn refuse(plan: &LogicalPlan) -> Error {
     }
 }
 
-/// Subqueries inside expressions are joins, and those are not there yet.
-fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
+/// `PROCTIME()`, under whatever name.
+fn is_proctime(e: &Logical) -> bool {
+    match e {
+        Logical::Alias(a) => is_proctime(&a.expr),
+        Logical::ScalarFunction(f) => f.name() == super::proctime::NAME,
+        _ => false,
+    }
+}
+
+fn reads_proctime(e: &Logical) -> bool {
+    e.exists(|e| Ok(is_proctime(e))).unwrap_or(false)
+}
+
+fn no_clock() -> Error {
+    Error::sql("PROCTIME() cannot be read here: rows of an aggregate, a union or an array have no such time")
+        .remedy("read it before, in a subquery or view over the table")
+}
+
+/// Whether a plan reads `PROCTIME()` anywhere.
+pub fn says_proctime(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let search = plan.apply(|p| {
+        p.apply_expressions(|e| {
+            found |= reads_proctime(e);
+            Ok(TreeNodeRecursion::Continue)
+        })
+    });
+    search.is_ok() && found
+}
+
+/// What no operator can do: subqueries inside expressions are joins, and those are not there yet.
+fn refuse_unknown(plan: &LogicalPlan) -> Result<()> {
+    let mut watermark = false;
     let mut found = false;
     let searched = plan.apply_with_subqueries(|p| {
         p.apply_expressions(|e| {
             e.apply(|e| {
+                watermark |= matches!(e, Logical::ScalarFunction(f) if f.name() == "current_watermark");
                 found |= matches!(
                     e,
                     Logical::ScalarSubquery(_)
@@ -821,6 +909,10 @@ fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
         })
     });
     searched.map_err(|e| Error::internal(e.strip_backtrace()))?;
+    if watermark {
+        return Err(Error::sql("`current_watermark` is not there yet in streaming")
+            .remedy("late rows go to the table that 'millstream.late-rows.table' names, with the watermark they met"));
+    }
     if !found {
         return Ok(());
     }

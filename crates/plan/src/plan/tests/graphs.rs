@@ -289,9 +289,9 @@ fn every_aggregate_of_datafusion_is_there() {
 FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
         "
 Sink(result)
-└─ Calc(median(CAST(price AS Float64)) AS median(price), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)) AS corr(price, qty), stddev_samp(CAST(price AS Float64)) AS stddev(price), count(channel), approx_percentile(CAST(price AS Float64), 0.9) AS approx_percentile(price, 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price) AS max(DISTINCT price))
-   └─ WindowAggregate(TUMBLE 1 h: median(CAST(price AS Float64)), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)), stddev_samp(CAST(price AS Float64)), count(channel), approx_percentile(CAST(price AS Float64), 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price))
-      └─ single ─ Calc(CAST(price AS Float64) AS __common_expr_1, bidder, qty, CAST(qty AS Float64), channel, qty > 3, auction, price, ts)
+└─ Calc(median(CAST(price AS Float64)) AS median(price), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)) AS corr(price, qty), stddev_samp(price) AS stddev(price), count(channel), approx_percentile(CAST(price AS Float64), 0.9) AS approx_percentile(price, 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price) AS max(DISTINCT price))
+   └─ WindowAggregate(TUMBLE 1 h: median(CAST(price AS Float64)), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)), stddev_samp(price), count(channel), approx_percentile(CAST(price AS Float64), 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price))
+      └─ single ─ Calc(CAST(price AS Float64) AS __common_expr_1, bidder, qty, CAST(qty AS Float64), price, channel, qty > 3, auction, ts)
          └─ Source(bid)
                reads auction, bidder, price, channel, qty, ts
                watermark ts - 4000 ms",
@@ -529,5 +529,100 @@ Sink(big)
    └─ Source(bid)
          reads auction, ts
          watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn processing_time_is_read_from_the_source() {
+    check(
+        "CREATE VIEW b AS SELECT *, PROCTIME() AS p_time FROM bid;
+SELECT bidder, count(*), window_end FROM TABLE(TUMBLE(TABLE b, DESCRIPTOR(p_time), INTERVAL '10' SECOND)) GROUP BY bidder, window_start, window_end",
+        "
+Sink(result)
+└─ Calc(bidder, count(*), window_end)
+   └─ WindowAggregate(TUMBLE 10 s, by bidder: count(*))
+      └─ hash(bidder) ─ Calc(bidder, $proctime AS p_time)
+         └─ Source(bid)
+               reads bidder, ts, $proctime
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction, DATE_FORMAT(PROCTIME(), 'HH') AS h FROM bid WHERE price > 3",
+        "
+Sink(result)
+└─ Calc(auction, date_format($proctime, HH) AS h WHERE price > 3)
+   └─ Source(bid)
+         reads auction, price, ts, $proctime
+         watermark ts - 4000 ms",
+    );
+    refused(
+        "SELECT PROCTIME() AS p, n FROM (SELECT count(*) AS n FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end)",
+        "
+PROCTIME() cannot be read here: rows of an aggregate, a union or an array have no such time
+  at q.sql:1:1
+  help: read it before, in a subquery or view over the table",
+    );
+}
+
+#[test]
+fn a_value_without_nulls_is_a_filter() {
+    check(
+        "SELECT FIRST_VALUE(price) IGNORE NULLS AS f FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(first_value(price) FILTER (WHERE price IS NOT NULL) AS f)
+   └─ WindowAggregate(TUMBLE 1 h: first_value(price) FILTER (WHERE price IS NOT NULL))
+      └─ single ─ Calc(price, price IS NOT NULL AS filter, ts, $order)
+         └─ Source(bid)
+               reads price, ts, $order
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT ARRAY_AGG(price ORDER BY ts) AS a FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(array_agg(price) AS a)
+   └─ WindowAggregate(TUMBLE 1 h: array_agg(price))
+      └─ single ─ Source(bid)
+            reads price, ts, $order
+            watermark ts - 4000 ms",
+    );
+    refused(
+        "SELECT ARRAY_AGG(price ORDER BY price) AS a FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+array_agg with an ORDER BY of its own is not there yet
+  at q.sql:1:1
+  help: leave it out: rows come in the order of their event time",
+    );
+    check(
+        "SELECT window_start, window_end FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(window_start, window_end)
+   └─ WindowAggregate(TUMBLE 1 h)
+      └─ single ─ Source(bid)
+            reads ts
+            watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn what_flink_holds_for_int_goes_into_int() {
+    check(
+        "INSERT INTO small SELECT 1, COALESCE(qty, 0) + 1 FROM bid",
+        "
+Sink(small)
+└─ Calc(1 AS a, CAST(CASE WHEN __common_expr_1 IS NOT NULL THEN __common_expr_1 ELSE 0 END + 1 AS Int32) AS b)
+   └─ Calc(CAST(qty AS Int64) AS __common_expr_1)
+      └─ Source(bid)
+            reads qty, ts
+            watermark ts - 4000 ms",
+    );
+    refused(
+        "SELECT CURRENT_WATERMARK(ts) FROM bid",
+        "
+`current_watermark` is not there yet in streaming
+  at q.sql:1:8
+  help: late rows go to the table that 'millstream.late-rows.table' names, with the watermark they met",
     );
 }

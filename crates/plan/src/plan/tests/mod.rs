@@ -9,10 +9,12 @@ use crate::catalog::Catalog;
 use crate::explain;
 use crate::parse::script;
 use crate::statement::StatementKind;
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_core::table::TableUse;
 use millstream_core::{Connectors, Sink, Source, TimeDomain};
-use millstream_dataflow::graph::{Node, NodeKind, Window, WindowAggregate};
+use millstream_dataflow::expr::Expr;
+use millstream_dataflow::graph::{Exchange, Node, NodeKind, Window, WindowAggregate};
 
 /// Every table is fine; there is nothing to open.
 struct Anything;
@@ -74,7 +76,9 @@ fn plan(sql: &str) -> Planned {
 
 #[track_caller]
 fn check(sql: &str, expected: &str) {
-    let got = explain::text(&plan(sql).dataflow);
+    let planned = plan(sql);
+    well_formed(&planned.dataflow);
+    let got = explain::text(&planned.dataflow);
     let trim = |s: &str| s.trim_matches('\n').lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
     assert!(trim(&got) == trim(expected), "\n--- {sql}\n{got}");
 }
@@ -245,4 +249,92 @@ fn a_graph_for_mermaid() {
         "flowchart LR\n  n0[(\"Source(bid)\")]\n  n1[\"Calc(auction)\"]\n  n2[\"Limit(3)\"]\n  n3[(\"Sink(result)\")]\n  \
          n0 --> n1\n  n1 -->|\"single\"| n2\n  n2 --> n3\n"
     );
+}
+
+/// What the runtime and the operators rely on.
+fn well_formed(dataflow: &Dataflow) {
+    let types = |s: &Schema| s.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+    let made = |exprs: &[Expr], input: &SchemaRef| {
+        let none = RecordBatch::new_empty(input.clone());
+        let value = |e: &Expr| e.evaluate(&none).map(|a| a.data_type().clone()).unwrap_or_else(|e| panic!("{e}"));
+        exprs.iter().map(value).collect::<Vec<_>>()
+    };
+    for (i, n) in dataflow.nodes.iter().enumerate() {
+        for input in &n.inputs {
+            assert!(input.node < i, "{} reads what comes later", n.id);
+            if let Exchange::Hash(keys) = &input.exchange {
+                assert!(keys.iter().all(|k| *k < dataflow.nodes[input.node].schema.fields().len()), "{}", n.label);
+            }
+        }
+        let input = n.inputs.first().map(|i| dataflow.nodes[i.node].schema.clone());
+        let input = input.unwrap_or_else(|| Arc::new(Schema::empty()));
+        let time =
+            |column: usize| matches!(input.field(column).data_type(), DataType::Timestamp(TimeUnit::Millisecond, _));
+        match &n.kind {
+            NodeKind::Calc(c) => {
+                let test = c.filter.iter().cloned().collect::<Vec<_>>();
+                assert!(made(&test, &input).iter().all(|t| *t == DataType::Boolean), "{}", n.label);
+                assert_eq!(made(c.columns.as_deref().unwrap_or_default(), &input), types(&n.schema), "{}", n.label);
+            }
+            NodeKind::Expand(e) => {
+                e.rows.iter().for_each(|row| assert_eq!(made(row, &input), types(&n.schema), "{}", n.label));
+            }
+            NodeKind::Unnest(u) => {
+                made(std::slice::from_ref(&u.array), &input);
+                assert_eq!(types(&n.schema)[..input.fields().len()], types(&input));
+            }
+            NodeKind::Values(rows) => assert_eq!(rows.schema(), n.schema),
+            NodeKind::Union => {
+                n.inputs.iter().for_each(|i| assert_eq!(types(&dataflow.nodes[i.node].schema), types(&n.schema)));
+            }
+            NodeKind::WindowRows(w) => {
+                assert!(time(w.time.column), "{}", n.label);
+                assert_eq!(n.schema.fields().len(), input.fields().len() + 3);
+            }
+            NodeKind::WindowAggregate(w) => {
+                assert!(time(w.time.column), "{}", n.label);
+                assert_eq!(n.schema.fields().len(), w.keys.len() + 3 + w.calls.len());
+                for (k, f) in w.keys.iter().zip(n.schema.fields()) {
+                    assert_eq!(input.field(*k).data_type(), f.data_type());
+                }
+                for c in &w.calls {
+                    assert!(c.args.iter().all(|a| *a < input.fields().len()), "{}", n.label);
+                    assert!(c.filter.is_none_or(|f| *input.field(f).data_type() == DataType::Boolean), "{}", n.label);
+                }
+            }
+            NodeKind::Over(o) => {
+                assert!(time(o.time), "{}", n.label);
+                assert_eq!(n.schema.fields().len(), input.fields().len() + o.calls.len());
+            }
+            NodeKind::Limit(_) => assert_eq!(n.schema, input),
+            NodeKind::Sink(s) => {
+                assert_eq!(types(&s.table.schema), types(&n.schema));
+                let names = |s: &Schema| s.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+                assert_eq!(names(&s.table.schema), names(&n.schema));
+            }
+            NodeKind::Source(s) => {
+                let mut raw: Vec<Field> = s.table.schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+                if let Some(p) = &s.table.projection {
+                    raw = p.iter().map(|i| raw[*i].clone()).collect();
+                }
+                raw.extend(s.table.metadata.iter().map(|(_, f)| f.clone()));
+                if s.processing_time {
+                    raw.push(Field::new(
+                        "$proctime",
+                        DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+                        false,
+                    ));
+                }
+                let raw = Arc::new(Schema::new(raw));
+                match &s.computed {
+                    Some(exprs) => assert_eq!(made(exprs, &raw), types(&n.schema), "{}", n.label),
+                    None => assert_eq!(raw, n.schema),
+                }
+                if let Some(w) = &s.watermark {
+                    let mark = made(std::slice::from_ref(&w.expression), &n.schema);
+                    assert!(matches!(mark[0], DataType::Timestamp(TimeUnit::Millisecond, _)), "{mark:?}");
+                }
+            }
+        }
+    }
 }
