@@ -117,7 +117,7 @@ impl DeclaredTable {
                 }
                 (ColumnKind::Computed { expression }, _) => {
                     let expr =
-                        compiler.from_sql(expression, &stored).map_err(|e| fail(e, provider).at(place(column.span)))?;
+                        compiler.resolve(expression, &stored).map_err(|e| fail(e, provider).at(place(column.span)))?;
                     let field = expr.to_field(stored.as_ref()).map_err(|e| fail(e, provider))?.1;
                     let field = Field::new(&column.name, field.data_type().clone(), field.is_nullable());
                     (Kind::Computed(expr), field)
@@ -326,7 +326,7 @@ fn resolve_watermark(
         )));
     }
     let declared: DFSchemaRef = Arc::new(DFSchema::try_from(schema.clone()).map_err(|e| compiler.fail(e))?);
-    let expression = compiler.from_sql(&def.expression, &declared).map_err(|e| compiler.fail(e))?;
+    let expression = compiler.resolve(&def.expression, &declared).map_err(|e| compiler.fail(e))?;
     let found = expression.get_type(declared.as_ref()).map_err(|e| compiler.fail(e))?;
     let expression = match &found {
         DataType::Timestamp(TimeUnit::Millisecond, _) => expression,
@@ -384,7 +384,7 @@ fn is_proctime(e: &ast::Expr) -> bool {
 
 impl Compiler<'_, '_> {
     /// A SQL expression over `schema`, with its types settled.
-    pub fn from_sql(&self, expr: &ast::Expr, schema: &DFSchemaRef) -> datafusion_common::Result<Logical> {
+    pub fn resolve(&self, expr: &ast::Expr, schema: &DFSchemaRef) -> datafusion_common::Result<Logical> {
         let expr = self.provider.sql().sql_to_expr(expr.clone(), schema, &mut PlannerContext::new())?;
         self.settle(expr, schema)
     }

@@ -57,7 +57,7 @@ impl Lowering<'_, '_> {
                 &specs.iter().flat_map(|s| s.args.iter().chain(&s.filter)).cloned().collect::<Vec<_>>(),
             )
         {
-            rel = self.into_rows(rel)?;
+            rel = self.window_rows(rel)?;
         }
         // Sessions are made for each key; grouped by anything else, their rows are regrouped afterwards.
         if let Some(Pending { kind: WindowKind::Session { .. }, partition, .. }) = &rel.window {
@@ -69,7 +69,7 @@ impl Lowering<'_, '_> {
                 && keys.len() == partition.len()
                 && keys.iter().all(|k| partition.iter().any(|p| *p.physical == **k));
             if !same {
-                rel = self.into_rows(rel)?;
+                rel = self.window_rows(rel)?;
             }
         }
 

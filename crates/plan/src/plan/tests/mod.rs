@@ -12,7 +12,7 @@ use crate::statement::StatementKind;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_core::table::TableUse;
-use millstream_core::{Connectors, Sink, Source, TimeDomain};
+use millstream_core::{Connectors, ErrorKind, Sink, Source, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{Exchange, Node, NodeKind, Window, WindowAggregate};
 
@@ -239,6 +239,38 @@ fn integers_stay_as_wide_as_they_are() {
         planned.statements[0].sink.schema.fields().iter().map(|f| types::sql_name(f.data_type())).collect();
     assert_eq!(types[..2], ["INT", "BIGINT"]);
     assert!(types[2].starts_with("DECIMAL"), "{types:?}");
+}
+
+/// Queries with a word left out or doubled are planned or refused; nothing panics, and what is planned is well formed.
+#[test]
+fn damaged_queries_are_refused_without_panic() {
+    let queries = [
+        "SELECT auction , count ( * ) , sum ( price * 2 ) FILTER ( WHERE qty > 1 ) FROM TABLE ( HOP ( TABLE bid , \
+         DESCRIPTOR ( ts ) , INTERVAL '2' SECOND , INTERVAL '10' SECOND ) ) GROUP BY auction , window_start , window_end \
+         HAVING count ( * ) > 2",
+        "SELECT bidder , window_start , LISTAGG ( channel , '|' ) FROM SESSION ( TABLE bid PARTITION BY bidder , \
+         DESCRIPTOR ( ts ) , INTERVAL '10' SECOND ) GROUP BY bidder , window_start , window_end",
+        "SELECT auction , SUM ( price ) OVER ( PARTITION BY auction ORDER BY ts RANGE BETWEEN INTERVAL '30' MINUTE \
+         PRECEDING AND CURRENT ROW ) AS s , LAG ( price , 1 ) OVER ( PARTITION BY bidder ORDER BY ts ) FROM bid",
+        "WITH a AS ( SELECT auction , ts FROM bid UNION ALL SELECT bidder , ts FROM bid ) SELECT window_end , count ( \
+         DISTINCT auction ) FROM TUMBLE ( TABLE a , DESCRIPTOR ( ts ) , INTERVAL '1' DAY ) GROUP BY window_start , \
+         window_end , GROUPING SETS ( ( auction ) , ( ) )",
+        "INSERT INTO big ( auction , n ) SELECT i . n , qty + 1 FROM bid AS b CROSS JOIN UNNEST ( b . items ) AS i ( s , n ) \
+         WHERE i . s LIKE 'a%' LIMIT 3",
+    ];
+    for query in queries {
+        let words: Vec<&str> = query.split_whitespace().collect();
+        for i in 0..words.len() {
+            let without = [&words[..i], &words[i + 1..]].concat().join(" ");
+            let doubled = [&words[..=i], &words[i..]].concat().join(" ");
+            for sql in [without, doubled] {
+                match try_plan(&sql) {
+                    Ok(planned) => well_formed(&planned.dataflow),
+                    Err(e) => assert!(e.kind() != ErrorKind::Internal, "{sql}\n{e}"),
+                }
+            }
+        }
+    }
 }
 
 #[test]
