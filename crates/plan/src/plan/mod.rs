@@ -156,14 +156,14 @@ impl Provider<'_> {
 }
 
 /// The rules that hold for endless input too. Left out are those that need an end (limits pushed down, single DISTINCT
-/// regrouped), those for joins, and those that move expressions to where our operators do not look for them.
+/// regrouped), those for joins, and those that put an empty relation in the place of a table: a filter that nothing passes
+/// leaves the stream its time.
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     use datafusion_optimizer as o;
     vec![
         Arc::new(o::optimize_unions::OptimizeUnions::new()),
         Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
         Arc::new(o::eliminate_duplicated_expr::EliminateDuplicatedExpr::new()),
-        Arc::new(o::eliminate_filter::EliminateFilter::new()),
         Arc::new(o::push_down_filter::PushDownFilter::new()),
         Arc::new(o::common_subexpr_eliminate::CommonSubexprEliminate::new()),
         Arc::new(o::optimize_projections::OptimizeProjections::new()),

@@ -2,8 +2,8 @@
 
 use super::unnest::{UNNEST, UNNEST_WITH_ORDINALITY};
 use datafusion_sql::sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, NullInclusion, Query, Select, Spanned, TableFactor,
-    TableWithJoins, Value, VisitMut, VisitorMut,
+    Expr, Fetch, Ident, Join, JoinConstraint, JoinOperator, LimitClause, NullInclusion, Query, Select, Spanned,
+    TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
 };
 use millstream_core::{Error, Place, Result};
 use std::ops::ControlFlow;
@@ -22,6 +22,19 @@ struct Unnests<'f> {
 
 impl VisitorMut for Unnests<'_> {
     type Break = Error;
+
+    /// `FETCH FIRST n ROWS ONLY` is `LIMIT n` in other words.
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        if query.limit_clause.is_none()
+            && let Some(Fetch { with_ties: false, percent: false, quantity }) = &query.fetch
+        {
+            let limit = quantity.clone().unwrap_or_else(|| Expr::value(Value::Number("1".into(), false)));
+            query.limit_clause =
+                Some(LimitClause::LimitOffset { limit: Some(limit), offset: None, limit_by: Vec::new() });
+            query.fetch = None;
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         match self.fold(std::mem::take(&mut select.from)) {

@@ -118,7 +118,7 @@ impl Lowering<'_, '_> {
         }
         let count = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &count)?;
-        let label = format!("Values({} rows)", rows.len());
+        let label = format!("Values({} {})", rows.len(), if rows.len() == 1 { "row" } else { "rows" });
         let node = self.graph.add(label, NodeKind::Values(batch), Vec::new(), schema.clone());
         let columns = (0..schema.fields().len()).map(|i| Col::plain(Expr::column(&schema, i)));
         Ok(Rel {

@@ -424,7 +424,7 @@ fn rows_in_the_text_are_a_source() {
         "
 Sink(result)
 └─ Calc(1, a AS 'a')
-   └─ Values(1 rows)",
+   └─ Values(1 row)",
     );
     check(
         "SELECT k, v FROM (VALUES ('a', 1), ('b', 2)) AS t (k, v) WHERE v > 1",
@@ -624,5 +624,51 @@ Sink(small)
 `current_watermark` is not there yet in streaming
   at q.sql:1:8
   help: late rows go to the table that 'millstream.late-rows.table' names, with the watermark they met",
+    );
+}
+
+#[test]
+fn a_filter_that_nothing_passes_leaves_the_stream_its_time() {
+    check(
+        "SELECT count(*) FROM TUMBLE(TABLE (SELECT * FROM bid WHERE 1 = 0), DESCRIPTOR(ts), INTERVAL '1' HOUR) WHERE 1 = 1 GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(count(*))
+   └─ WindowAggregate(TUMBLE 1 h: count(*))
+      └─ single ─ Calc(ts WHERE false)
+         └─ Source(bid)
+               reads ts
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction FROM bid FETCH FIRST 5 ROWS ONLY",
+        "
+Sink(result)
+└─ Limit(5)
+   └─ single ─ Calc(auction)
+      └─ Source(bid)
+            reads auction, ts
+            watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn branches_of_a_union_share_their_source() {
+    check(
+        "SELECT n FROM (SELECT auction, count(*) AS n FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY auction, window_start, window_end)
+UNION ALL SELECT n FROM (SELECT bidder, count(*) AS n FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY bidder, window_start, window_end)",
+        "
+Sink(result)
+└─ Union
+   ├─ Calc(count(*) AS n)
+   │  └─ WindowAggregate(TUMBLE 1 h, by auction: count(*))
+   │     └─ hash(auction) ─ Calc(auction, ts)
+   │        └─ [1] Source(bid)
+   │              reads auction, bidder, ts
+   │              watermark ts - 4000 ms
+   └─ Calc(count(*) AS n)
+      └─ WindowAggregate(TUMBLE 1 h, by bidder: count(*))
+         └─ hash(bidder) ─ Calc(bidder, ts)
+            └─ [1]",
     );
 }
