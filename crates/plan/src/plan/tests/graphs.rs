@@ -35,7 +35,7 @@ Sink(result)
         "SELECT info.city, tags[1], CAST(price AS DECIMAL(10,2)), EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END FROM bid",
         "
 Sink(result)
-└─ Calc(get_field(info, city) AS bid.info[city], array_element(tags, 1) AS tags[1], CAST(price AS Decimal128(10, 2)) AS CAST(price AS DECIMAL(10,2)), date_part(YEAR, ts) AS EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END)
+└─ Calc(get_field(info, city) AS city, array_element(tags, 1) AS tags[1], CAST(price AS Decimal128(10, 2)) AS CAST(price AS DECIMAL(10,2)), date_part(YEAR, ts) AS EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END)
    └─ Source(bid)
          reads price, ts, tags, info
          watermark ts - 4000 ms",
@@ -670,5 +670,40 @@ Sink(result)
       └─ WindowAggregate(TUMBLE 1 h, by bidder: count(*))
          └─ hash(bidder) ─ Calc(bidder, ts)
             └─ [1]",
+    );
+}
+
+#[test]
+fn nexmark_reads_its_rows_from_nested_fields() {
+    check(
+        "CREATE TABLE datagen (event_type int,
+  person ROW<id BIGINT, name VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>,
+  auction ROW<id BIGINT, itemName VARCHAR, `dateTime` TIMESTAMP(3), seller BIGINT, category BIGINT, expires TIMESTAMP(3), extra VARCHAR>,
+  bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>,
+  `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN event_type = 1 THEN auction.`dateTime` ELSE bid.`dateTime` END, WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND) WITH ('connector' = 'nexmark');
+CREATE VIEW b AS SELECT bid.auction, bid.bidder, bid.price, bid.channel, bid.url, `dateTime`, bid.extra FROM datagen WHERE event_type = 2;
+CREATE TABLE s1 (auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), `dateTime` TIMESTAMP(3), extra VARCHAR) WITH ('connector' = 'blackhole');
+INSERT INTO s1 SELECT auction, bidder, 0.908 * price as price, `dateTime`, extra FROM b",
+        "
+Sink(s1)
+└─ Calc(get_field(bid, auction) AS auction, get_field(bid, bidder) AS bidder, CAST(0.908 * CAST(get_field(bid, price) AS Decimal128(20, 0)) AS Decimal128(23, 3)) AS price, dateTime, get_field(bid, extra) AS extra WHERE event_type = 2)
+   └─ Source(datagen)
+         reads event_type, person, auction, bid
+         computes dateTime AS CASE WHEN event_type = 0 THEN get_field(person, dateTime) WHEN event_type = 1 THEN get_field(auction, dateTime) ELSE get_field(bid, dateTime) END
+         watermark dateTime - 4000 ms",
+    );
+    check(
+        "CREATE TABLE datagen (event_type int, person ROW<id BIGINT, name VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>, auction ROW<id BIGINT, itemName VARCHAR, `dateTime` TIMESTAMP(3), seller BIGINT, category BIGINT, expires TIMESTAMP(3), extra VARCHAR>, bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>, `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN event_type = 1 THEN auction.`dateTime` ELSE bid.`dateTime` END, WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND) WITH ('connector' = 'nexmark');
+CREATE VIEW b AS SELECT bid.auction, bid.bidder, bid.price, bid.channel, bid.url, `dateTime`, bid.extra FROM datagen WHERE event_type = 2;
+SELECT auction, count(*) AS num, window_start AS starttime, window_end AS endtime FROM TABLE(HOP(TABLE b, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND, INTERVAL '10' SECOND)) GROUP BY auction, window_start, window_end",
+        "
+Sink(result)
+└─ Calc(auction, count(*) AS num, window_start AS starttime, window_end AS endtime)
+   └─ WindowAggregate(HOP 10 s every 2 s, by auction: count(*))
+      └─ hash(auction) ─ Calc(get_field(bid, auction) AS auction, dateTime WHERE event_type = 2)
+         └─ Source(datagen)
+               reads event_type, person, auction, bid
+               computes dateTime AS CASE WHEN event_type = 0 THEN get_field(person, dateTime) WHEN event_type = 1 THEN get_field(auction, dateTime) ELSE get_field(bid, dateTime) END
+               watermark dateTime - 4000 ms",
     );
 }
