@@ -10,6 +10,7 @@
 //!       └─ hash(k) ─ Source(bids)
 //! ```
 
+use crate::plan::Planned;
 use millstream_dataflow::graph::{Dataflow, Exchange, Input, Node, NodeKind, SideOutput};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -113,6 +114,18 @@ fn exchange_text(dataflow: &Dataflow, input: &Input) -> String {
             format!("hash({}) ─ ", names.join(", "))
         }
     }
+}
+
+/// A whole job: its graph, or in batch mode, which has none, its logical plans.
+pub fn job(planned: &Planned) -> String {
+    if !planned.dataflow.nodes.is_empty() {
+        return text(&planned.dataflow);
+    }
+    let mut out = String::new();
+    for s in &planned.statements {
+        let _ = writeln!(out, "Sink({})\n{}", s.sink.name, s.logical.display_indent());
+    }
+    out
 }
 
 /// The graph for a Mermaid renderer, sources first.

@@ -10,7 +10,7 @@ use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{EmptyRelation, Expr as Logical, LogicalPlan, Projection};
 use datafusion_physical_expr::expressions::Column;
-use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr, create_physical_expr};
 use millstream_core::{Error, Result};
 use millstream_dataflow::expr::Expr;
 use std::fmt;
@@ -96,7 +96,10 @@ pub fn sql_of(e: &dyn PhysicalExpr) -> String {
     Sql(e).to_string()
 }
 
-/// Whether the expression does more than hand on a column or a constant.
+/// Whether the expression does more than hand on a column, a field of one, or a constant.
 pub fn is_work(e: &dyn PhysicalExpr) -> bool {
+    if let Some(f) = e.downcast_ref::<ScalarFunctionExpr>() {
+        return f.name() != "get_field" || f.args().iter().any(|a| is_work(a.as_ref()));
+    }
     e.downcast_ref::<Column>().is_none() && e.downcast_ref::<datafusion_physical_expr::expressions::Literal>().is_none()
 }

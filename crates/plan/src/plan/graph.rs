@@ -7,9 +7,7 @@ use super::expressions::is_work;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{
-    AggregateCall, AggregateFunction, Dataflow, Input, Node, NodeKind, OverFunction, Window,
-};
+use millstream_dataflow::graph::{AggregateCall, AggregateFunction, Dataflow, Input, Node, NodeKind, OverFunction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -26,7 +24,7 @@ pub struct Graph {
 impl Graph {
     /// The index of this node: a new one, or the one that is there already and does the same.
     pub fn add(&mut self, label: String, kind: NodeKind, inputs: Vec<Input>, schema: SchemaRef) -> usize {
-        let mut text = description(&kind);
+        let mut text = self.description(&label, &kind, &inputs);
         for i in &inputs {
             let _ = write!(text, " <- {}:{}:{:?}", self.nodes[i.node].id, i.port, i.exchange);
         }
@@ -38,6 +36,7 @@ impl Graph {
         }
         let base = match &kind {
             NodeKind::Source(s) => format!("source-{}", s.table.name),
+            NodeKind::Sink(s) => format!("sink-{}", s.table.name),
             _ => format!("{}-{:08x}", kind_name(&kind), xxh3_64(text.as_bytes()) as u32),
         };
         let mut id = base.clone();
@@ -50,6 +49,28 @@ impl Graph {
         self.nodes.push(Node { id, label, kind, inputs, schema });
         self.known.insert(key, index);
         index
+    }
+
+    /// What the node does in words that stay the same when columns move: names, not indexes.
+    fn description(&self, label: &str, kind: &NodeKind, inputs: &[Input]) -> String {
+        let exprs = |list: &[Expr]| {
+            list.iter().map(|e| format!("{e:?}:{}", e.field.data_type())).collect::<Vec<_>>().join(", ")
+        };
+        let input = inputs.first().map(|i| &self.nodes[i.node].schema);
+        let time = |column: usize| input.and_then(|s| s.fields().get(column)).map_or("", |f| f.name().as_str());
+        match kind {
+            NodeKind::Values(rows) => format!("values {rows:?}"),
+            NodeKind::Calc(c) => format!(
+                "calc where {} select {}",
+                c.filter.as_ref().map_or("", |f| f.sql.as_str()),
+                c.columns.as_deref().map_or_else(|| "*".into(), exprs)
+            ),
+            NodeKind::WindowRows(w) => format!("{label} {}", time(w.time.column)),
+            NodeKind::WindowAggregate(w) => format!("{label} {}", time(w.time.column)),
+            NodeKind::Expand(e) => e.rows.iter().map(|r| exprs(r)).collect::<Vec<_>>().join("; "),
+            NodeKind::Unnest(u) => format!("{label} {} {}", u.outer, u.with_ordinality),
+            _ => label.to_string(),
+        }
     }
 
     pub fn into_dataflow(self) -> Dataflow {
@@ -70,53 +91,6 @@ pub fn kind_name(kind: &NodeKind) -> &'static str {
         NodeKind::Expand(_) => "expand",
         NodeKind::Limit(_) => "limit",
         NodeKind::Sink(_) => "sink",
-    }
-}
-
-/// What the node does in words that stay the same when columns move: names, not indexes.
-fn description(kind: &NodeKind) -> String {
-    let exprs =
-        |list: &[Expr]| list.iter().map(|e| format!("{e:?}:{}", e.field.data_type())).collect::<Vec<_>>().join(", ");
-    match kind {
-        NodeKind::Source(s) => format!("source {}", s.table.name),
-        NodeKind::Values(rows) => format!("values {rows:?}"),
-        NodeKind::Calc(c) => format!(
-            "calc where {} select {}",
-            c.filter.as_ref().map_or("", |f| f.sql.as_str()),
-            c.columns.as_deref().map_or_else(|| "*".into(), exprs)
-        ),
-        NodeKind::Union => "union".into(),
-        NodeKind::WindowRows(w) => format!("window rows {}", window_words(&w.window)),
-        NodeKind::WindowAggregate(w) => {
-            let calls: Vec<String> = w.calls.iter().map(|c| c.result.name().clone()).collect();
-            format!("window aggregate {} {} keys: {}", window_words(&w.window), w.keys.len(), calls.join(", "))
-        }
-        NodeKind::Over(o) => {
-            let calls: Vec<String> = o
-                .calls
-                .iter()
-                .map(|c| match &c.function {
-                    OverFunction::Aggregate(a) => format!("{} {:?}", a.result.name(), c.frame),
-                    OverFunction::RowNumber { .. } => "row_number".into(),
-                    OverFunction::Rank { .. } => "rank".into(),
-                    OverFunction::DenseRank { .. } => "dense_rank".into(),
-                    OverFunction::Lag { offset, .. } => format!("lag {offset}"),
-                })
-                .collect();
-            format!("over {} keys: {}", o.keys.len(), calls.join(", "))
-        }
-        NodeKind::Unnest(u) => format!("unnest {} {} {}", u.array.sql, u.outer, u.with_ordinality),
-        NodeKind::Expand(e) => e.rows.iter().map(|r| exprs(r)).collect::<Vec<_>>().join("; "),
-        NodeKind::Limit(n) => format!("limit {n}"),
-        NodeKind::Sink(s) => format!("sink {}", s.table.name),
-    }
-}
-
-fn window_words(w: &Window) -> String {
-    match w {
-        Window::Session { gap, partition } => format!("session {gap} {}", partition.len()),
-        Window::Attached { .. } => "attached".into(),
-        other => format!("{other:?}"),
     }
 }
 

@@ -15,6 +15,7 @@ mod graph;
 mod literals;
 mod locate;
 mod lower;
+mod proctime;
 mod provider;
 mod rewrite;
 mod sink;
@@ -117,11 +118,11 @@ fn plan_on_stack(
     }
     let mut needs = Needs::default();
     for s in &statements {
-        needs.add(&s.logical, false);
+        needs.add(&s.logical, false, lower::says_proctime(&s.logical));
     }
     let mut scans = BTreeMap::new();
-    for (name, (columns, order)) in &needs.tables {
-        scans.insert(name.clone(), provider.table(name)?.scan(columns, *order, &provider)?);
+    for (name, needed) in &needs.tables {
+        scans.insert(name.clone(), provider.table(name)?.scan(needed, &provider)?);
     }
     provider.validate(&statements, &scans, connectors)?;
     let (late_output, bad_output) = provider.side_outputs(connectors)?;
@@ -155,14 +156,14 @@ impl Provider<'_> {
 }
 
 /// The rules that hold for endless input too. Left out are those that need an end (limits pushed down, single DISTINCT
-/// regrouped), those for joins, and those that move expressions to where our operators do not look for them.
+/// regrouped), those for joins, and those that put an empty relation in the place of a table: a filter that nothing passes
+/// leaves the stream its time.
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     use datafusion_optimizer as o;
     vec![
         Arc::new(o::optimize_unions::OptimizeUnions::new()),
         Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
         Arc::new(o::eliminate_duplicated_expr::EliminateDuplicatedExpr::new()),
-        Arc::new(o::eliminate_filter::EliminateFilter::new()),
         Arc::new(o::push_down_filter::PushDownFilter::new()),
         Arc::new(o::common_subexpr_eliminate::CommonSubexprEliminate::new()),
         Arc::new(o::optimize_projections::OptimizeProjections::new()),

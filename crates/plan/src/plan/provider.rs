@@ -195,6 +195,9 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name.eq_ignore_ascii_case(super::proctime::NAME) {
+            return Some(Arc::new(super::proctime::proctime()));
+        }
         self.functions.scalar(name)
     }
 

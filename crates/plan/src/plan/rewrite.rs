@@ -2,13 +2,14 @@
 
 use super::unnest::{UNNEST, UNNEST_WITH_ORDINALITY};
 use datafusion_sql::sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, NullInclusion, Query, Select, Spanned, TableFactor,
-    TableWithJoins, Value, VisitMut, VisitorMut,
+    AccessExpr, Expr, Fetch, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinConstraint,
+    JoinOperator, LimitClause, NullInclusion, Query, Select, SelectItem, Spanned, TableFactor, TableWithJoins, Value,
+    VisitMut, VisitorMut,
 };
 use millstream_core::{Error, Place, Result};
 use std::ops::ControlFlow;
 
-/// Folds joins with UNNEST into one relation, everywhere in the query.
+/// Folds joins with UNNEST into one relation and names nested fields, everywhere in the query.
 pub fn rewrite_query(query: &mut Box<Query>, file: &str) -> Result<()> {
     match VisitMut::visit(query.as_mut(), &mut Unnests { file }) {
         ControlFlow::Break(e) => Err(e),
@@ -23,7 +24,21 @@ struct Unnests<'f> {
 impl VisitorMut for Unnests<'_> {
     type Break = Error;
 
+    /// `FETCH FIRST n ROWS ONLY` is `LIMIT n` in other words.
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        if query.limit_clause.is_none()
+            && let Some(Fetch { with_ties: false, percent: false, quantity }) = &query.fetch
+        {
+            let limit = quantity.clone().unwrap_or_else(|| Expr::value(Value::Number("1".into(), false)));
+            query.limit_clause =
+                Some(LimitClause::LimitOffset { limit: Some(limit), offset: None, limit_by: Vec::new() });
+            query.fetch = None;
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        name_nested_fields(select);
         match self.fold(std::mem::take(&mut select.from)) {
             Ok(from) => {
                 select.from = from;
@@ -31,6 +46,96 @@ impl VisitorMut for Unnests<'_> {
             }
             Err(e) => ControlFlow::Break(e),
         }
+    }
+}
+
+/// A field of a ROW is called by its own name, `bid.price` is `price`, where DataFusion would call it by its whole path.
+fn name_nested_fields(select: &mut Select) {
+    let tables: Vec<String> = select
+        .from
+        .iter()
+        .flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)))
+        .filter_map(relation_name)
+        .collect();
+    let mut taken: Vec<String> = Vec::new();
+    for item in &mut select.projection {
+        let field = match item {
+            SelectItem::ExprWithAlias { alias, .. } => {
+                taken.push(alias.value.clone());
+                continue;
+            }
+            SelectItem::UnnamedExpr(Expr::Identifier(i)) => {
+                taken.push(i.value.clone());
+                continue;
+            }
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => match parts.as_slice() {
+                [table, column] if tables.contains(&table.value) => {
+                    taken.push(column.value.clone());
+                    continue;
+                }
+                [.., field] => field.value.clone(),
+                [] => continue,
+            },
+            SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { access_chain, .. }) => match access_chain.last() {
+                Some(AccessExpr::Dot(Expr::Identifier(i))) => i.value.clone(),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        let mut name = field.clone();
+        let mut n = 0;
+        while taken.contains(&name) {
+            name = format!("{field}{n}");
+            n += 1;
+        }
+        taken.push(name.clone());
+        if let SelectItem::UnnamedExpr(expr) = item {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('`', name) };
+        }
+    }
+}
+
+/// What columns of this relation may be qualified with.
+fn relation_name(relation: &TableFactor) -> Option<String> {
+    let alias = match relation {
+        TableFactor::Table { alias, .. }
+        | TableFactor::Derived { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::NestedJoin { alias, .. }
+        | TableFactor::Unpivot { alias, .. } => alias,
+        _ => return None,
+    };
+    match (alias, relation) {
+        (Some(alias), _) => Some(alias.name.value.clone()),
+        (None, TableFactor::Table { name, args: None, .. }) => {
+            name.0.last().and_then(|part| part.as_ident()).map(|i| i.value.clone())
+        }
+        // Without an alias, the columns of a window function keep the name of its table.
+        (None, TableFactor::Table { args: Some(args), .. }) => args.args.iter().find_map(table_argument),
+        (None, TableFactor::TableFunction { expr: Expr::Function(f), .. }) => match &f.args {
+            FunctionArguments::List(list) => list.args.iter().find_map(table_argument),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn table_argument(arg: &FunctionArg) -> Option<String> {
+    let (FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) | FunctionArg::Named { arg: FunctionArgExpr::Expr(e), .. }) =
+        arg
+    else {
+        return None;
+    };
+    match e {
+        Expr::Identifier(i) => Some(i.value.clone()),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|i| i.value.clone()),
+        Expr::Function(f) if f.name.to_string() == crate::dialect::TABLE_ARGUMENT => match &f.args {
+            FunctionArguments::List(list) => list.args.first().and_then(table_argument),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -9,7 +9,7 @@ use super::types::{fits, sql_name};
 use crate::catalog::ColumnKind;
 use crate::statement::Insert;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion_common::ScalarValue;
+use datafusion_common::{DFSchema, ExprSchema, ScalarValue};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion_sql::sqlparser::ast;
 use millstream_core::metadata::ROW_ORDER;
@@ -147,7 +147,7 @@ impl Provider<'_> {
                     let column = Expr::Column(datafusion_common::Column::from((q, f)));
                     if f.data_type() == to {
                         column
-                    } else if fits(f.data_type(), to) || (is_small_constant(&plan, *i) && is_integer(to)) {
+                    } else if fits(f.data_type(), to) || (is_int_in_flink(&plan, *i) && is_integer(to)) {
                         cast(column, to.clone())
                     } else {
                         let e = Error::sql(format!(
@@ -267,25 +267,38 @@ fn is_integer(t: &DataType) -> bool {
     matches!(t, DataType::Int8 | DataType::Int16 | DataType::Int32)
 }
 
-/// Whether a column of the query is made of whole-number constants alone, which Flink reads as INT and we as BIGINT.
-fn is_small_constant(plan: &LogicalPlan, column: usize) -> bool {
-    fn constant(e: &Expr) -> bool {
+/// Whether Flink has INT for a column of the query where DataFusion has BIGINT: it reads whole numbers in the text as INT,
+/// and what is computed from INT alone stays INT. A value that does not fit fails at run time.
+fn is_int_in_flink(plan: &LogicalPlan, column: usize) -> bool {
+    fn int(e: &Expr, input: &DFSchema) -> bool {
         match e {
             Expr::Literal(ScalarValue::Int64(Some(v)), _) => i32::try_from(*v).is_ok(),
             Expr::Literal(v, _) => v.is_null(),
-            Expr::Alias(a) => constant(&a.expr),
-            Expr::Negative(e) => constant(e),
-            Expr::Cast(c) => constant(&c.expr),
+            Expr::Alias(a) => int(&a.expr, input),
+            Expr::Negative(e) => int(e, input),
+            Expr::Cast(c) => *c.field.data_type() == DataType::Int64 && int(&c.expr, input),
+            Expr::Column(c) => input.field_from_column(c).is_ok_and(|f| is_integer(f.data_type())),
+            Expr::BinaryExpr(b) => b.op.is_numerical_operators() && int(&b.left, input) && int(&b.right, input),
             Expr::Case(c) => {
-                c.when_then_expr.iter().all(|(_, then)| constant(then)) && c.else_expr.as_deref().is_none_or(constant)
+                c.when_then_expr.iter().all(|(_, then)| int(then, input))
+                    && c.else_expr.as_deref().is_none_or(|e| int(e, input))
             }
+            Expr::ScalarFunction(f) => match f.name() {
+                "coalesce" | "nullif" | "abs" | "greatest" | "least" | "mod" | "nvl" | "ifnull" => {
+                    f.args.iter().all(|a| int(a, input))
+                }
+                "if" => f.args.iter().skip(1).all(|a| int(a, input)),
+                _ => false,
+            },
             _ => false,
         }
     }
     match plan {
-        LogicalPlan::Projection(p) => p.expr.get(column).is_some_and(constant),
-        LogicalPlan::Values(v) => v.values.iter().all(|row| row.get(column).is_some_and(constant)),
-        LogicalPlan::SubqueryAlias(a) => is_small_constant(&a.input, column),
+        LogicalPlan::Projection(p) => p.expr.get(column).is_some_and(|e| int(e, p.input.schema())),
+        LogicalPlan::Values(v) => {
+            v.values.iter().all(|row| row.get(column).is_some_and(|e| int(e, &DFSchema::empty())))
+        }
+        LogicalPlan::SubqueryAlias(a) => is_int_in_flink(&a.input, column),
         _ => false,
     }
 }

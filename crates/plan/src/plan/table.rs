@@ -58,6 +58,17 @@ pub struct Watermark {
     pub expression: Logical,
 }
 
+/// What a job needs of a table.
+#[derive(Debug, Clone, Default)]
+pub struct Needed {
+    /// Declared columns.
+    pub columns: BTreeSet<usize>,
+    /// `$order`: something puts the rows in an order of their own.
+    pub order: bool,
+    /// `$proctime`: a query says `PROCTIME()`.
+    pub clock: bool,
+}
+
 /// A source node with the columns it hands on.
 #[derive(Debug, Clone)]
 pub struct Scan {
@@ -67,6 +78,8 @@ pub struct Scan {
     pub at: BTreeMap<usize, usize>,
     /// Where `$order` is.
     pub order: Option<usize>,
+    /// Where `$proctime` is, for `PROCTIME()` in a query.
+    pub clock: Option<usize>,
 }
 
 impl DeclaredTable {
@@ -104,7 +117,7 @@ impl DeclaredTable {
                 }
                 (ColumnKind::Computed { expression }, _) => {
                     let expr =
-                        compiler.from_sql(expression, &stored).map_err(|e| fail(e, provider).at(place(column.span)))?;
+                        compiler.resolve(expression, &stored).map_err(|e| fail(e, provider).at(place(column.span)))?;
                     let field = expr.to_field(stored.as_ref()).map_err(|e| fail(e, provider))?.1;
                     let field = Field::new(&column.name, field.data_type().clone(), field.is_nullable());
                     (Kind::Computed(expr), field)
@@ -151,7 +164,9 @@ impl DeclaredTable {
 
     /// The source that hands on the declared columns `wanted` (and the event-time column, whose NULLs must be seen) and,
     /// where asked for, `$order`.
-    pub fn scan(&self, wanted: &BTreeSet<usize>, order: bool, provider: &Provider<'_>) -> Result<Scan> {
+    pub fn scan(&self, needed: &Needed, provider: &Provider<'_>) -> Result<Scan> {
+        let (wanted, order) = (&needed.columns, needed.order);
+        let with_clock = needed.clock;
         let settings: &Settings = &provider.catalog.settings;
         let compiler = Compiler::new(provider);
         let declared = self.declared_schema(provider)?;
@@ -163,6 +178,9 @@ impl DeclaredTable {
 
         // What is stored and needed, then where each of it stands in the raw rows.
         let mut needed = BTreeSet::new();
+        if with_clock {
+            needed.insert(self.stored.fields().len() - 1);
+        }
         for i in &wanted {
             match &self.kinds[*i] {
                 Kind::Stored(s) => {
@@ -230,6 +248,10 @@ impl DeclaredTable {
             columns.push(Expr::column(&raw, i));
             columns.len() - 1
         });
+        let clock_at = with_clock.then(|| {
+            columns.push(Expr::column(&raw, raw_at[&clock]));
+            columns.len() - 1
+        });
         let as_read = columns.len() == raw.fields().len()
             && columns.iter().enumerate().all(|(i, e)| e.as_column() == Some(i) && e.field == *raw.field(i));
         let schema: SchemaRef = Arc::new(Schema::new(columns.iter().map(|e| e.field.clone()).collect::<Vec<_>>()));
@@ -264,7 +286,7 @@ impl DeclaredTable {
             wall_clock_fallback: settings.wall_clock_fallback,
             null_time_set_aside: settings.bad_rows_table.is_some(),
         };
-        Ok(Scan { node, schema, at, order })
+        Ok(Scan { node, schema, at, order, clock: clock_at })
     }
 
     fn declared_schema(&self, provider: &Provider<'_>) -> Result<DFSchemaRef> {
@@ -304,7 +326,7 @@ fn resolve_watermark(
         )));
     }
     let declared: DFSchemaRef = Arc::new(DFSchema::try_from(schema.clone()).map_err(|e| compiler.fail(e))?);
-    let expression = compiler.from_sql(&def.expression, &declared).map_err(|e| compiler.fail(e))?;
+    let expression = compiler.resolve(&def.expression, &declared).map_err(|e| compiler.fail(e))?;
     let found = expression.get_type(declared.as_ref()).map_err(|e| compiler.fail(e))?;
     let expression = match &found {
         DataType::Timestamp(TimeUnit::Millisecond, _) => expression,
@@ -362,7 +384,7 @@ fn is_proctime(e: &ast::Expr) -> bool {
 
 impl Compiler<'_, '_> {
     /// A SQL expression over `schema`, with its types settled.
-    pub fn from_sql(&self, expr: &ast::Expr, schema: &DFSchemaRef) -> datafusion_common::Result<Logical> {
+    pub fn resolve(&self, expr: &ast::Expr, schema: &DFSchemaRef) -> datafusion_common::Result<Logical> {
         let expr = self.provider.sql().sql_to_expr(expr.clone(), schema, &mut PlannerContext::new())?;
         self.settle(expr, schema)
     }

@@ -57,7 +57,7 @@ impl Lowering<'_, '_> {
                 &specs.iter().flat_map(|s| s.args.iter().chain(&s.filter)).cloned().collect::<Vec<_>>(),
             )
         {
-            rel = self.into_rows(rel)?;
+            rel = self.window_rows(rel)?;
         }
         // Sessions are made for each key; grouped by anything else, their rows are regrouped afterwards.
         if let Some(Pending { kind: WindowKind::Session { .. }, partition, .. }) = &rel.window {
@@ -69,7 +69,7 @@ impl Lowering<'_, '_> {
                 && keys.len() == partition.len()
                 && keys.iter().all(|k| partition.iter().any(|p| *p.physical == **k));
             if !same {
-                rel = self.into_rows(rel)?;
+                rel = self.window_rows(rel)?;
             }
         }
 
@@ -179,7 +179,8 @@ impl Lowering<'_, '_> {
             None => "its window".into(),
         };
         let made: Vec<&str> = calls.iter().map(|c| c.result.name().as_str()).collect();
-        let label = format!("WindowAggregate({what}{}: {})", by(&schema, &keys), made.join(", "));
+        let made = if made.is_empty() { String::new() } else { format!(": {}", made.join(", ")) };
+        let label = format!("WindowAggregate({what}{}{})", by(&schema, &keys), made);
         let n_keys = keys.len();
         let kind = NodeKind::WindowAggregate(WindowAggregate {
             window: shape,
@@ -213,7 +214,8 @@ impl Lowering<'_, '_> {
             columns.push(Col::plain(Expr::column(&out, n_keys + 3 + i)));
         }
         let tests = std::mem::take(&mut rel.bounds_filter);
-        let rel = Rel { node, filter: None, columns, window: None, bounds_filter: Vec::new(), order: None };
+        let rel =
+            Rel { node, filter: None, columns, window: None, bounds_filter: Vec::new(), order: None, clock: None };
         self.apply_bounds_filter(rel, tests, |part| n_keys + part)
     }
 

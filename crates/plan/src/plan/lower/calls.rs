@@ -87,7 +87,18 @@ impl Lowering<'_, '_> {
             return Err(Error::sql(format!("{name} with an ORDER BY of its own is not there yet"))
                 .remedy("leave it out: rows come in the order of their event time"));
         }
+        if name == "nth_value" {
+            return Err(Error::sql("NTH_VALUE as an aggregate is not there yet")
+                .remedy("use FIRST_VALUE or LAST_VALUE, or ARRAY_AGG(x)[n]"));
+        }
         let mut args = args.to_vec();
+        let mut filter = filter;
+        // Without its NULLs the first value is the first that is not NULL.
+        if let (true, true, Some(value)) = (ignore_nulls, is_ordered(udf), args.first()) {
+            let known = value.clone().is_not_null();
+            filter = Some(filter.map_or(known.clone(), |f| f.and(known)));
+        }
+        let ignore_nulls = ignore_nulls && !is_ordered(udf);
         let function = match (name, args.len()) {
             ("count", _) if args.iter().all(|a| literal(a).is_some_and(|v| !v.is_null())) && !distinct => {
                 args.clear();
@@ -102,8 +113,8 @@ impl Lowering<'_, '_> {
             ("var" | "var_samp", 1) => Some(AggregateFunction::VarSamp),
             ("stddev_pop", 1) => Some(AggregateFunction::StddevPop),
             ("stddev" | "stddev_samp", 1) => Some(AggregateFunction::StddevSamp),
-            ("first_value", 1) if !ignore_nulls => Some(AggregateFunction::FirstValue),
-            ("last_value", 1) if !ignore_nulls => Some(AggregateFunction::LastValue),
+            ("first_value", 1) => Some(AggregateFunction::FirstValue),
+            ("last_value", 1) => Some(AggregateFunction::LastValue),
             ("array_agg", 1) => Some(AggregateFunction::ArrayAgg),
             ("string_agg" | "listagg", 1 | 2) => {
                 let separator = match args.get(1) {
@@ -116,6 +127,7 @@ impl Lowering<'_, '_> {
                 Some(AggregateFunction::ListAgg { separator })
             }
             ("approx_distinct" | "approx_count_distinct", 1) => Some(AggregateFunction::ApproxCountDistinct),
+            ("approx_median", 1) => Some(AggregateFunction::ApproxPercentile { fraction: 0.5 }),
             ("approx_percentile_cont" | "approx_percentile", 2 | 3) => {
                 let fraction = literal(&args[1]).and_then(number).filter(|f| (0.0..=1.0).contains(f));
                 let Some(mut fraction) = fraction else {

@@ -15,32 +15,29 @@
 
 mod aggregate;
 mod calls;
+mod nodes;
 mod over;
+mod refuse;
 
 use super::PlannedStatement;
 use super::expressions::{Compiler, is_work, substitute};
 use super::graph::{Graph, volatile};
-use super::locate::Construct;
 use super::provider::Provider;
-use super::table::{DeclaredTable, Scan};
+use super::table::{DeclaredTable, Needed, Scan};
 use super::unnest::CrossUnnest;
 use super::window::{WindowKind, WindowTvf, describe, no_time_attribute};
-use arrow::array::{RecordBatch, RecordBatchOptions, new_empty_array};
-use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column as LogicalColumn, DFSchema, JoinType, ScalarValue};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{Column as LogicalColumn, DFSchema, ScalarValue};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr as Logical, FetchType, LogicalPlan, SkipType};
-use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion_sql::sqlparser::ast;
 use millstream_core::{Error, Result, TableSpec, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{
-    Calc, Dataflow, Exchange, Input, NodeKind, SinkNode, Unnest, Window, WindowRows, WindowTime,
-};
-use std::collections::{BTreeMap, BTreeSet};
+use millstream_dataflow::graph::{Calc, Dataflow, Exchange, Input, NodeKind, SinkNode, Window, WindowRows, WindowTime};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Lowers the plans of one job into one graph.
@@ -54,6 +51,8 @@ pub struct Lowering<'p, 'c> {
     sinks: Vec<(TableSpec, Vec<usize>)>,
     /// Window results made so far, to tell their bounds apart.
     windows: u32,
+    /// The statement says `PROCTIME()`.
+    clock: bool,
 }
 
 /// A node, and what is still to be done to its rows.
@@ -69,6 +68,8 @@ pub struct Rel {
     bounds_filter: Vec<Arc<dyn PhysicalExpr>>,
     /// `$order`, where the rows still have it.
     order: Option<Expr>,
+    /// `$proctime`, where the query still asks for it above.
+    clock: Option<Expr>,
 }
 
 #[derive(Debug, Clone)]
@@ -128,23 +129,25 @@ impl Col {
 /// Columns of each table that the plans of a job scan, and whether `$order` is wanted.
 #[derive(Debug, Default, Clone)]
 pub struct Needs {
-    pub tables: BTreeMap<String, (BTreeSet<usize>, bool)>,
+    pub tables: BTreeMap<String, Needed>,
 }
 
 impl Needs {
-    /// Adds what this plan reads. `order`: whether something above it puts rows in an order of their own.
-    pub fn add(&mut self, plan: &LogicalPlan, order: bool) {
+    /// Adds what this plan reads. `order`: whether something above it puts rows in an order of their own; `clock`: whether
+    /// the statement says `PROCTIME()`.
+    pub fn add(&mut self, plan: &LogicalPlan, order: bool, clock: bool) {
         if let LogicalPlan::TableScan(scan) = plan {
             let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else { return };
             let all = || (0..table.schema.fields().len()).collect();
             let needed = self.tables.entry(table.name.clone()).or_default();
-            needed.0.extend(scan.projection.clone().unwrap_or_else(all));
-            needed.1 |= order;
+            needed.columns.extend(scan.projection.clone().unwrap_or_else(all));
+            needed.order |= order;
+            needed.clock |= clock;
             return;
         }
         let below = wants_order_below(plan, order);
         for input in plan.inputs() {
-            self.add(input, below);
+            self.add(input, below, clock);
         }
     }
 }
@@ -169,12 +172,14 @@ impl<'p, 'c> Lowering<'p, 'c> {
             scans,
             sinks: Vec::new(),
             windows: 0,
+            clock: false,
         }
     }
 
     /// Adds the nodes of a statement. Its sink comes with [`Lowering::finish`].
     pub fn statement(&mut self, statement: &PlannedStatement, query: &ast::Query) -> Result<()> {
-        let lowered = refuse_subqueries(&statement.logical).and_then(|()| self.lower(&statement.logical, false));
+        self.clock = says_proctime(&statement.logical);
+        let lowered = refuse::refuse_unknown(&statement.logical).and_then(|()| self.lower(&statement.logical, false));
         let rel = lowered.map_err(|e| self.locate(e, query).at(statement.place.clone()))?;
         let node = self.emit_exactly(rel, &statement.sink.schema)?;
         match self.sinks.iter_mut().find(|(t, _)| t.name == statement.sink.name) {
@@ -206,34 +211,6 @@ impl<'p, 'c> Lowering<'p, 'c> {
             Field::new(f.name(), f.data_type().clone(), nullable)
         });
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-    }
-
-    /// Puts a refusal where its construct stands in the query.
-    fn locate(&self, e: Error, query: &ast::Query) -> Error {
-        if e.place().is_some() {
-            return e;
-        }
-        let what = e.what();
-        let construct = if what.starts_with("INTERSECT") {
-            Construct::SetOperation
-        } else if what.starts_with("joins") {
-            Construct::Join
-        } else if what.starts_with("SELECT DISTINCT") {
-            let e = self.provider.at(e, query, Construct::Distinct);
-            return self.provider.at(e, query, Construct::SetOperation);
-        } else if what.starts_with("ORDER BY") {
-            Construct::OrderBy
-        } else if what.contains("GROUP BY") || what.contains("grouping set") {
-            Construct::GroupBy
-        } else if what.starts_with("subqueries") {
-            Construct::Subquery
-        } else if let Some((name, _)) = what.split_once(" OVER") {
-            let name = name.to_string();
-            return self.provider.at(e, query, Construct::Function(&name));
-        } else {
-            return self.provider.placed(e, query);
-        };
-        self.provider.at(e, query, construct)
     }
 
     fn lower(&mut self, plan: &LogicalPlan, order: bool) -> Result<Rel> {
@@ -304,7 +281,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
                         .remedy("leave it out, or run the query with SET 'execution.runtime-mode' = 'batch'")),
                 }
             }
-            other => Err(refuse(other)),
+            other => Err(refuse::refuse(other)),
         }
     }
 
@@ -328,6 +305,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             window: None,
             bounds_filter: Vec::new(),
             order: scan.order.filter(|_| order).map(|i| Expr::column(&scan.schema, i)),
+            clock: scan.clock.filter(|_| self.clock).map(|i| Expr::column(&scan.schema, i)),
         })
     }
 
@@ -344,11 +322,26 @@ impl<'p, 'c> Lowering<'p, 'c> {
             // `needs_rows` has been asked before; an index past the node's columns cannot be evaluated unseen.
             None => Arc::new(Column::new(c.name(), usize::MAX)),
         })?;
+        let replaced = if reads_proctime(e) { self.read_clock(rel, replaced)? } else { replaced };
         let mut value = self.compiler.expr(replaced, &self.schema(rel.node), name)?;
         if name.is_empty() {
             value.field = value.field.with_name(&value.sql);
         }
         Ok(value)
+    }
+
+    /// Puts the source's clock in the place of `PROCTIME()`.
+    fn read_clock(&self, rel: &Rel, e: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+        let Some(clock) = &rel.clock else { return Err(no_clock()) };
+        let read = e.transform_down(|node| {
+            let is_clock = node.downcast_ref::<ScalarFunctionExpr>().is_some_and(|f| f.name() == super::proctime::NAME);
+            Ok(if is_clock {
+                Transformed::new(clock.physical.clone(), true, TreeNodeRecursion::Jump)
+            } else {
+                Transformed::no(node)
+            })
+        });
+        read.map(|t| t.data).map_err(|e| self.compiler.fail(e))
     }
 
     /// Whether one of these expressions computes with a bound of the pending window, so that rows must carry it.
@@ -368,14 +361,23 @@ impl<'p, 'c> Lowering<'p, 'c> {
 
     fn project(&mut self, mut rel: Rel, schema: &DFSchema, exprs: &[Logical]) -> Result<Rel> {
         if self.needs_rows(&rel, schema, exprs) {
-            rel = self.into_rows(rel)?;
+            rel = self.window_rows(rel)?;
         }
         if self.repeats_work(&rel, schema, exprs)? {
             rel = self.settle(rel)?;
         }
         let mut columns = Vec::with_capacity(exprs.len());
+        let mut clock_read = false;
         for e in exprs {
             let (_, name) = e.qualified_name();
+            if is_proctime(e) {
+                let Some(mut clock) = rel.clock.clone() else { return Err(no_clock()) };
+                clock.field = clock.field.with_name(name);
+                columns.push(Col { at: At::Value(clock), time: Some(TimeDomain::Processing), bound: None });
+                clock_read = true;
+                continue;
+            }
+            clock_read |= reads_proctime(e);
             columns.push(match as_column(e).and_then(|c| schema.index_of_column(c).ok()) {
                 Some(i) => {
                     let mut col = rel.columns[i].clone();
@@ -388,6 +390,10 @@ impl<'p, 'c> Lowering<'p, 'c> {
             });
         }
         rel.columns = columns;
+        if clock_read {
+            // Read once; what stands above reads the column.
+            rel.clock = None;
+        }
         Ok(rel)
     }
 
@@ -415,6 +421,9 @@ impl<'p, 'c> Lowering<'p, 'c> {
     }
 
     fn filter(&mut self, mut rel: Rel, schema: &DFSchema, predicate: &Logical) -> Result<Rel> {
+        if matches!(literal(predicate), Some(ScalarValue::Boolean(Some(true)))) {
+            return Ok(rel);
+        }
         if rel.window.is_none() {
             return self.filter_rows(rel, schema, predicate);
         }
@@ -436,7 +445,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
         // Which rows a session has depends on all of them.
         let session = matches!(rel.window, Some(Pending { kind: WindowKind::Session { .. }, .. }));
         if !here.is_empty() && (session || here.iter().any(|(_, of_window)| *of_window)) {
-            rel = self.into_rows(rel)?;
+            rel = self.window_rows(rel)?;
         }
         match here.into_iter().map(|(test, _)| test).reduce(Logical::and) {
             Some(predicate) => self.filter_rows(rel, schema, &predicate),
@@ -481,7 +490,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
     /// Notes a window function on top of a rel.
     fn window(&mut self, mut rel: Rel, tvf: &WindowTvf) -> Result<Rel> {
         if rel.window.is_some() {
-            rel = self.into_rows(rel)?;
+            rel = self.window_rows(rel)?;
         }
         let input = tvf.input.schema();
         let column = as_column(&tvf.time).ok_or_else(|| Error::internal("the time of a window is no column"))?;
@@ -534,6 +543,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             wanted.extend(w.partition.iter().cloned());
         }
         wanted.extend(rel.order.clone());
+        wanted.extend(rel.clock.clone());
         let (node, at) = self.emit(&rel, &wanted)?;
         let schema = self.schema(node);
         let mut at = at.into_iter();
@@ -552,7 +562,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
             w.time = next(&w.time);
             w.partition = w.partition.iter().map(&mut next).collect();
         }
-        settled.order = settled.order.as_ref().map(next);
+        settled.order = settled.order.as_ref().map(&mut next);
+        settled.clock = settled.clock.as_ref().map(next);
         Ok(settled)
     }
 
@@ -592,7 +603,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
 
     /// A node whose columns are the columns of the rel, in order, under the names of `schema`.
     fn emit_exactly(&mut self, rel: Rel, schema: &Schema) -> Result<usize> {
-        let rel = if rel.window.is_some() { self.into_rows(rel)? } else { rel };
+        let rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
         let mut columns: Vec<Expr> = rel.columns.iter().filter_map(|c| c.value().cloned()).collect();
         let input = self.schema(rel.node);
         for (e, f) in columns.iter_mut().zip(schema.fields()) {
@@ -608,7 +619,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
     }
 
     /// Gives each row its windows: the bounds become columns.
-    fn into_rows(&mut self, rel: Rel) -> Result<Rel> {
+    fn window_rows(&mut self, rel: Rel) -> Result<Rel> {
         let mut rel = self.settle(rel)?;
         let Some(pending) = rel.window.take() else { return Ok(rel) };
         let column = |e: &Expr| e.as_column().ok_or_else(|| Error::internal("a settled expression is no column"));
@@ -645,108 +656,6 @@ impl<'p, 'c> Lowering<'p, 'c> {
         let tests = std::mem::take(&mut rel.bounds_filter);
         self.apply_bounds_filter(rel, tests, |part| width + part)
     }
-
-    fn unnest(&mut self, rel: Rel, unnest: &CrossUnnest) -> Result<Rel> {
-        let mut rel = if rel.window.is_some() { self.into_rows(rel)? } else { rel };
-        let input = unnest.input.schema();
-        let one = std::slice::from_ref(&unnest.array);
-        if rel.filter.is_some()
-            || self.repeats_work(&rel, input, one)?
-            || rel.columns.iter().any(|c| c.value().is_some_and(|e| is_work(e.physical.as_ref())))
-        {
-            rel = self.settle(rel)?;
-        }
-        let array = self.value(&rel, input, &unnest.array, "array")?;
-        // Rows are copied for each element, so only the columns that are needed go in.
-        let mut wanted: Vec<Expr> = rel.columns.iter().filter_map(|c| c.value().cloned()).collect();
-        wanted.extend(rel.order.clone());
-        wanted.push(array.clone());
-        let order = rel.order.is_some();
-        let (node, at) = self.emit(&rel, &wanted)?;
-        let schema = self.schema(node);
-        let array = Expr::column(&schema, at[at.len() - 1]);
-        for (c, i) in rel.columns.iter_mut().zip(&at) {
-            let name = c.value().map(|e| e.field.name().clone()).unwrap_or_default();
-            let mut e = Expr::column(&schema, *i);
-            e.field = e.field.with_name(name);
-            c.at = At::Value(e);
-        }
-        rel.order = order.then(|| Expr::column(&schema, at[at.len() - 2]));
-        let width = schema.fields().len();
-        let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
-        fields.extend(unnest.schema.fields().iter().skip(input.fields().len()).map(|f| f.as_ref().clone()));
-        let out = Arc::new(Schema::new(fields));
-        let label = format!("Unnest({})", array.sql);
-        let kind = NodeKind::Unnest(Unnest { array, outer: unnest.outer, with_ordinality: unnest.with_ordinality });
-        rel.node = self.graph.add(label, kind, vec![Input::forward(node)], out.clone());
-        rel.filter = None;
-        rel.columns.extend((width..out.fields().len()).map(|i| Col::plain(Expr::column(&out, i))));
-        Ok(rel)
-    }
-
-    fn union(&mut self, inputs: Vec<Rel>, schema: &Schema) -> Result<Rel> {
-        let mut times: Vec<Option<TimeDomain>> = Vec::new();
-        let mut bounds: Vec<Option<(Part, TimeDomain)>> = Vec::new();
-        let mut ports = Vec::with_capacity(inputs.len());
-        for (n, rel) in inputs.into_iter().enumerate() {
-            let of = |c: &Col| c.bound.map(|b| (b.part, b.domain));
-            if n == 0 {
-                times = rel.columns.iter().map(|c| c.time).collect();
-                bounds = rel.columns.iter().map(of).collect();
-            }
-            // A column follows a clock, or bounds a window, only where it does in every input.
-            for (i, c) in rel.columns.iter().enumerate() {
-                times[i] = times[i].filter(|t| c.time == Some(*t));
-                bounds[i] = bounds[i].filter(|b| of(c) == Some(*b));
-            }
-            let node = self.emit_exactly(rel, schema)?;
-            ports.push(node);
-        }
-        let out = self.union_schema(&ports, schema);
-        let ports = ports.into_iter().map(Input::forward).collect();
-        let node = self.graph.add("Union".into(), NodeKind::Union, ports, out.clone());
-        let window = self.next_window();
-        let columns = (0..out.fields().len()).map(|i| Col {
-            at: At::Value(Expr::column(&out, i)),
-            time: times[i],
-            bound: bounds[i].map(|(part, domain)| Bound { part, window, domain }),
-        });
-        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, bounds_filter: Vec::new(), order: None })
-    }
-
-    fn limit(&mut self, rel: Rel, rows: u64) -> Result<Rel> {
-        let rel = if rel.window.is_some() { self.into_rows(rel)? } else { rel };
-        let mut rel = self.settle(rel)?;
-        let schema = self.schema(rel.node);
-        let input = Input { node: rel.node, port: 0, exchange: Exchange::Single };
-        rel.node = self.graph.add(format!("Limit({rows})"), NodeKind::Limit(rows), vec![input], schema);
-        Ok(rel)
-    }
-
-    /// A few rows that stand in the text.
-    fn values(&mut self, schema: &Schema, rows: Vec<Vec<Arc<dyn PhysicalExpr>>>) -> Result<Rel> {
-        let fields: Vec<Field> =
-            schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
-        let schema = Arc::new(Schema::new(fields));
-        let one = RecordBatchOptions::new().with_row_count(Some(1));
-        let none = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one)?;
-        let mut columns = Vec::with_capacity(schema.fields().len());
-        for (i, field) in schema.fields().iter().enumerate() {
-            let mut cells = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let cell = row[i].evaluate(&none).and_then(|v| v.into_array(1)).map_err(|e| self.compiler.fail(e))?;
-                cells.push(arrow::compute::cast(&cell, field.data_type())?);
-            }
-            let cells: Vec<&dyn arrow::array::Array> = cells.iter().map(AsRef::as_ref).collect();
-            columns.push(if cells.is_empty() { new_empty_array(field.data_type()) } else { concat(&cells)? });
-        }
-        let count = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &count)?;
-        let label = format!("Values({} rows)", rows.len());
-        let node = self.graph.add(label, NodeKind::Values(batch), Vec::new(), schema.clone());
-        let columns = (0..schema.fields().len()).map(|i| Col::plain(Expr::column(&schema, i)));
-        Ok(Rel { node, filter: None, columns: columns.collect(), window: None, bounds_filter: Vec::new(), order: None })
-    }
 }
 
 /// The column that the expression hands through, under whatever name.
@@ -781,53 +690,34 @@ fn by(schema: &Schema, keys: &[usize]) -> String {
     format!(", by {}", names.join(", "))
 }
 
-/// What the engine cannot do in a stream, said in terms of the query.
-fn refuse(plan: &LogicalPlan) -> Error {
-    let batch = "or run it over bounded input with SET 'execution.runtime-mode' = 'batch'";
-    match plan {
-        LogicalPlan::Join(j) if matches!(j.join_type, JoinType::LeftSemi | JoinType::LeftAnti) => {
-            Error::sql("INTERSECT and EXCEPT are joins, and those are not there yet in streaming")
-                .remedy(format!("filter with WHERE, {batch}"))
-        }
-        LogicalPlan::Join(_) => {
-            Error::sql("joins are not there yet in streaming").remedy(format!("join outside, {batch}"))
-        }
-        LogicalPlan::Distinct(_) => Error::sql("SELECT DISTINCT, UNION, INTERSECT and EXCEPT without ALL keep every row they have seen, and updating results are not there yet")
-            .remedy(format!("group by a window, or write UNION ALL, {batch}")),
-        LogicalPlan::Sort(_) => Error::sql("ORDER BY is not there in streaming: a stream has no end to sort by")
-            .remedy(format!("leave it out, {batch}")),
-        LogicalPlan::RecursiveQuery(_) => Error::sql("recursive queries are not there").remedy("unfold the recursion"),
-        LogicalPlan::Unnest(_) => Error::sql("UNNEST in SELECT is not there").remedy("write FROM t CROSS JOIN UNNEST(t.array) AS e (x)"),
-        other => Error::sql(format!("not there yet in streaming: {}", other.display())).remedy(format!("rewrite the query, {batch}")),
+/// `PROCTIME()`, under whatever name.
+fn is_proctime(e: &Logical) -> bool {
+    match e {
+        Logical::Alias(a) => is_proctime(&a.expr),
+        Logical::ScalarFunction(f) => f.name() == super::proctime::NAME,
+        _ => false,
     }
 }
 
-/// Subqueries inside expressions are joins, and those are not there yet.
-fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
+fn reads_proctime(e: &Logical) -> bool {
+    e.exists(|e| Ok(is_proctime(e))).unwrap_or(false)
+}
+
+fn no_clock() -> Error {
+    Error::sql("PROCTIME() cannot be read here: rows of an aggregate, a union or an array have no such time")
+        .remedy("read it before, in a subquery or view over the table")
+}
+
+/// Whether a plan reads `PROCTIME()` anywhere.
+pub fn says_proctime(plan: &LogicalPlan) -> bool {
     let mut found = false;
-    let searched = plan.apply_with_subqueries(|p| {
+    let search = plan.apply(|p| {
         p.apply_expressions(|e| {
-            e.apply(|e| {
-                found |= matches!(
-                    e,
-                    Logical::ScalarSubquery(_)
-                        | Logical::InSubquery(_)
-                        | Logical::Exists(_)
-                        | Logical::SetComparison(_)
-                        | Logical::OuterReferenceColumn(..)
-                );
-                Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-            })
+            found |= reads_proctime(e);
+            Ok(TreeNodeRecursion::Continue)
         })
     });
-    searched.map_err(|e| Error::internal(e.strip_backtrace()))?;
-    if !found {
-        return Ok(());
-    }
-    Err(Error::sql(
-        "subqueries inside expressions (IN, EXISTS, = (SELECT ..)) are joins, and those are not there yet in streaming",
-    )
-    .remedy("filter by constants, or run it over bounded input with SET 'execution.runtime-mode' = 'batch'"))
+    search.is_ok() && found
 }
 
 fn literal(e: &Logical) -> Option<&ScalarValue> {

@@ -38,7 +38,7 @@ enum Function {
 
 impl Lowering<'_, '_> {
     pub fn over(&mut self, rel: Rel, w: &LogicalWindow) -> Result<Rel> {
-        let mut rel = if rel.window.is_some() { self.into_rows(rel)? } else { rel };
+        let mut rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
         let input = w.input.schema().clone();
         let width = input.fields().len();
         let mut calls = Vec::with_capacity(w.window_expr.len());
@@ -140,7 +140,7 @@ impl Lowering<'_, '_> {
                 columns.push(Col::plain(Expr::column(&out, base + i)));
             }
             let order = order.map(|i| Expr::column(&out, at[i]));
-            rel = Rel { node, filter: None, columns, window: None, bounds_filter: Vec::new(), order };
+            rel = Rel { node, filter: None, columns, window: None, bounds_filter: Vec::new(), order, clock: None };
         }
         // In the order of the query.
         let mut columns: Vec<Col> = rel.columns[..width].to_vec();
@@ -229,13 +229,13 @@ impl Lowering<'_, '_> {
                     };
                     (Function::Lag(args[0].clone(), offset), whole)
                 }
-                "first_value" | "last_value" if args.len() == 1 && !ignore_nulls => {
+                "first_value" | "last_value" if args.len() == 1 => {
                     let Some(udf) =
                         datafusion_expr::planner::ContextProvider::get_aggregate_meta(self.provider, udf.name())
                     else {
                         return Err(Error::internal(format!("{name} is no aggregate")));
                     };
-                    let spec = self.call_parts(&udf, args, false, None, &[], false, &field, &is_time)?;
+                    let spec = self.call_parts(&udf, args, false, None, &[], ignore_nulls, &field, &is_time)?;
                     (Function::Aggregate(spec), frame(window_frame)?)
                 }
                 _ => {

@@ -35,7 +35,7 @@ Sink(result)
         "SELECT info.city, tags[1], CAST(price AS DECIMAL(10,2)), EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END FROM bid",
         "
 Sink(result)
-└─ Calc(get_field(info, city) AS bid.info[city], array_element(tags, 1) AS tags[1], CAST(price AS Decimal128(10, 2)) AS CAST(price AS DECIMAL(10,2)), date_part(YEAR, ts) AS EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END)
+└─ Calc(get_field(info, city) AS city, array_element(tags, 1) AS tags[1], CAST(price AS Decimal128(10, 2)) AS CAST(price AS DECIMAL(10,2)), date_part(YEAR, ts) AS EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END)
    └─ Source(bid)
          reads price, ts, tags, info
          watermark ts - 4000 ms",
@@ -289,9 +289,9 @@ fn every_aggregate_of_datafusion_is_there() {
 FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
         "
 Sink(result)
-└─ Calc(median(CAST(price AS Float64)) AS median(price), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)) AS corr(price, qty), stddev_samp(CAST(price AS Float64)) AS stddev(price), count(channel), approx_percentile(CAST(price AS Float64), 0.9) AS approx_percentile(price, 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price) AS max(DISTINCT price))
-   └─ WindowAggregate(TUMBLE 1 h: median(CAST(price AS Float64)), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)), stddev_samp(CAST(price AS Float64)), count(channel), approx_percentile(CAST(price AS Float64), 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price))
-      └─ single ─ Calc(CAST(price AS Float64) AS __common_expr_1, bidder, qty, CAST(qty AS Float64), channel, qty > 3, auction, price, ts)
+└─ Calc(median(CAST(price AS Float64)) AS median(price), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)) AS corr(price, qty), stddev_samp(price) AS stddev(price), count(channel), approx_percentile(CAST(price AS Float64), 0.9) AS approx_percentile(price, 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price) AS max(DISTINCT price))
+   └─ WindowAggregate(TUMBLE 1 h: median(CAST(price AS Float64)), approx_distinct(bidder), avg(qty), sum(qty), corr(CAST(price AS Float64), CAST(qty AS Float64)), stddev_samp(price), count(channel), approx_percentile(CAST(price AS Float64), 0.9), bool_and(qty > 3), count(DISTINCT auction, bidder), max(price))
+      └─ single ─ Calc(CAST(price AS Float64) AS __common_expr_1, bidder, qty, CAST(qty AS Float64), price, channel, qty > 3, auction, ts)
          └─ Source(bid)
                reads auction, bidder, price, channel, qty, ts
                watermark ts - 4000 ms",
@@ -424,7 +424,7 @@ fn rows_in_the_text_are_a_source() {
         "
 Sink(result)
 └─ Calc(1, a AS 'a')
-   └─ Values(1 rows)",
+   └─ Values(1 row)",
     );
     check(
         "SELECT k, v FROM (VALUES ('a', 1), ('b', 2)) AS t (k, v) WHERE v > 1",
@@ -529,5 +529,181 @@ Sink(big)
    └─ Source(bid)
          reads auction, ts
          watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn processing_time_is_read_from_the_source() {
+    check(
+        "CREATE VIEW b AS SELECT *, PROCTIME() AS p_time FROM bid;
+SELECT bidder, count(*), window_end FROM TABLE(TUMBLE(TABLE b, DESCRIPTOR(p_time), INTERVAL '10' SECOND)) GROUP BY bidder, window_start, window_end",
+        "
+Sink(result)
+└─ Calc(bidder, count(*), window_end)
+   └─ WindowAggregate(TUMBLE 10 s, by bidder: count(*))
+      └─ hash(bidder) ─ Calc(bidder, $proctime AS p_time)
+         └─ Source(bid)
+               reads bidder, ts, $proctime
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction, DATE_FORMAT(PROCTIME(), 'HH') AS h FROM bid WHERE price > 3",
+        "
+Sink(result)
+└─ Calc(auction, date_format($proctime, HH) AS h WHERE price > 3)
+   └─ Source(bid)
+         reads auction, price, ts, $proctime
+         watermark ts - 4000 ms",
+    );
+    refused(
+        "SELECT PROCTIME() AS p, n FROM (SELECT count(*) AS n FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end)",
+        "
+PROCTIME() cannot be read here: rows of an aggregate, a union or an array have no such time
+  at q.sql:1:1
+  help: read it before, in a subquery or view over the table",
+    );
+}
+
+#[test]
+fn a_value_without_nulls_is_a_filter() {
+    check(
+        "SELECT FIRST_VALUE(price) IGNORE NULLS AS f FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(first_value(price) FILTER (WHERE price IS NOT NULL) AS f)
+   └─ WindowAggregate(TUMBLE 1 h: first_value(price) FILTER (WHERE price IS NOT NULL))
+      └─ single ─ Calc(price, price IS NOT NULL AS filter, ts, $order)
+         └─ Source(bid)
+               reads price, ts, $order
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT ARRAY_AGG(price ORDER BY ts) AS a FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(array_agg(price) AS a)
+   └─ WindowAggregate(TUMBLE 1 h: array_agg(price))
+      └─ single ─ Source(bid)
+            reads price, ts, $order
+            watermark ts - 4000 ms",
+    );
+    refused(
+        "SELECT ARRAY_AGG(price ORDER BY price) AS a FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+array_agg with an ORDER BY of its own is not there yet
+  at q.sql:1:1
+  help: leave it out: rows come in the order of their event time",
+    );
+    check(
+        "SELECT window_start, window_end FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(window_start, window_end)
+   └─ WindowAggregate(TUMBLE 1 h)
+      └─ single ─ Source(bid)
+            reads ts
+            watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn what_flink_holds_for_int_goes_into_int() {
+    check(
+        "INSERT INTO small SELECT 1, COALESCE(qty, 0) + 1 FROM bid",
+        "
+Sink(small)
+└─ Calc(1 AS a, CAST(CASE WHEN __common_expr_1 IS NOT NULL THEN __common_expr_1 ELSE 0 END + 1 AS Int32) AS b)
+   └─ Calc(CAST(qty AS Int64) AS __common_expr_1)
+      └─ Source(bid)
+            reads qty, ts
+            watermark ts - 4000 ms",
+    );
+    refused(
+        "SELECT CURRENT_WATERMARK(ts) FROM bid",
+        "
+`current_watermark` is not there yet in streaming
+  at q.sql:1:8
+  help: late rows go to the table that 'millstream.late-rows.table' names, with the watermark they met",
+    );
+}
+
+#[test]
+fn a_filter_that_nothing_passes_leaves_the_stream_its_time() {
+    check(
+        "SELECT count(*) FROM TUMBLE(TABLE (SELECT * FROM bid WHERE 1 = 0), DESCRIPTOR(ts), INTERVAL '1' HOUR) WHERE 1 = 1 GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(count(*))
+   └─ WindowAggregate(TUMBLE 1 h: count(*))
+      └─ single ─ Calc(ts WHERE false)
+         └─ Source(bid)
+               reads ts
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT auction FROM bid FETCH FIRST 5 ROWS ONLY",
+        "
+Sink(result)
+└─ Limit(5)
+   └─ single ─ Calc(auction)
+      └─ Source(bid)
+            reads auction, ts
+            watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn branches_of_a_union_share_their_source() {
+    check(
+        "SELECT n FROM (SELECT auction, count(*) AS n FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY auction, window_start, window_end)
+UNION ALL SELECT n FROM (SELECT bidder, count(*) AS n FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY bidder, window_start, window_end)",
+        "
+Sink(result)
+└─ Union
+   ├─ Calc(count(*) AS n)
+   │  └─ WindowAggregate(TUMBLE 1 h, by auction: count(*))
+   │     └─ hash(auction) ─ Calc(auction, ts)
+   │        └─ [1] Source(bid)
+   │              reads auction, bidder, ts
+   │              watermark ts - 4000 ms
+   └─ Calc(count(*) AS n)
+      └─ WindowAggregate(TUMBLE 1 h, by bidder: count(*))
+         └─ hash(bidder) ─ Calc(bidder, ts)
+            └─ [1]",
+    );
+}
+
+#[test]
+fn nexmark_reads_its_rows_from_nested_fields() {
+    check(
+        "CREATE TABLE datagen (event_type int,
+  person ROW<id BIGINT, name VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>,
+  auction ROW<id BIGINT, itemName VARCHAR, `dateTime` TIMESTAMP(3), seller BIGINT, category BIGINT, expires TIMESTAMP(3), extra VARCHAR>,
+  bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>,
+  `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN event_type = 1 THEN auction.`dateTime` ELSE bid.`dateTime` END, WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND) WITH ('connector' = 'nexmark');
+CREATE VIEW b AS SELECT bid.auction, bid.bidder, bid.price, bid.channel, bid.url, `dateTime`, bid.extra FROM datagen WHERE event_type = 2;
+CREATE TABLE s1 (auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), `dateTime` TIMESTAMP(3), extra VARCHAR) WITH ('connector' = 'blackhole');
+INSERT INTO s1 SELECT auction, bidder, 0.908 * price as price, `dateTime`, extra FROM b",
+        "
+Sink(s1)
+└─ Calc(get_field(bid, auction) AS auction, get_field(bid, bidder) AS bidder, CAST(0.908 * CAST(get_field(bid, price) AS Decimal128(20, 0)) AS Decimal128(23, 3)) AS price, dateTime, get_field(bid, extra) AS extra WHERE event_type = 2)
+   └─ Source(datagen)
+         reads event_type, person, auction, bid
+         computes dateTime AS CASE WHEN event_type = 0 THEN get_field(person, dateTime) WHEN event_type = 1 THEN get_field(auction, dateTime) ELSE get_field(bid, dateTime) END
+         watermark dateTime - 4000 ms",
+    );
+    check(
+        "CREATE TABLE datagen (event_type int, person ROW<id BIGINT, name VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>, auction ROW<id BIGINT, itemName VARCHAR, `dateTime` TIMESTAMP(3), seller BIGINT, category BIGINT, expires TIMESTAMP(3), extra VARCHAR>, bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>, `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN event_type = 1 THEN auction.`dateTime` ELSE bid.`dateTime` END, WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND) WITH ('connector' = 'nexmark');
+CREATE VIEW b AS SELECT bid.auction, bid.bidder, bid.price, bid.channel, bid.url, `dateTime`, bid.extra FROM datagen WHERE event_type = 2;
+SELECT auction, count(*) AS num, window_start AS starttime, window_end AS endtime FROM TABLE(HOP(TABLE b, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND, INTERVAL '10' SECOND)) GROUP BY auction, window_start, window_end",
+        "
+Sink(result)
+└─ Calc(auction, count(*) AS num, window_start AS starttime, window_end AS endtime)
+   └─ WindowAggregate(HOP 10 s every 2 s, by auction: count(*))
+      └─ hash(auction) ─ Calc(get_field(bid, auction) AS auction, dateTime WHERE event_type = 2)
+         └─ Source(datagen)
+               reads event_type, person, auction, bid
+               computes dateTime AS CASE WHEN event_type = 0 THEN get_field(person, dateTime) WHEN event_type = 1 THEN get_field(auction, dateTime) ELSE get_field(bid, dateTime) END
+               watermark dateTime - 4000 ms",
     );
 }

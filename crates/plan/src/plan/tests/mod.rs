@@ -9,10 +9,12 @@ use crate::catalog::Catalog;
 use crate::explain;
 use crate::parse::script;
 use crate::statement::StatementKind;
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_core::table::TableUse;
-use millstream_core::{Connectors, Sink, Source, TimeDomain};
-use millstream_dataflow::graph::{Node, NodeKind, Window, WindowAggregate};
+use millstream_core::{Connectors, ErrorKind, Sink, Source, TimeDomain};
+use millstream_dataflow::expr::Expr;
+use millstream_dataflow::graph::{Exchange, Node, NodeKind, Window, WindowAggregate};
 
 /// Every table is fine; there is nothing to open.
 struct Anything;
@@ -74,7 +76,9 @@ fn plan(sql: &str) -> Planned {
 
 #[track_caller]
 fn check(sql: &str, expected: &str) {
-    let got = explain::text(&plan(sql).dataflow);
+    let planned = plan(sql);
+    well_formed(&planned.dataflow);
+    let got = explain::text(&planned.dataflow);
     let trim = |s: &str| s.trim_matches('\n').lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
     assert!(trim(&got) == trim(expected), "\n--- {sql}\n{got}");
 }
@@ -237,6 +241,38 @@ fn integers_stay_as_wide_as_they_are() {
     assert!(types[2].starts_with("DECIMAL"), "{types:?}");
 }
 
+/// Queries with a word left out or doubled are planned or refused; nothing panics, and what is planned is well formed.
+#[test]
+fn damaged_queries_are_refused_without_panic() {
+    let queries = [
+        "SELECT auction , count ( * ) , sum ( price * 2 ) FILTER ( WHERE qty > 1 ) FROM TABLE ( HOP ( TABLE bid , \
+         DESCRIPTOR ( ts ) , INTERVAL '2' SECOND , INTERVAL '10' SECOND ) ) GROUP BY auction , window_start , window_end \
+         HAVING count ( * ) > 2",
+        "SELECT bidder , window_start , LISTAGG ( channel , '|' ) FROM SESSION ( TABLE bid PARTITION BY bidder , \
+         DESCRIPTOR ( ts ) , INTERVAL '10' SECOND ) GROUP BY bidder , window_start , window_end",
+        "SELECT auction , SUM ( price ) OVER ( PARTITION BY auction ORDER BY ts RANGE BETWEEN INTERVAL '30' MINUTE \
+         PRECEDING AND CURRENT ROW ) AS s , LAG ( price , 1 ) OVER ( PARTITION BY bidder ORDER BY ts ) FROM bid",
+        "WITH a AS ( SELECT auction , ts FROM bid UNION ALL SELECT bidder , ts FROM bid ) SELECT window_end , count ( \
+         DISTINCT auction ) FROM TUMBLE ( TABLE a , DESCRIPTOR ( ts ) , INTERVAL '1' DAY ) GROUP BY window_start , \
+         window_end , GROUPING SETS ( ( auction ) , ( ) )",
+        "INSERT INTO big ( auction , n ) SELECT i . n , qty + 1 FROM bid AS b CROSS JOIN UNNEST ( b . items ) AS i ( s , n ) \
+         WHERE i . s LIKE 'a%' LIMIT 3",
+    ];
+    for query in queries {
+        let words: Vec<&str> = query.split_whitespace().collect();
+        for i in 0..words.len() {
+            let without = [&words[..i], &words[i + 1..]].concat().join(" ");
+            let doubled = [&words[..=i], &words[i..]].concat().join(" ");
+            for sql in [without, doubled] {
+                match try_plan(&sql) {
+                    Ok(planned) => well_formed(&planned.dataflow),
+                    Err(e) => assert!(e.kind() != ErrorKind::Internal, "{sql}\n{e}"),
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_graph_for_mermaid() {
     let planned = plan("SELECT auction FROM bid LIMIT 3");
@@ -245,4 +281,92 @@ fn a_graph_for_mermaid() {
         "flowchart LR\n  n0[(\"Source(bid)\")]\n  n1[\"Calc(auction)\"]\n  n2[\"Limit(3)\"]\n  n3[(\"Sink(result)\")]\n  \
          n0 --> n1\n  n1 -->|\"single\"| n2\n  n2 --> n3\n"
     );
+}
+
+/// What the runtime and the operators rely on.
+fn well_formed(dataflow: &Dataflow) {
+    let types = |s: &Schema| s.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+    let made = |exprs: &[Expr], input: &SchemaRef| {
+        let none = RecordBatch::new_empty(input.clone());
+        let value = |e: &Expr| e.evaluate(&none).map(|a| a.data_type().clone()).unwrap_or_else(|e| panic!("{e}"));
+        exprs.iter().map(value).collect::<Vec<_>>()
+    };
+    for (i, n) in dataflow.nodes.iter().enumerate() {
+        for input in &n.inputs {
+            assert!(input.node < i, "{} reads what comes later", n.id);
+            if let Exchange::Hash(keys) = &input.exchange {
+                assert!(keys.iter().all(|k| *k < dataflow.nodes[input.node].schema.fields().len()), "{}", n.label);
+            }
+        }
+        let input = n.inputs.first().map(|i| dataflow.nodes[i.node].schema.clone());
+        let input = input.unwrap_or_else(|| Arc::new(Schema::empty()));
+        let time =
+            |column: usize| matches!(input.field(column).data_type(), DataType::Timestamp(TimeUnit::Millisecond, _));
+        match &n.kind {
+            NodeKind::Calc(c) => {
+                let test = c.filter.iter().cloned().collect::<Vec<_>>();
+                assert!(made(&test, &input).iter().all(|t| *t == DataType::Boolean), "{}", n.label);
+                assert_eq!(made(c.columns.as_deref().unwrap_or_default(), &input), types(&n.schema), "{}", n.label);
+            }
+            NodeKind::Expand(e) => {
+                e.rows.iter().for_each(|row| assert_eq!(made(row, &input), types(&n.schema), "{}", n.label));
+            }
+            NodeKind::Unnest(u) => {
+                made(std::slice::from_ref(&u.array), &input);
+                assert_eq!(types(&n.schema)[..input.fields().len()], types(&input));
+            }
+            NodeKind::Values(rows) => assert_eq!(rows.schema(), n.schema),
+            NodeKind::Union => {
+                n.inputs.iter().for_each(|i| assert_eq!(types(&dataflow.nodes[i.node].schema), types(&n.schema)));
+            }
+            NodeKind::WindowRows(w) => {
+                assert!(time(w.time.column), "{}", n.label);
+                assert_eq!(n.schema.fields().len(), input.fields().len() + 3);
+            }
+            NodeKind::WindowAggregate(w) => {
+                assert!(time(w.time.column), "{}", n.label);
+                assert_eq!(n.schema.fields().len(), w.keys.len() + 3 + w.calls.len());
+                for (k, f) in w.keys.iter().zip(n.schema.fields()) {
+                    assert_eq!(input.field(*k).data_type(), f.data_type());
+                }
+                for c in &w.calls {
+                    assert!(c.args.iter().all(|a| *a < input.fields().len()), "{}", n.label);
+                    assert!(c.filter.is_none_or(|f| *input.field(f).data_type() == DataType::Boolean), "{}", n.label);
+                }
+            }
+            NodeKind::Over(o) => {
+                assert!(time(o.time), "{}", n.label);
+                assert_eq!(n.schema.fields().len(), input.fields().len() + o.calls.len());
+            }
+            NodeKind::Limit(_) => assert_eq!(n.schema, input),
+            NodeKind::Sink(s) => {
+                assert_eq!(types(&s.table.schema), types(&n.schema));
+                let names = |s: &Schema| s.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+                assert_eq!(names(&s.table.schema), names(&n.schema));
+            }
+            NodeKind::Source(s) => {
+                let mut raw: Vec<Field> = s.table.schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+                if let Some(p) = &s.table.projection {
+                    raw = p.iter().map(|i| raw[*i].clone()).collect();
+                }
+                raw.extend(s.table.metadata.iter().map(|(_, f)| f.clone()));
+                if s.processing_time {
+                    raw.push(Field::new(
+                        "$proctime",
+                        DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+                        false,
+                    ));
+                }
+                let raw = Arc::new(Schema::new(raw));
+                match &s.computed {
+                    Some(exprs) => assert_eq!(made(exprs, &raw), types(&n.schema), "{}", n.label),
+                    None => assert_eq!(raw, n.schema),
+                }
+                if let Some(w) = &s.watermark {
+                    let mark = made(std::slice::from_ref(&w.expression), &n.schema);
+                    assert!(matches!(mark[0], DataType::Timestamp(TimeUnit::Millisecond, _)), "{mark:?}");
+                }
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ fn inserts_fit_the_sink() {
         "
 Sink(counts)
 └─ Calc(column1 AS auction, column2 AS n, CAST(column3 AS Timestamp(Millisecond, None)) AS window_end)
-   └─ Values(1 rows)",
+   └─ Values(1 row)",
     );
     check(
         "INSERT INTO counts (n, auction) SELECT qty, 7 FROM bid",
