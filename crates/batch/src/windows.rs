@@ -56,7 +56,7 @@ fn window(tvf: &WindowTvf, zone: &str) -> Result<LogicalPlan> {
             let plan = LogicalPlanBuilder::from(input).project(with("$at", local))?;
             let at = || col("$at");
             let order = || vec![at().sort(true, false)];
-            let before = datafusion_functions_window::lead_lag::lag(at(), None, None)
+            let before = datafusion_functions_window::lead_lag::lag(at(), Some(1), None)
                 .partition_by(tvf.partition.clone())
                 .order_by(order())
                 .build()?

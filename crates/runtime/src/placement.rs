@@ -58,6 +58,9 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
     for node in &dataflow.nodes {
         let mut inputs: Vec<Input> =
             node.inputs.iter().map(|i| Input { node: place_of[i.node], ..i.clone() }).collect();
+        if parallelism == 1 {
+            inputs.iter_mut().for_each(|i| i.exchange = Exchange::Forward);
+        }
         let feeders = inputs.iter().map(|i| nodes[i.node].tasks).max();
         let mut partials = false;
         let tasks = match (&node.kind, parallelism) {
@@ -97,7 +100,8 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                             schema: spec.partials.clone(),
                             work: Work::LocalAggregate { node: aggregate.clone(), spec },
                             tasks: nodes[from].tasks,
-                            inputs: inputs.clone(),
+                            // Before the exchange, whatever the plan asks for: that is its point.
+                            inputs: vec![Input { exchange: Exchange::Forward, ..inputs[0].clone() }],
                             stage: 0,
                         });
                         let local = nodes.len() - 1;
@@ -118,6 +122,9 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                 input.exchange = Exchange::Single;
             }
         }
+        // Where everything goes to one task there is no other.
+        let all_to_one = !inputs.is_empty() && inputs.iter().all(|i| i.exchange == Exchange::Single);
+        let tasks = if all_to_one { 1 } else { tasks };
         place_of.push(nodes.len());
         nodes.push(Placed {
             label: node.label.clone(),
