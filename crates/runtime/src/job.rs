@@ -21,7 +21,7 @@ use millstream_dataflow::feed::SourceFeed;
 use millstream_dataflow::graph::{Dataflow, Exchange, NodeKind};
 use millstream_dataflow::valve::Valve;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -129,6 +129,7 @@ pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig
             sides: sides.clone(),
             control: control.clone(),
             clock: config.clock.clone(),
+            dry: opened.dry.clone(),
         };
         let mine = opened.of_worker(index);
         let (shared, bell) = (control.clone(), bells[index].clone());
@@ -273,26 +274,52 @@ impl Drop for Job {
 struct Opened {
     readers: BTreeMap<(usize, usize), Vec<Box<dyn PartitionReader>>>,
     sinks: BTreeMap<(usize, usize), Box<dyn Sink>>,
+    /// Tasks by (stage, task) that nothing will ever come out of, since they have sources alone and no partition of
+    /// them. They are left out from the start: were they to end a moment later, then for that moment they would hold
+    /// the watermark back, and whether a row is late would depend on the moment.
+    dry: BTreeSet<(usize, usize)>,
 }
 
 fn open(placement: &Placement, parallelism: usize, connectors: &dyn Connectors) -> Result<Opened> {
     let mut opened = Opened::default();
     for (index, node) in placement.nodes.iter().enumerate() {
-        let done = match &node.work {
-            Work::Node { kind: NodeKind::Source(source), .. } => open_source(&mut opened, index, source, parallelism, connectors),
-            Work::Node { kind: NodeKind::Sink(sink), .. } => (0..node.tasks).try_for_each(|task| {
-                let writer = connectors.open_sink(&sink.table, task, node.tasks)?;
-                opened.sinks.insert((index, task), writer);
-                Ok(())
-            }),
-            _ => Ok(()),
-        };
-        if let Err(e) = done {
-            opened.abort();
-            return Err(e);
+        if let Work::Node { kind: NodeKind::Source(source), .. } = &node.work {
+            open_source(&mut opened, index, source, parallelism, connectors)?;
+        }
+    }
+    opened.dry = dry_tasks(placement, &opened);
+    for (index, node) in placement.nodes.iter().enumerate() {
+        let Work::Node { kind: NodeKind::Sink(sink), .. } = &node.work else { continue };
+        for task in (0..node.tasks).filter(|t| !opened.dry.contains(&(node.stage, *t))) {
+            match connectors.open_sink(&sink.table, task, node.tasks) {
+                Ok(writer) => {
+                    opened.sinks.insert((index, task), writer);
+                }
+                Err(e) => {
+                    opened.abort();
+                    return Err(e);
+                }
+            }
         }
     }
     Ok(opened)
+}
+
+fn dry_tasks(placement: &Placement, opened: &Opened) -> BTreeSet<(usize, usize)> {
+    let mut dry = BTreeSet::new();
+    for (index, stage) in placement.stages.iter().enumerate() {
+        let is_fed = |task: usize| {
+            stage.nodes.iter().any(|n| {
+                let node = &placement.nodes[*n];
+                let values = matches!(&node.work, Work::Node { kind: NodeKind::Values(_), .. });
+                let exchange = node.inputs.iter().any(|i| i.exchange != Exchange::Forward);
+                values || exchange || opened.readers.contains_key(&(*n, task))
+            })
+        };
+        // The first task stays in any case: somebody has to say that an empty table has ended.
+        dry.extend((1..stage.tasks).filter(|t| !is_fed(*t)).map(|t| (index, t)));
+    }
+    dry
 }
 
 fn open_source(
@@ -317,7 +344,7 @@ impl Opened {
         let sinks = std::mem::take(&mut self.sinks);
         let (my_sinks, other_sinks) = sinks.into_iter().partition(|((_, task), _)| *task == worker);
         self.sinks = other_sinks;
-        Opened { readers: mine, sinks: my_sinks }
+        Opened { readers: mine, sinks: my_sinks, dry: self.dry.clone() }
     }
 
     fn abort(&mut self) {
@@ -334,6 +361,8 @@ struct Build {
     sides: Arc<Sides>,
     control: Arc<Control>,
     clock: Arc<dyn Clock>,
+    /// See [`Opened::dry`].
+    dry: BTreeSet<(usize, usize)>,
 }
 
 /// One way into a node's task: from a cell of the same chain or over an exchange.
@@ -346,7 +375,8 @@ struct Channel {
 
 impl Build {
     fn tasks(&self, mut opened: Opened) -> Result<Vec<Task>> {
-        let stages = self.placement.stages.iter().enumerate().filter(|(_, s)| self.index < s.tasks);
+        let mine = |stage: usize, tasks: usize| self.index < tasks && !self.dry.contains(&(stage, self.index));
+        let stages = self.placement.stages.iter().enumerate().filter(|(i, s)| mine(*i, s.tasks));
         stages.enumerate().map(|(position, (stage, _))| self.task(stage, position, &mut opened)).collect()
     }
 
@@ -358,7 +388,11 @@ impl Build {
             match from.exchange {
                 Exchange::Forward => channels.push(Channel { input, from: (from.node, task), remote: false }),
                 Exchange::Single if task > 0 => {}
-                _ => channels.extend((0..senders).map(|s| Channel { input, from: (from.node, s), remote: true })),
+                _ => {
+                    let stage = self.placement.nodes[from.node].stage;
+                    let senders = (0..senders).filter(|s| !self.dry.contains(&(stage, *s)));
+                    channels.extend(senders.map(|s| Channel { input, from: (from.node, s), remote: true }));
+                }
             }
         }
         channels

