@@ -49,7 +49,13 @@ pub(crate) enum Part {
     Sink { sink: Box<dyn Sink>, unflushed: bool },
 }
 
-pub(crate) enum Route {
+pub(crate) struct Route {
+    pub to: To,
+    /// Rows only: another route to the same reader brings the signals.
+    pub quiet: bool,
+}
+
+pub(crate) enum To {
     /// To another cell of the chain: its index, its input, its valve's channel.
     Local { cell: usize, input: usize, channel: usize },
     Remote(RefCell<Sender>),
@@ -169,10 +175,10 @@ impl Chain {
 
     /// Hands a signal that is no batch to every reader of every port.
     pub fn pass_on(&self, at: usize, signal: &Signal) -> Result<()> {
-        for route in self.cells[at].routes.iter().flatten() {
-            match route {
-                Route::Local { cell, input, channel } => self.deliver(*cell, *input, *channel, signal.clone())?,
-                Route::Remote(sender) => {
+        for route in self.cells[at].routes.iter().flatten().filter(|r| !r.quiet) {
+            match &route.to {
+                To::Local { cell, input, channel } => self.deliver(*cell, *input, *channel, signal.clone())?,
+                To::Remote(sender) => {
                     for (inbox, channel) in &sender.borrow().targets {
                         inbox.put(*channel, signal.clone());
                     }
@@ -183,9 +189,9 @@ impl Chain {
     }
 
     fn send(&self, route: &Route, batch: Batch) -> Result<()> {
-        match route {
-            Route::Local { cell, input, channel } => self.deliver(*cell, *input, *channel, Signal::Batch(batch)),
-            Route::Remote(sender) => {
+        match &route.to {
+            To::Local { cell, input, channel } => self.deliver(*cell, *input, *channel, Signal::Batch(batch)),
+            To::Remote(sender) => {
                 let pieces = sender.borrow_mut().cut(batch)?;
                 for (target, piece) in pieces {
                     let (inbox, channel): (Arc<Inbox>, usize) = sender.borrow().targets[target].clone();

@@ -9,7 +9,7 @@
 //! Always true: no sink finishes before every task has ended well.
 
 use crate::SystemClock;
-use crate::chain::{Cell, Chain, Part, Route};
+use crate::chain::{Cell, Chain, Part, Route, To};
 use crate::exchange::{Bell, Inbox, Sender};
 use crate::metrics::{Metrics, NodeMetrics, Snapshot};
 use crate::placement::{Placement, Work, place};
@@ -371,6 +371,19 @@ struct Channel {
     /// `(node, task)` of the sender.
     from: (usize, usize),
     remote: bool,
+    /// The valve's channel: one for each sender, also where two inputs come from the same one (two ports of it, or the
+    /// same rows twice). What it promises holds for both, so neither may wait for the other's word.
+    valve: usize,
+    /// Not the first channel from this sender: brings rows only, since the first one brings the signals.
+    quiet: bool,
+}
+
+impl Channel {
+    fn add(channels: &mut Vec<Channel>, input: usize, from: (usize, usize), remote: bool) {
+        let known = channels.iter().find(|c| c.from == from && c.remote == remote).map(|c| c.valve);
+        let valve = known.unwrap_or_else(|| channels.iter().filter(|c| !c.quiet).count());
+        channels.push(Channel { input, from, remote, valve, quiet: known.is_some() });
+    }
 }
 
 impl Build {
@@ -386,12 +399,13 @@ impl Build {
         for (input, from) in self.placement.nodes[node].inputs.iter().enumerate() {
             let senders = self.placement.nodes[from.node].tasks;
             match from.exchange {
-                Exchange::Forward => channels.push(Channel { input, from: (from.node, task), remote: false }),
+                Exchange::Forward => Channel::add(&mut channels, input, (from.node, task), false),
                 Exchange::Single if task > 0 => {}
                 _ => {
                     let stage = self.placement.nodes[from.node].stage;
-                    let senders = (0..senders).filter(|s| !self.dry.contains(&(stage, *s)));
-                    channels.extend(senders.map(|s| Channel { input, from: (from.node, s), remote: true }));
+                    for sender in (0..senders).filter(|s| !self.dry.contains(&(stage, *s))) {
+                        Channel::add(&mut channels, input, (from.node, sender), true);
+                    }
                 }
             }
         }
@@ -399,16 +413,10 @@ impl Build {
     }
 
     /// For a task's inbox: the index of each remote channel, over all nodes of its stage.
-    fn inbox_channels(&self, stage: usize, task: usize) -> Vec<(usize, usize, Channel)> {
-        let mut all = Vec::new();
-        for node in &self.placement.stages[stage].nodes {
-            for (at, channel) in self.channels(*node, task).into_iter().enumerate() {
-                if channel.remote {
-                    all.push((*node, at, channel));
-                }
-            }
-        }
-        all
+    fn inbox_channels(&self, stage: usize, task: usize) -> Vec<(usize, Channel)> {
+        let nodes = self.placement.stages[stage].nodes.iter();
+        let all = nodes.flat_map(|node| self.channels(*node, task).into_iter().map(|c| (*node, c)));
+        all.filter(|(_, c)| c.remote).collect()
     }
 
     fn task(&self, stage: usize, position: usize, opened: &mut Opened) -> Result<Task> {
@@ -444,7 +452,7 @@ impl Build {
                     Part::Operator(millstream_dataflow::window::local::build_local(node, &input_schemas[0], spec)?)
                 }
             };
-            let channels = self.channels(*node, self.index).len();
+            let channels = self.channels(*node, self.index).iter().filter(|c| !c.quiet).count();
             cells.push(Cell {
                 node: *node,
                 work: RefCell::new(part),
@@ -458,10 +466,10 @@ impl Build {
         let inbox_channels = self.inbox_channels(stage, self.index);
         let channels: Vec<(usize, usize, usize)> = inbox_channels
             .iter()
-            .map(|(node, at, channel)| (cell_of(*node).expect("a node of this stage"), channel.input, *at))
+            .map(|(node, c)| (cell_of(*node).expect("a node of this stage"), c.input, c.valve))
             .collect();
         Ok(Task {
-            open_channels: std::cell::Cell::new(channels.len()),
+            open_channels: std::cell::Cell::new(inbox_channels.iter().filter(|(_, c)| !c.quiet).count()),
             inbox: (!channels.is_empty()).then(|| self.inboxes[&(stage, self.index)].clone()),
             channels,
             sources: RefCell::new(sources),
@@ -484,22 +492,23 @@ impl Build {
                 let me = (node, self.index);
                 let is_mine = |c: &Channel| c.input == input && c.from == me;
                 let route = if from.exchange == Exchange::Forward {
-                    let at = self.channels(reader, self.index).iter().position(is_mine);
-                    Route::Local {
-                        cell: cell_of(reader).expect("forward edges stay within a stage"),
-                        input,
-                        channel: at.expect("a reader has a channel for each of its inputs"),
-                    }
+                    let channels = self.channels(reader, self.index);
+                    let channel = channels.iter().find(|c| is_mine(c)).expect("a reader has a channel for each input");
+                    let cell = cell_of(reader).expect("forward edges stay within a stage");
+                    Route { to: To::Local { cell, input, channel: channel.valve }, quiet: channel.quiet }
                 } else {
                     let tasks = if from.exchange == Exchange::Single { 1 } else { placed.tasks };
+                    let mut quiet = false;
                     let targets = (0..tasks).map(|task| {
                         let channels = self.inbox_channels(placed.stage, task);
-                        let at = channels.iter().position(|(n, _, c)| *n == reader && is_mine(c));
-                        let inbox = self.inboxes[&(placed.stage, task)].clone();
-                        (inbox, at.expect("sender and receiver count channels alike"))
+                        let at = channels.iter().position(|(n, c)| *n == reader && is_mine(c));
+                        let at = at.expect("sender and receiver count channels alike");
+                        quiet = channels[at].1.quiet;
+                        (self.inboxes[&(placed.stage, task)].clone(), at)
                     });
+                    let targets = targets.collect();
                     let keys = if let Exchange::Hash(keys) = &from.exchange { keys.clone() } else { Vec::new() };
-                    Route::Remote(RefCell::new(Sender { keys, targets: targets.collect(), hashes: Vec::new() }))
+                    Route { to: To::Remote(RefCell::new(Sender { keys, targets, hashes: Vec::new() })), quiet }
                 };
                 if routes.len() <= from.port {
                     routes.resize_with(from.port + 1, Vec::new);
