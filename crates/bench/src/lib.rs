@@ -16,7 +16,9 @@
 
 pub mod data;
 pub mod engine;
+pub mod flat;
 pub mod formats;
+pub mod latency;
 pub mod loops;
 pub mod measure;
 pub mod queries;

@@ -47,6 +47,17 @@ struct Args {
 enum Command {
     /// Measures how fast CSV, JSON and Parquet are decoded, in MB/s.
     Formats,
+    /// Measures how long a row takes from arrival to emission at 50,000 rows a second.
+    Latency {
+        /// Rows a second.
+        #[arg(long, default_value_t = 50_000)]
+        rate: u64,
+        /// How long to measure; one more second warms up.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
+    /// Watches memory over a long run: counts by auction in windows of 10 s every 2 s, from the generator.
+    Flat,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -74,6 +85,11 @@ fn run(args: &Args) -> Result<()> {
         println!("{} bids, median of {} runs, CPU time of one thread\n\n{}", args.events, args.reps, formats::HEAD);
         let lines = formats::measure(args.events, args.reps, |line| println!("{}", formats::row(line)))?;
         return write_json(args, &lines);
+    }
+    match args.command {
+        Some(Command::Latency { rate, seconds }) => return latency(args, rate, seconds),
+        Some(Command::Flat) => return flat(args),
+        _ => {}
     }
     let engine: Option<Box<dyn EngineRunner>> = Some(Box::new(Engine));
     let mut lines: Vec<Line> = Vec::new();
@@ -110,6 +126,28 @@ fn write_json(args: &Args, lines: &[impl Serialize]) -> Result<()> {
     std::fs::write(path, text + "\n").map_err(|e| {
         Error::io(format!("cannot write {}: {e}", path.display())).remedy("give --json a file that can be written")
     })
+}
+
+fn latency(args: &Args, rate: u64, seconds: u64) -> Result<()> {
+    println!("{rate} rows/s for {seconds} s, arrival to emission, ms\n\nparallelism      p50      p99    p99.9      max");
+    for &parallelism in &args.parallelism {
+        let l = millstream_bench::latency::measure(rate, seconds + 1, parallelism)?;
+        println!("{parallelism:>11} {:>8.2} {:>8.2} {:>8.2} {:>8.2}", l.p50_ms, l.p99_ms, l.p999_ms, l.max_ms);
+    }
+    Ok(())
+}
+
+fn flat(args: &Args) -> Result<()> {
+    let bench = BENCHES.iter().find(|b| b.name == "q5count").ok_or_else(|| Error::internal("no query q5count"))?;
+    let source = SourceKind::Generator { events: args.events, rate: bench.rate };
+    for &parallelism in &args.parallelism {
+        println!("parallelism {parallelism}, {} bids\n      events  resident MB  state MB", args.events);
+        let script = bench.script(&source);
+        for r in millstream_bench::flat::watch(&script, &source, args.events as u64, parallelism, 10)? {
+            println!("{:>12} {:>12.1} {:>9.1}", r.events, r.resident_mb, r.state_mb);
+        }
+    }
+    Ok(())
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {
