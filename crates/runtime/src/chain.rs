@@ -46,12 +46,19 @@ pub(crate) enum Part {
     /// A source's place: the source task pushes from here.
     Source,
     Operator(Box<dyn Operator>),
-    Sink { sink: Box<dyn Sink>, unflushed: bool },
+    Sink {
+        sink: Box<dyn Sink>,
+        unflushed: bool,
+    },
 }
 
 pub(crate) enum Route {
     /// To another cell of the chain: its index, its input, its valve's channel.
-    Local { cell: usize, input: usize, channel: usize },
+    Local {
+        cell: usize,
+        input: usize,
+        channel: usize,
+    },
     Remote(RefCell<Sender>),
 }
 
