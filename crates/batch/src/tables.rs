@@ -43,7 +43,10 @@ pub fn resolve(plan: LogicalPlan, reads: &BTreeMap<String, Scan>, scans: &Scans)
         let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else { return Ok(Transformed::no(node)) };
         let columns = scan.projection.clone().unwrap_or_else(|| (0..table.schema.fields().len()).collect());
         let Some(read) = reads.get(&table.name) else {
-            return Err(external(Error::internal(format!("table `{}` is scanned and was not planned for", table.name))));
+            return Err(external(Error::internal(format!(
+                "table `{}` is scanned and was not planned for",
+                table.name
+            ))));
         };
         let schema: SchemaRef = Arc::new(table.schema.project(&columns)?);
         let partition = Bounded {
@@ -72,8 +75,10 @@ fn bounded_only(partition: &Bounded) -> Result<()> {
         return Ok(());
     }
     let e = Error::sql(format!("table `{}` never ends, so batch mode cannot answer a query over it", spec.name))
-        .remedy("run it in streaming mode, or bound the source (for example 'number-of-rows' or 'events.num', or no \
-                 'source.monitor-interval')");
+        .remedy(
+            "run it in streaming mode, or bound the source (for example 'number-of-rows' or 'events.num', or no \
+                 'source.monitor-interval')",
+        );
     Err(external(match &spec.place {
         Some(place) => e.at(place.clone()),
         None => e,

@@ -8,15 +8,17 @@
 //!
 //! Written on purpose in another way than the streaming operators, whose results it judges.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListBuilder, TimestampMillisecondArray, TimestampMillisecondBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, ListBuilder, TimestampMillisecondArray, TimestampMillisecondBuilder,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, TimeUnit, TimestampMillisecondType};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::expr::WindowFunctionParams;
 use datafusion_expr::{
-    ColumnarValue, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility, WindowFunctionDefinition, col, lit, when,
+    ColumnarValue, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, WindowFunctionDefinition, col, lit, when,
 };
 use millstream_core::Millis;
 use millstream_dataflow::zone::Zone;
@@ -40,7 +42,8 @@ fn window(tvf: &WindowTvf, zone: &str) -> Result<LogicalPlan> {
     let input = tvf.input.as_ref().clone();
     let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
     let zoned = matches!(tvf.schema.fields().last().map(|f| f.data_type()), Some(DataType::Timestamp(_, Some(_))));
-    let cut = |step: Step| Cut { kind: tvf.kind, zone: if zoned { zone.to_owned() } else { "UTC".to_owned() }, zoned, step };
+    let cut =
+        |step: Step| Cut { kind: tvf.kind, zone: if zoned { zone.to_owned() } else { "UTC".to_owned() }, zoned, step };
     let call = |step: Step, args: Vec<Expr>| ScalarUDF::new_from_impl(cut(step)).call(args);
     let outer = |plan: LogicalPlanBuilder, start: Expr, end: Expr| -> Result<LogicalPlan> {
         let mut all = columns.clone();
@@ -62,7 +65,8 @@ fn window(tvf: &WindowTvf, zone: &str) -> Result<LogicalPlan> {
                 .build()?
                 .alias("$before");
             let plan = windowed(plan, before)?;
-            let opens = when(col("$before").is_null().or((at() - col("$before")).gt(lit(gap))), lit(1i64)).otherwise(lit(0i64))?;
+            let opens = when(col("$before").is_null().or((at() - col("$before")).gt(lit(gap))), lit(1i64))
+                .otherwise(lit(0i64))?;
             let plan = plan.project(columns.iter().cloned().chain([at(), opens.alias("$opens")]))?;
             let number = aggregate("sum", col("$opens"), tvf.partition.clone(), order())?.alias("$session");
             let plan = windowed(plan, number)?;
@@ -101,7 +105,8 @@ fn aggregate(name: &str, arg: Expr, partition: Vec<Expr>, order: Vec<datafusion_
         _ => min_max::max_udaf(),
     };
     let ordered = !order.is_empty();
-    let mut window = datafusion_expr::expr::WindowFunction::new(WindowFunctionDefinition::AggregateUDF(function), vec![arg]);
+    let mut window =
+        datafusion_expr::expr::WindowFunction::new(WindowFunctionDefinition::AggregateUDF(function), vec![arg]);
     window.params = WindowFunctionParams {
         partition_by: partition,
         order_by: order,

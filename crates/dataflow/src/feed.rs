@@ -29,7 +29,6 @@ use std::sync::Arc;
 
 /// What the driver of a source task must do, in this order.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "most effects are batches, and they are few")]
 pub enum Effect {
     /// Rows that could not be read, or that have no event time: for the bad-row output and its counter.
     Bad(Vec<BadRow>),

@@ -6,7 +6,7 @@ use crate::result::ResultRows;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Result};
-use millstream_plan::statement::{StatementKind, Settings};
+use millstream_plan::statement::{Settings, StatementKind};
 use millstream_runtime::{Job, JobConfig, Snapshot, Stop, Summary};
 use std::sync::{Arc, Mutex};
 
@@ -75,8 +75,7 @@ impl Runner {
         let Some(request) = request(statement) else {
             return declare(catalog, statement, file, &self.options.tables).map(Step::Declared);
         };
-        let planned = plan(catalog, request, file, &self.options.tables)
-            .map_err(|e| e.at(statement.place(file)))?;
+        let planned = plan(catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
         if let StatementKind::Explain { mermaid, .. } = &statement.kind {
             let plan = Plan { planned };
             return Ok(Step::Text(if *mermaid { plan.mermaid() } else { plan.text() }));

@@ -46,7 +46,10 @@ pub(crate) enum Part {
     /// A source's place: the source task pushes from here.
     Source,
     Operator(Box<dyn Operator>),
-    Sink { sink: Box<dyn Sink>, unflushed: bool },
+    Sink {
+        sink: Box<dyn Sink>,
+        unflushed: bool,
+    },
 }
 
 pub(crate) struct Route {
@@ -57,7 +60,11 @@ pub(crate) struct Route {
 
 pub(crate) enum To {
     /// To another cell of the chain: its index, its input, its valve's channel.
-    Local { cell: usize, input: usize, channel: usize },
+    Local {
+        cell: usize,
+        input: usize,
+        channel: usize,
+    },
     Remote(RefCell<Sender>),
 }
 

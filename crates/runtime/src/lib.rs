@@ -28,5 +28,5 @@ mod worker;
 pub use clock::SystemClock;
 pub use job::{Job, JobConfig, Stop, Summary, start};
 pub use metrics::{Metrics, NodeMetrics, NodeSnapshot, Snapshot};
-pub use side::Sides;
 pub use placement::{Placement, Stage};
+pub use side::Sides;

@@ -3,12 +3,12 @@
 //!
 //! Plain data in, plain data out. At parallelism 1 there is one stage and no exchange.
 
+use arrow::datatypes::SchemaRef;
 use millstream_core::{Connectors, Result};
-use millstream_dataflow::graph::{Dataflow, Exchange, Input, NodeKind, Window};
 use millstream_dataflow::graph::WindowAggregate;
+use millstream_dataflow::graph::{Dataflow, Exchange, Input, NodeKind, Window};
 use millstream_dataflow::window::{LocalSpec, split};
 use std::fmt::Write;
-use arrow::datatypes::SchemaRef;
 
 /// A graph with its tasks.
 #[derive(Debug, Clone)]
@@ -33,8 +33,14 @@ pub struct Placed {
 #[derive(Debug, Clone)]
 pub enum Work {
     /// A node of the graph as planned. `partials`: input 1 brings what a local aggregation has summed up.
-    Node { kind: NodeKind, partials: bool },
-    LocalAggregate { node: WindowAggregate, spec: LocalSpec },
+    Node {
+        kind: NodeKind,
+        partials: bool,
+    },
+    LocalAggregate {
+        node: WindowAggregate,
+        spec: LocalSpec,
+    },
 }
 
 /// Nodes that are joined by direct calls: one task of it runs on each of `tasks` workers.
@@ -86,11 +92,8 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                     keys.extend([start, end]);
                 }
                 let from = inputs[0].node;
-                let split = if may_split && nodes[from].tasks > 1 {
-                    split(aggregate, &nodes[from].schema)
-                } else {
-                    None
-                };
+                let split =
+                    if may_split && nodes[from].tasks > 1 { split(aggregate, &nodes[from].schema) } else { None };
                 match split {
                     None => by_key(&mut inputs, &nodes, &keys, n),
                     Some(spec) => {

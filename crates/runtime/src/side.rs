@@ -21,11 +21,7 @@ struct Side {
 }
 
 impl Sides {
-    pub fn open(
-        late: Option<&SideOutput>,
-        bad: Option<&SideOutput>,
-        connectors: &dyn Connectors,
-    ) -> Result<Sides> {
+    pub fn open(late: Option<&SideOutput>, bad: Option<&SideOutput>, connectors: &dyn Connectors) -> Result<Sides> {
         let open = |side: Option<&SideOutput>| -> Result<Option<Side>> {
             let Some(side) = side else { return Ok(None) };
             let sink = Mutex::new(connectors.open_sink(&side.table, 0, 1)?);
@@ -40,20 +36,22 @@ impl Sides {
         let times = |array: &arrow::array::Int64Array| -> ArrayRef {
             Arc::new(TimestampMillisecondArray::new(array.values().clone(), None))
         };
-        side.write(vec![
-            Arc::new(StringArray::from_iter_values((0..rows).map(|_| operator))),
-            Arc::new(StringArray::from_iter_values((0..rows).map(|_| late.reason.as_str()))),
-            times(&late.times),
-            times(&late.watermarks),
-            Arc::new(StringArray::from_iter_values(as_json(&late.rows)?)),
-        ], late_schema())
+        side.write(
+            vec![
+                Arc::new(StringArray::from_iter_values((0..rows).map(|_| operator))),
+                Arc::new(StringArray::from_iter_values((0..rows).map(|_| late.reason.as_str()))),
+                times(&late.times),
+                times(&late.watermarks),
+                Arc::new(StringArray::from_iter_values(as_json(&late.rows)?)),
+            ],
+            late_schema(),
+        )
     }
 
     pub fn bad(&self, source: &str, bad: &[BadRow]) -> Result<()> {
         let Some(side) = &self.bad else { return Ok(()) };
-        let texts = |f: &dyn Fn(&BadRow) -> String| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(bad.iter().map(f)))
-        };
+        let texts =
+            |f: &dyn Fn(&BadRow) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values(bad.iter().map(f))) };
         side.write(
             vec![
                 texts(&|_| source.to_owned()),

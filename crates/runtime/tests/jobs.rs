@@ -57,8 +57,7 @@ impl World {
     }
 
     fn job(&self, parallelism: usize, queue_bytes: u64) -> Result<millstream_runtime::Job> {
-        let config =
-            JobConfig { parallelism, queue_bytes_max: ByteSize(queue_bytes), ..JobConfig::default() };
+        let config = JobConfig { parallelism, queue_bytes_max: ByteSize(queue_bytes), ..JobConfig::default() };
         start(&dataflow(), self, config)
     }
 }

@@ -29,7 +29,8 @@ struct State {
 
 impl Printer {
     pub fn new(format: Format) -> Printer {
-        let state = State { out: BufWriter::with_capacity(1 << 16, io::stdout()), schema: None, widths: Vec::new(), rows: 0 };
+        let state =
+            State { out: BufWriter::with_capacity(1 << 16, io::stdout()), schema: None, widths: Vec::new(), rows: 0 };
         Printer { format, state: Mutex::new(state) }
     }
 
@@ -175,4 +176,3 @@ fn width_of(data_type: &DataType) -> usize {
         _ => 4,
     }
 }
-

@@ -122,7 +122,9 @@ fn read(script: &Script) -> Result<(String, String)> {
     let name = path.display().to_string();
     if name == "-" {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io(format!("cannot read standard input: {e}")))?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|e| Error::io(format!("cannot read standard input: {e}")))?;
         return Ok(("<stdin>".to_owned(), text));
     }
     match std::fs::read_to_string(&path) {
@@ -151,7 +153,9 @@ fn note(text: &str) {
 
 fn show(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|e| Error::io(format!("cannot write to standard output: {e}")))
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|e| Error::io(format!("cannot write to standard output: {e}")))
 }
 
 /// The first Ctrl-C (or SIGTERM) raises the flag; the second ends the process at once.

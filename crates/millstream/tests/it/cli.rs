@@ -41,11 +41,7 @@ impl Folder {
 }
 
 fn millstream(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_millstream"))
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the binary runs")
+    Command::new(env!("CARGO_BIN_EXE_millstream")).args(args).stdin(Stdio::null()).output().expect("the binary runs")
 }
 
 fn run(sql: &str) -> (i32, String, String) {
@@ -132,16 +128,21 @@ fn late_rows_are_counted_and_kept_with_their_reason() {
     let files = folder.files("late");
     assert_eq!(files.len(), 1, "{files:?}");
     let text = std::fs::read_to_string(folder.path("late").join(&files[0])).expect("the late rows' file");
-    assert!(text.contains("2024-01-01 00:00:03") && text.contains("2024-01-01 00:00:07") && text.contains("ann"), "{text}");
+    assert!(
+        text.contains("2024-01-01 00:00:03") && text.contains("2024-01-01 00:00:07") && text.contains("ann"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_bad_row_names_file_and_line_and_can_be_skipped_or_set_aside() {
     let folder = Folder::new();
-    let events = folder.write("events.csv", "2024-01-01 00:00:01,ann,5\n2024-01-01 00:00:02,bob,many\n2024-01-01 00:00:03,cy,1\n");
+    let events = folder
+        .write("events.csv", "2024-01-01 00:00:01,ann,5\n2024-01-01 00:00:02,bob,many\n2024-01-01 00:00:03,cy,1\n");
     let query = "SELECT name, n FROM events";
     fails(&(table(&events, 5) + query), 1, &["events.csv:2", "`n`", "many", "csv.ignore-parse-errors"]);
-    let skipping = table(&events, 5).replace("'format' = 'csv'", "'format' = 'csv', 'csv.ignore-parse-errors' = 'true'");
+    let skipping =
+        table(&events, 5).replace("'format' = 'csv'", "'format' = 'csv', 'csv.ignore-parse-errors' = 'true'");
     // As in Flink: the field that cannot be read is NULL.
     let (code, out, err) = told(&millstream(&["run", "-e", &(skipping + query), "--format", "csv"]));
     assert_eq!((code, out.as_str()), (0, "name,n\nann,5\nbob,\ncy,1\n"), "{err}");

@@ -42,7 +42,10 @@ fn mutate(dice: &mut Dice, of: &[&str]) -> Vec<u8> {
         match dice.below(7) {
             0 if at < bytes.len() => bytes[at] ^= 1 << dice.below(8),
             1 if at < bytes.len() => drop(bytes.remove(at)),
-            2 => bytes.insert(at, dice.one(&["\"", "'", "(", ")", ",", ";", "\n", "\\", "{", "}", "[", "`", "\0", "-"]).as_bytes()[0]),
+            2 => bytes.insert(
+                at,
+                dice.one(&["\"", "'", "(", ")", ",", ";", "\n", "\\", "{", "}", "[", "`", "\0", "-"]).as_bytes()[0],
+            ),
             3 => bytes.truncate(at),
             4 => {
                 let other = dice.one(of).as_bytes();
@@ -51,7 +54,16 @@ fn mutate(dice: &mut Dice, of: &[&str]) -> Vec<u8> {
                 bytes.splice(at..at, piece);
             }
             5 => {
-                let piece = dice.one(&["INTERVAL", "NULL", "TABLE(", "-9223372036854775808", "1e400", "\u{feff}", "OVER (", "\r\n"]);
+                let piece = dice.one(&[
+                    "INTERVAL",
+                    "NULL",
+                    "TABLE(",
+                    "-9223372036854775808",
+                    "1e400",
+                    "\u{feff}",
+                    "OVER (",
+                    "\r\n",
+                ]);
                 bytes.splice(at..at, piece.bytes());
             }
             _ => {

@@ -36,7 +36,8 @@ fn write_rows(dice: &mut Dice, file: &Path) {
             let g = dice.one(&["red", "green", "blue", "a longer text than sixteen bytes"]).to_owned();
             let v = (dice.below(200) as i64 - 100).to_string();
             let v = null(dice, v);
-            let d = format!("{}", (dice.below(2_000_001) as f64 - 1e6) / [1.0, 7.0, 1e-9, 1e12][dice.below(4) as usize]);
+            let d =
+                format!("{}", (dice.below(2_000_001) as f64 - 1e6) / [1.0, 7.0, 1e-9, 1e12][dice.below(4) as usize]);
             let d = null(dice, d);
             let m = format!("{}.{:02}", dice.below(1_000), dice.below(100));
             let m = null(dice, m);
@@ -53,14 +54,36 @@ fn millis(at: u64) -> String {
 }
 
 const AGGREGATES: &[&str] = &[
-    "COUNT(*)", "COUNT(v)", "COUNT(DISTINCT v)", "COUNT(DISTINCT g)", "SUM(v)", "AVG(v)", "MIN(v)", "MAX(v)", "MIN(g)",
-    "MAX(g)", "SUM(d)", "AVG(d)", "MIN(d)", "MAX(d)", "SUM(m)", "AVG(m)", "MAX(m)", "COUNT(*) FILTER (WHERE v > 0)",
-    "SUM(v) FILTER (WHERE b)", "SUM(DISTINCT v)", "COUNT(DISTINCT v) FILTER (WHERE b)", "MIN(ts)", "MAX(ts)",
-    "SUM(CASE WHEN v > 10 THEN v ELSE 0 END)", "SUM(v * 2 + 1)",
+    "COUNT(*)",
+    "COUNT(v)",
+    "COUNT(DISTINCT v)",
+    "COUNT(DISTINCT g)",
+    "SUM(v)",
+    "AVG(v)",
+    "MIN(v)",
+    "MAX(v)",
+    "MIN(g)",
+    "MAX(g)",
+    "SUM(d)",
+    "AVG(d)",
+    "MIN(d)",
+    "MAX(d)",
+    "SUM(m)",
+    "AVG(m)",
+    "MAX(m)",
+    "COUNT(*) FILTER (WHERE v > 0)",
+    "SUM(v) FILTER (WHERE b)",
+    "SUM(DISTINCT v)",
+    "COUNT(DISTINCT v) FILTER (WHERE b)",
+    "MIN(ts)",
+    "MAX(ts)",
+    "SUM(CASE WHEN v > 10 THEN v ELSE 0 END)",
+    "SUM(v * 2 + 1)",
 ];
 const OVER_AGGREGATES: &[&str] =
     &["COUNT(*)", "COUNT(v)", "SUM(v)", "AVG(v)", "MIN(v)", "MAX(v)", "SUM(d)", "AVG(d)", "MAX(d)", "SUM(m)", "MIN(g)"];
-const FILTERS: &[&str] = &["v > 0", "b", "g <> 'red'", "v IS NOT NULL AND d < 1000", "k = 1 OR g LIKE '%e%'", "MOD(v, 3) = 0"];
+const FILTERS: &[&str] =
+    &["v > 0", "b", "g <> 'red'", "v IS NOT NULL AND d < 1000", "k = 1 OR g LIKE '%e%'", "MOD(v, 3) = 0"];
 
 fn windows(dice: &mut Dice, source: &str) -> String {
     let size = 1 + dice.below(12);

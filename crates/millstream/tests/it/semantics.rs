@@ -94,7 +94,8 @@ fn rule_1_window_starts_are_floored_below_the_epoch_too() {
 #[test]
 fn rule_1_offsets_move_the_windows_either_way() {
     let t = times(&[4.0]).delay("60");
-    let minutes = |offset: &str| format!("TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE, INTERVAL '{offset}' MINUTE)");
+    let minutes =
+        |offset: &str| format!("TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE, INTERVAL '{offset}' MINUTE)");
     assert_eq!(t.windows(&minutes("0")), ["00..00:10:00 a 1/1"]);
     assert_eq!(t.windows(&minutes("-4")), ["23:56:00..00:06:00 a 1/1"]);
     for offset in ["4", "-6", "-16"] {
@@ -217,10 +218,7 @@ fn rule_34_windows_chain_by_window_time() {
     let view = "CREATE VIEW small AS SELECT k, window_time AS w, COUNT(*) AS n FROM \
                 TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND)) GROUP BY k, window_start, window_end, window_time;\n";
     let answer = times(&[1.0, 3.0, 3.5, 11.0]).answers(&format!("{view}{query}"));
-    assert_eq!(
-        answer,
-        ["1970-01-01T00:00:00|1970-01-01T00:00:10|3", "1970-01-01T00:00:10|1970-01-01T00:00:20|1"]
-    );
+    assert_eq!(answer, ["1970-01-01T00:00:00|1970-01-01T00:00:10|3", "1970-01-01T00:00:10|1970-01-01T00:00:20|1"]);
 }
 
 #[test]

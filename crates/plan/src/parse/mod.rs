@@ -78,6 +78,10 @@ pub fn script(text: &str, file: &str) -> Result<Vec<Statement>> {
 
 /// Runs `work` on a stack of a known size, so that what can be read does not depend on who asks. The pages that are not
 /// touched cost nothing; the thread ends before this returns.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread is the only way to a stack of a known size; nothing runs beside it"
+)]
 pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().name("sql".into()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
