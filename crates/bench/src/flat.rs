@@ -18,7 +18,13 @@ pub struct Reading {
 ///
 /// # Errors
 /// Whatever the engine says.
-pub fn watch(script: &str, source: &SourceKind, events: u64, parallelism: usize, readings: u64) -> Result<Vec<Reading>> {
+pub fn watch(
+    script: &str,
+    source: &SourceKind,
+    events: u64,
+    parallelism: usize,
+    readings: u64,
+) -> Result<Vec<Reading>> {
     let options = RunOptions {
         mode: Some(Mode::Streaming),
         parallelism: Some(parallelism),

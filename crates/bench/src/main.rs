@@ -129,7 +129,9 @@ fn write_json(args: &Args, lines: &[impl Serialize]) -> Result<()> {
 }
 
 fn latency(args: &Args, rate: u64, seconds: u64) -> Result<()> {
-    println!("{rate} rows/s for {seconds} s, arrival to emission, ms\n\nparallelism      p50      p99    p99.9      max");
+    println!(
+        "{rate} rows/s for {seconds} s, arrival to emission, ms\n\nparallelism      p50      p99    p99.9      max"
+    );
     for &parallelism in &args.parallelism {
         let l = millstream_bench::latency::measure(rate, seconds + 1, parallelism)?;
         println!("{parallelism:>11} {:>8.2} {:>8.2} {:>8.2} {:>8.2}", l.p50_ms, l.p99_ms, l.p999_ms, l.max_ms);

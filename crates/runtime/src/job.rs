@@ -100,14 +100,13 @@ pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig
     let control = Arc::new(Control::default());
     let bells: Vec<Arc<Bell>> = (0..config.parallelism).map(|_| Arc::default()).collect();
     let mut opened = open(&placement, config.parallelism, connectors)?;
-    let sides =
-        match Sides::open(dataflow.late_output.as_ref(), dataflow.bad_output.as_ref(), connectors) {
-            Ok(sides) => Arc::new(sides),
-            Err(e) => {
-                opened.abort();
-                return Err(e);
-            }
-        };
+    let sides = match Sides::open(dataflow.late_output.as_ref(), dataflow.bad_output.as_ref(), connectors) {
+        Ok(sides) => Arc::new(sides),
+        Err(e) => {
+            opened.abort();
+            return Err(e);
+        }
+    };
     let inboxes: BTreeMap<(usize, usize), Arc<Inbox>> = placement
         .stages
         .iter()
@@ -147,16 +146,7 @@ pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig
             }
         }
     }
-    Ok(Job {
-        metrics,
-        control,
-        clock: config.clock,
-        bells,
-        started_at,
-        workers,
-        sides: Some(sides),
-        placement,
-    })
+    Ok(Job { metrics, control, clock: config.clock, bells, started_at, workers, sides: Some(sides), placement })
 }
 
 /// What a worker thread does from its start to its end: whatever happens, its sinks come back.
@@ -427,8 +417,7 @@ impl Build {
         let mut sources = Vec::new();
         for (at, node) in nodes.iter().enumerate() {
             let placed = &self.placement.nodes[*node];
-            let input_schemas: Vec<_> =
-                placed.inputs.iter().map(|i| self.placement.schema_of(i)).collect();
+            let input_schemas: Vec<_> = placed.inputs.iter().map(|i| self.placement.schema_of(i)).collect();
             let part = match &placed.work {
                 Work::Node { kind: NodeKind::Source(source), .. } => {
                     let readers = opened.readers.remove(&(*node, self.index)).unwrap_or_default();
@@ -473,13 +462,7 @@ impl Build {
             inbox: (!channels.is_empty()).then(|| self.inboxes[&(stage, self.index)].clone()),
             channels,
             sources: RefCell::new(sources),
-            chain: Chain {
-                cells,
-                helper,
-                metrics: self.metrics.clone(),
-                sides: self.sides.clone(),
-                task: self.index,
-            },
+            chain: Chain { cells, helper, metrics: self.metrics.clone(), sides: self.sides.clone(), task: self.index },
             running: Default::default(),
         })
     }
