@@ -21,7 +21,7 @@ use arrow::array::*;
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::*;
 use arrow::row::{RowConverter, Rows, SortField};
-use index::{Arena, BytesPlace, Index, Pair, set};
+use index::{Arena, BytesPlace, Index, Pair, View, set};
 use millstream_core::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -207,6 +207,11 @@ impl KeyBatch {
         self.rows
     }
 
+    /// Whether every key is one word and none is NULL: what [`KeyTable::visit`] is fast for.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.keys, Keys::Word(_, None))
+    }
+
     /// The keys as words, where a key is one; those under NULL mean nothing.
     pub fn words(&self) -> Option<&[u64]> {
         match &self.keys {
@@ -303,6 +308,50 @@ impl KeyTable {
                 ids.resize(rows.len(), 0);
             }
         }
+    }
+
+    /// Gives each row with the id of its key to `each`, new keys with new ids as [`KeyTable::assign`] does, until it
+    /// answers `false`. Returns the row and the id that were refused; the rows behind them have not been looked up.
+    ///
+    /// What `each` does for a row then overlaps with the look-ups of the next ones, which pays where it is little.
+    /// One pass for plain keys ([`KeyBatch::is_plain`]); others are looked up row by row.
+    #[inline]
+    pub fn visit(
+        &mut self,
+        batch: &KeyBatch,
+        rows: Range<usize>,
+        mut each: impl FnMut(usize, u32) -> bool,
+    ) -> Option<(usize, u32)> {
+        let (Store::Word(..), Keys::Word(words, None)) = (&self.store, &batch.keys) else {
+            let mut ids = Vec::with_capacity(1);
+            return rows.into_iter().find_map(|row| {
+                self.assign(batch, row..row + 1, &mut ids);
+                (!each(row, ids[0])).then_some((row, ids[0]))
+            });
+        };
+        self.unseal();
+        let Store::Word(index, keys) = &mut self.store else { return None };
+        let words = &words[..rows.end];
+        let mut from = rows.start;
+        while from < words.len() {
+            // The slots stay where they are until a new key comes, so the loop holds them in registers.
+            let stop = match index.is_far() {
+                true => visit_known::<true>(index.view(), words, from, &mut each),
+                false => visit_known::<false>(index.view(), words, from, &mut each),
+            };
+            let (row, at) = match stop? {
+                (row, Ok(id)) => return Some((row, id)),
+                (row, Err(at)) => (row, at),
+            };
+            let id = self.ids.next();
+            set(keys, id, words[row]);
+            index.put(at, words[row], id);
+            if !each(row, id) {
+                return Some((row, id));
+            }
+            from = row + 1;
+        }
+        None
     }
 
     /// The id here of each key of `other` (of the same codec), by its id there. Overwrites `ids`. Ids that `other` has
@@ -494,6 +543,26 @@ impl KeyTable {
 
 /// Rows that a look-up asks the memory for in advance.
 const AHEAD: usize = 16;
+
+/// Visits rows until one is refused (that row and its id) or not known (that row and the slot for its key).
+#[inline(always)]
+fn visit_known<const PREFETCH: bool>(
+    known: View<'_, u64>,
+    words: &[u64],
+    from: usize,
+    each: &mut impl FnMut(usize, u32) -> bool,
+) -> Option<(usize, std::result::Result<u32, usize>)> {
+    for (row, word) in words.iter().enumerate().skip(from) {
+        if PREFETCH && let Some(ahead) = words.get(row + AHEAD) {
+            known.prefetch(*ahead);
+        }
+        match known.find(*word) {
+            Ok(id) if each(row, id) => {}
+            stop => return Some((row, stop)),
+        }
+    }
+    None
+}
 
 #[inline(always)]
 fn word_id(index: &mut Index<u64>, keys: &mut Vec<u64>, known: &mut Ids, word: u64) -> u32 {

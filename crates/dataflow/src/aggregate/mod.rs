@@ -379,6 +379,14 @@ impl Accumulators {
         self.words[group as usize * self.plan.stride] as i64
     }
 
+    /// The rows of each group, where they are all that is counted: whoever adds a row may then do so here, and makes
+    /// room for a group by pushing zeros. [`Accumulators::resize`] afterwards.
+    pub fn counts_only(&mut self) -> Option<&mut Vec<u64>> {
+        let plan = &self.plan;
+        let only = plan.stride == 1 && plan.cells.len() == 1 && plan.distincts.is_empty() && plan.sides.is_empty();
+        only.then_some(&mut self.words)
+    }
+
     /// Adds the rows of the range to their groups, for which there must be room.
     pub fn update(&mut self, groups: Groups<'_>, input: &Prepared, rows: Range<usize>) -> Result<()> {
         let plan = self.plan.clone();

@@ -358,6 +358,23 @@ proptest! {
     }
 
     #[test]
+    fn counting_alone_counts_as_beside_others(
+        window in any_window(), acts in acts(), lateness in prop_oneof![Just(0i64), 1i64..15], nulls in any::<bool>(),
+    ) {
+        let mut acts = acts;
+        for act in &mut acts {
+            if let Act::Row(row) = act && !nulls {
+                row.key = row.key.max(1);
+            }
+        }
+        let beside = node(window, lateness, false);
+        let alone = graph::WindowAggregate { calls: plain_calls()[..1].to_vec(), ..beside.clone() };
+        let (mut expected, late) = model(&beside, &acts, false);
+        expected.values_mut().for_each(|v| v.truncate(v.find(' ').unwrap_or(v.len())));
+        prop_assert_eq!(play(&alone, &acts), (expected, late));
+    }
+
+    #[test]
     fn aggregating_before_the_exchange_changes_nothing(window in any_window(), acts in acts()) {
         prop_assume!(!matches!(window, Window::Session { .. }));
         let node = node(window, 0, false);

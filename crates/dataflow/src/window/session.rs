@@ -48,7 +48,7 @@ pub(super) struct SessionAggregate {
     /// By key: the ids of its sessions beside the first. Only keys that have any.
     more: HashMap<u32, Vec<u32>>,
     /// Ids by the bucket of their due time.
-    timers: BTreeMap<i64, Vec<u32>>,
+    timers: Wheel,
     bucket: Millis,
     watermark: Watermark,
     local_watermark: Watermark,
@@ -76,6 +76,71 @@ impl Session {
     #[inline(always)]
     fn is_simple(&self) -> bool {
         self.open & !self.many & !self.fired
+    }
+
+    /// Takes a row in, if this is the only session of its key and the row is in its reach.
+    #[inline(always)]
+    fn extend(&mut self, at: Millis, gap: Millis) -> bool {
+        // `first - gap <= at <= last + gap`, as one comparison of distances.
+        let distance = at.wrapping_sub(self.first).wrapping_add(gap) as u64;
+        let reach = self.last.wrapping_sub(self.first).wrapping_add(gap).wrapping_add(gap) as u64;
+        if distance > reach || !self.is_simple() {
+            return false;
+        }
+        self.first = self.first.min(at);
+        self.last = self.last.max(at);
+        true
+    }
+}
+
+/// Buckets of ids. Those of the near future, which nearly all ids wait in, are a ring; the others are sorted.
+struct Wheel {
+    /// The buckets `[base, base + NEAR)`, each at its number modulo `NEAR`.
+    near: Vec<Vec<u32>>,
+    base: i64,
+    far: BTreeMap<i64, Vec<u32>>,
+}
+
+/// Buckets of the ring: four gaps long.
+const NEAR: i64 = 256;
+
+impl Default for Wheel {
+    fn default() -> Wheel {
+        Wheel { near: vec![Vec::new(); NEAR as usize], base: i64::MIN, far: BTreeMap::new() }
+    }
+}
+
+impl Wheel {
+    /// Puts an id into a bucket, or into the first one if that has gone by. Returns the bucket.
+    fn push(&mut self, bucket: i64, id: u32) -> i64 {
+        let bucket = bucket.max(self.base);
+        match bucket.saturating_sub(self.base) < NEAR {
+            true => self.near[(bucket & (NEAR - 1)) as usize].push(id),
+            false => self.far.entry(bucket).or_default().push(id),
+        }
+        bucket
+    }
+
+    /// Takes out all buckets up to this one, which is the first from now on.
+    fn take_through(&mut self, last: i64, mut each: impl FnMut(i64, u32)) {
+        if last < self.base {
+            return;
+        }
+        for bucket in self.base..=last.min(self.base.saturating_add(NEAR - 1)) {
+            self.near[(bucket & (NEAR - 1)) as usize].drain(..).for_each(|id| each(bucket, id));
+        }
+        while let Some(entry) = self.far.first_entry()
+            && *entry.key() <= last
+        {
+            let (bucket, ids) = entry.remove_entry();
+            ids.into_iter().for_each(|id| each(bucket, id));
+        }
+        self.base = last;
+    }
+
+    fn bytes(&self) -> usize {
+        let near = self.near.iter().map(|ids| ids.capacity() * 4 + size_of::<Vec<u32>>()).sum::<usize>();
+        near + self.far.values().map(|ids| ids.capacity() * 4 + 48).sum::<usize>()
     }
 }
 
@@ -109,7 +174,7 @@ impl SessionAggregate {
             grouping,
             sessions: Vec::new(),
             more: HashMap::new(),
-            timers: BTreeMap::new(),
+            timers: Wheel::default(),
             bucket: (gap / 64).max(1),
             watermark: Watermark::MIN,
             local_watermark: Watermark::MIN,
@@ -213,19 +278,15 @@ impl SessionAggregate {
 
     /// Adds rows of which none is late.
     fn add(&mut self, rows: &Rows, times: &[Millis], range: Range<usize>, out: &mut dyn Output) -> Result<()> {
+        if rows.keys.is_plain() && self.table.state.counts_only().is_some() {
+            return self.add_counts(rows, times, range, out);
+        }
         let mut ids = std::mem::take(&mut self.ids);
         self.table.keys.assign(&rows.keys, range.clone(), &mut ids);
         self.grow();
         let gap = self.gap;
         for (id, at) in ids.iter_mut().zip(&times[range.clone()]) {
-            let session = &mut self.sessions[*id as usize];
-            // `first - gap <= at <= last + gap`, as one comparison of distances.
-            let distance = at.wrapping_sub(session.first).wrapping_add(gap) as u64;
-            let reach = session.last.wrapping_sub(session.first).wrapping_add(gap).wrapping_add(gap) as u64;
-            if distance <= reach && session.is_simple() {
-                session.first = session.first.min(*at);
-                session.last = session.last.max(*at);
-            } else {
+            if !self.sessions[*id as usize].extend(*at, gap) {
                 *id = self.place(*id, *at, out)?;
             }
         }
@@ -245,6 +306,36 @@ impl SessionAggregate {
             self.table.state.update(Groups::Each(&ids), &rows.prepared, range)?;
         }
         self.ids = ids;
+        Ok(())
+    }
+
+    /// As [`SessionAggregate::add`], where rows are only counted: key, session and count in one pass.
+    fn add_counts(&mut self, rows: &Rows, times: &[Millis], range: Range<usize>, out: &mut dyn Output) -> Result<()> {
+        let (mut from, gap) = (range.start, self.gap);
+        let times = &times[..range.end];
+        while let Some(counts) = self.table.state.counts_only() {
+            // Of one length, so that one check does for both.
+            let ids = counts.len().min(self.sessions.len());
+            let (sessions, counts) = (&mut self.sessions[..ids], &mut counts[..ids]);
+            let refused = self.table.keys.visit(&rows.keys, from..range.end, |row, id| {
+                let id = id as usize;
+                if id >= ids || !sessions[id].extend(times[row], gap) {
+                    return false;
+                }
+                counts[id] += 1;
+                true
+            });
+            let Some((row, key)) = refused else { break };
+            self.grow();
+            let id = self.place(key, times[row], out)?;
+            while let Some((gone, _)) = self.merged.pop() {
+                self.give_back(gone);
+            }
+            if let Some(counts) = self.table.state.counts_only() {
+                counts[id as usize] += 1;
+            }
+            from = row + 1;
+        }
         Ok(())
     }
 
@@ -311,8 +402,7 @@ impl SessionAggregate {
 
     fn wait(&mut self, id: u32, due: Millis) {
         let bucket = due.div_euclid(self.bucket);
-        self.sessions[id as usize].timer = bucket;
-        self.timers.entry(bucket).or_default().push(id);
+        self.sessions[id as usize].timer = self.timers.push(bucket, id);
     }
 
     fn unlink(&mut self, key: u32, id: u32) {
@@ -338,31 +428,27 @@ impl SessionAggregate {
         let last_bucket = to.0.div_euclid(self.bucket);
         let (mut fire, mut drop) = (Vec::new(), Vec::new());
         let mut again = Vec::new();
-        while let Some(entry) = self.timers.first_entry()
-            && *entry.key() <= last_bucket
-        {
-            let (bucket, ids) = entry.remove_entry();
-            for id in ids {
-                let session = &mut self.sessions[id as usize];
-                if !session.open || session.timer != bucket {
-                    continue;
-                }
-                let end = session.last.saturating_add(self.gap);
-                if !session.fired && to.closes(end) {
-                    session.fired = true;
-                    fire.push((end, session.first, session.key, id));
-                }
-                let due = end.saturating_sub(1).saturating_add(if session.fired { self.lateness } else { 0 });
-                if session.fired && to.forgets(end, self.lateness) {
-                    // Its entries elsewhere are stale from now on.
-                    session.open = false;
-                    drop.push(id);
-                } else {
-                    session.timer = i64::MIN;
-                    again.push((id, due));
-                }
+        let (sessions, gap, lateness) = (&mut self.sessions, self.gap, self.lateness);
+        self.timers.take_through(last_bucket, |bucket, id| {
+            let session = &mut sessions[id as usize];
+            if !session.open || session.timer != bucket {
+                return;
             }
-        }
+            let end = session.last.saturating_add(gap);
+            if !session.fired && to.closes(end) {
+                session.fired = true;
+                fire.push((end, session.first, session.key, id));
+            }
+            let due = end.saturating_sub(1).saturating_add(if session.fired { lateness } else { 0 });
+            if session.fired && to.forgets(end, lateness) {
+                // Its entries elsewhere are stale from now on.
+                session.open = false;
+                drop.push(id);
+            } else {
+                session.timer = i64::MIN;
+                again.push((id, due));
+            }
+        });
         for (id, due) in again {
             self.wait(id, due);
         }
@@ -384,7 +470,8 @@ impl SessionAggregate {
         }
         for id in own {
             self.table.state.reset(id);
-            match self.more.get(&id).and_then(|extra| extra.first().copied()) {
+            let extra = if self.sessions[id as usize].many { self.more.get(&id) } else { None };
+            match extra.and_then(|extra| extra.first().copied()) {
                 Some(next) => {
                     self.table.state.merge_within(id, next)?;
                     let moved = self.sessions[next as usize];
@@ -450,6 +537,6 @@ impl Operator for SessionAggregate {
         self.table.bytes()
             + self.sessions.capacity() * size_of::<Session>()
             + self.more.len() * 48
-            + self.timers.values().map(|ids| ids.capacity() * 4 + 48).sum::<usize>()
+            + self.timers.bytes()
     }
 }

@@ -59,6 +59,24 @@ impl Table {
             self.state.resize(1);
             return self.state.update(Groups::One, &rows.prepared, range);
         }
+        if rows.keys.is_plain()
+            && let Some(counts) = self.state.counts_only()
+        {
+            // Looked up and counted in one pass: one row's count need not wait for the one before it.
+            self.keys.visit(&rows.keys, range, |_, id| {
+                let id = id as usize;
+                match counts.get_mut(id) {
+                    Some(count) => *count += 1,
+                    None => {
+                        counts.resize(id, 0);
+                        counts.push(1);
+                    }
+                }
+                true
+            });
+            self.state.resize(self.keys.len());
+            return Ok(());
+        }
         let mut from = range.start;
         while from < range.end {
             let block = from..(from + BLOCK).min(range.end);

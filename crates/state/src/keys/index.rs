@@ -59,9 +59,64 @@ pub(super) struct Index<K> {
     pub used: usize,
 }
 
+/// The slots of an index while nothing changes them.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a, K> {
+    slots: &'a [Slot<K>],
+    shift: u32,
+}
+
+impl<K: Slotted> View<'_, K> {
+    #[inline(always)]
+    pub fn prefetch(self, key: K) {
+        prefetch(self.slots, (key.hash() >> self.shift) as usize);
+    }
+
+    /// The id of the key, or the slot where it would stand. For keys that are compared whole.
+    #[inline(always)]
+    pub fn find(self, key: K) -> std::result::Result<u32, usize> {
+        let mask = self.slots.len() - 1;
+        let mut at = (key.hash() >> self.shift) as usize & mask;
+        loop {
+            let slot = &self.slots[at];
+            if slot.id == EMPTY {
+                return Err(at);
+            }
+            if slot.key == key {
+                return Ok(slot.id);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}
+
+/// Asks the memory for a slot.
+#[inline(always)]
+fn prefetch<K>(slots: &[Slot<K>], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(slot) = slots.get(at) {
+        // SAFETY: a prefetch reads nothing that the program can see, and the address is a live slot's.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(slot).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slots, at);
+}
+
 impl<K: Slotted> Index<K> {
+    #[inline(always)]
+    pub fn view(&self) -> View<'_, K> {
+        View { slots: &self.slots, shift: self.shift }
+    }
+
     pub fn is_large(&self) -> bool {
         self.slots.len() * size_of::<Slot<K>>() > 128 << 10
+    }
+
+    /// Beyond what a look-up among others waits for without being asked in advance: the second cache and more.
+    pub fn is_far(&self) -> bool {
+        self.slots.len() * size_of::<Slot<K>>() > 1 << 20
     }
 
     #[inline(always)]
@@ -71,15 +126,7 @@ impl<K: Slotted> Index<K> {
 
     #[inline(always)]
     pub fn prefetch(&self, key: K) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(slot) = self.slots.get(self.home(key)) {
-            // SAFETY: a prefetch reads nothing that the program can see, and the address is a live slot's.
-            unsafe {
-                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(slot).cast());
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = key;
+        prefetch(&self.slots, self.home(key));
     }
 
     /// The id of the key, or the slot where it would stand.

@@ -96,3 +96,26 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn visiting_gives_the_ids_that_assigning_gives(
+        shape in 0u8..4, nulls in any::<bool>(), keys in prop::collection::vec(-40i16..40, 1..300), refused in 0u32..60,
+    ) {
+        let keys: Vec<Option<i16>> = keys.into_iter().map(|k| (k > -39 || !nulls).then_some(k)).collect();
+        let (codec, _, assigned) = table_of(&columns(shape, &keys));
+        let batch = codec.encode(&columns(shape, &keys), keys.len()).expect("encodes");
+        let (mut table, mut from, mut seen) = (codec.table(), 0, Vec::new());
+        // A row that is refused has its id all the same, and the visit goes on behind it.
+        while let Some((row, id)) = table.visit(&batch, from..keys.len(), |row, id| {
+            seen.push((row, id));
+            id != refused
+        }) {
+            prop_assert_eq!((seen.last(), id), (Some(&(row, id)), refused));
+            from = row + 1;
+        }
+        prop_assert_eq!(seen, assigned.into_iter().enumerate().collect::<Vec<_>>());
+    }
+}
