@@ -15,3 +15,4 @@ mod unnest;
 mod windows;
 
 pub use job::{Job, start};
+pub use tables::check_bounded;

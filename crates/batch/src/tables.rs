@@ -11,7 +11,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{LogicalPlan, LogicalPlanBuilder};
-use millstream_core::{Connectors, Error, Polled};
+use millstream_core::{Connectors, Error, Polled, TableSpec};
 use millstream_dataflow::feed::{Effect, SourceFeed};
 use millstream_dataflow::graph::SourceNode;
 use millstream_plan::plan::table::{DeclaredTable, Scan};
@@ -56,7 +56,7 @@ pub fn resolve(plan: LogicalPlan, reads: &BTreeMap<String, Scan>, scans: &Scans)
             schema: schema.clone(),
             scans: scans.clone(),
         };
-        bounded_only(&partition)?;
+        check_bounded(&read.node.table, scans.connectors.as_ref()).map_err(external)?;
         let provider = StreamingTable::try_new(schema, vec![Arc::new(partition)])?;
         let source = provider_as_source(Arc::new(provider));
         let mut builder = LogicalPlanBuilder::scan(scan.table_name.clone(), source, None)?;
@@ -68,21 +68,23 @@ pub fn resolve(plan: LogicalPlan, reads: &BTreeMap<String, Scan>, scans: &Scans)
     Ok(resolved.data)
 }
 
-fn bounded_only(partition: &Bounded) -> Result<()> {
-    let spec = &partition.node.table;
-    let source = partition.scans.connectors.open_source(spec).map_err(external)?;
-    if source.bounded() {
+/// Refuses a table that never ends.
+///
+/// # Errors
+/// The table cannot be opened, or has no end; with the place of its declaration.
+pub fn check_bounded(spec: &TableSpec, connectors: &dyn Connectors) -> millstream_core::Result<()> {
+    if connectors.open_source(spec)?.bounded() {
         return Ok(());
     }
     let e = Error::sql(format!("table `{}` never ends, so batch mode cannot answer a query over it", spec.name))
         .remedy(
             "run it in streaming mode, or bound the source (for example 'number-of-rows' or 'events.num', or no \
-                 'source.monitor-interval')",
+         'source.monitor-interval')",
         );
-    Err(external(match &spec.place {
+    Err(match &spec.place {
         Some(place) => e.at(place.clone()),
         None => e,
-    }))
+    })
 }
 
 /// A source read to its end.

@@ -75,7 +75,18 @@ impl Runner {
         let Some(request) = request(statement) else {
             return declare(catalog, statement, file, &self.options.tables).map(Step::Declared);
         };
-        let planned = plan(catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
+        let mut planned =
+            plan(catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
+        // Where the answer depends on the order of rows of the same time, only our own operators know that order.
+        let ordered = planned.scans.values().any(|scan| scan.order.is_some());
+        if catalog.settings.batch && ordered {
+            for scan in planned.scans.values() {
+                millstream_batch::check_bounded(&scan.node.table, &self.options.tables)?;
+            }
+            let mut catalog = catalog.clone();
+            catalog.settings.batch = false;
+            planned = plan(&catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
+        }
         if let StatementKind::Explain { mermaid, .. } = &statement.kind {
             let plan = Plan { planned };
             return Ok(Step::Text(if *mermaid { plan.mermaid() } else { plan.text() }));
@@ -84,7 +95,7 @@ impl Runner {
         let prints = matches!(statement.kind, StatementKind::Query(_));
         let settings = catalog.settings.clone();
         let tables = &self.options.tables;
-        if settings.batch {
+        if planned.dataflow.nodes.is_empty() {
             let job = millstream_batch::start(planned, &settings.local_time_zone, Arc::new(tables.clone()))?;
             return Ok(Step::Running(Running::Batch { job, notices, prints }));
         }

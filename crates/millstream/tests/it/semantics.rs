@@ -11,10 +11,12 @@ struct Table {
     delay: &'static str,
     settings: &'static str,
     time: &'static str,
+    /// Nothing is late, so batch mode must agree.
+    in_batch_too: bool,
 }
 
 fn rows(rows: &[(f64, &'static str, i64)]) -> Table {
-    Table { rows: rows.to_vec(), delay: "0", settings: "", time: "TIMESTAMP(3)" }
+    Table { rows: rows.to_vec(), delay: "0", settings: "", time: "TIMESTAMP(3)", in_batch_too: false }
 }
 
 /// Rows of one key.
@@ -25,6 +27,11 @@ fn times(times: &[f64]) -> Table {
 impl Table {
     fn delay(mut self, seconds: &'static str) -> Table {
         self.delay = seconds;
+        self
+    }
+
+    fn in_batch_too(mut self) -> Table {
+        self.in_batch_too = true;
         self
     }
 
@@ -56,6 +63,10 @@ impl Table {
             file.display()
         );
         let one = run(&sql, Mode::Streaming, 1).unwrap_or_else(|e| panic!("{e}\n{sql}"));
+        if self.in_batch_too {
+            let batch = run(&sql, Mode::Batch, 1).unwrap_or_else(|e| panic!("{e}\n{sql}"));
+            assert_eq!(one, batch, "batch mode changes the answer of\n{sql}");
+        }
         for parallelism in [2, 7] {
             let many = run(&sql, Mode::Streaming, parallelism).unwrap_or_else(|e| panic!("{e}\n{sql}"));
             assert_eq!(one, many, "parallelism {parallelism} changes the answer of\n{sql}");
@@ -245,7 +256,9 @@ fn m6_a_sum_of_doubles_does_not_depend_on_the_order() {
 fn m8_ties_go_by_their_place_in_the_source() {
     let query = "SELECT k, FIRST_VALUE(v), LAST_VALUE(v), LISTAGG(CAST(v AS STRING), '-') FROM \
                  TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end, k";
-    let t = rows(&[(3.0, "a", 30), (1.0, "a", 10), (1.0, "a", 11), (3.0, "a", 31), (2.0, "b", 20)]).delay("5");
+    let t = rows(&[(3.0, "a", 30), (1.0, "a", 10), (1.0, "a", 11), (3.0, "a", 31), (2.0, "b", 20)])
+        .delay("5")
+        .in_batch_too();
     assert_eq!(t.answers(query), ["a|10|31|10-11-30-31", "b|20|20|20"]);
 }
 
@@ -270,7 +283,7 @@ fn over_a_range_takes_in_both_bounds_and_all_peers() {
 fn over_rows_counts_rows_in_the_order_of_time_and_source() {
     let query = "SELECT v, SUM(v) OVER (PARTITION BY k ORDER BY ts ROWS BETWEEN 1 PRECEDING AND CURRENT ROW), \
                  COUNT(*) OVER (PARTITION BY k ORDER BY ts ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM t";
-    let t = rows(&[(2.0, "a", 1), (1.0, "a", 2), (2.0, "a", 4), (3.0, "a", 8)]).delay("30");
+    let t = rows(&[(2.0, "a", 1), (1.0, "a", 2), (2.0, "a", 4), (3.0, "a", 8)]).delay("30").in_batch_too();
     assert_eq!(t.answers(query), ["1|3|2", "2|2|1", "4|5|3", "8|12|4"]);
 }
 
