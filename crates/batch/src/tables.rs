@@ -145,7 +145,10 @@ fn read(
         let id = feed.add_partition(reader.name(), 0);
         loop {
             match reader.poll()? {
-                Polled::End => break,
+                Polled::End => {
+                    scans.read.bad.fetch_add(reader.skipped(), Relaxed);
+                    break;
+                }
                 Polled::Pending => std::thread::sleep(Duration::from_millis(1)),
                 Polled::Rows(rows) => {
                     scans.read.bytes.fetch_add(rows.bytes, Relaxed);

@@ -310,8 +310,8 @@ impl SourceFeed {
             let place = self.place(partition, before + i as u64 + 1);
             if !self.null_time_set_aside {
                 return Err(Error::data(reason).at(place).remedy(
-                    "repair or filter the input, give the column a default with COALESCE in a computed column, or set \
-                     such rows aside: SET 'millstream.source.null-event-time' = 'set-aside'",
+                    "repair the input, give the column a default with COALESCE in a computed column, or set such rows \
+                     aside: SET 'millstream.bad-rows.table' = '<a declared table>'",
                 ));
             }
             bad.push(BadRow { place, reason: reason.clone(), raw: row_as_json(rows, i) });

@@ -26,6 +26,9 @@ struct Table {
     feed: SourceFeed,
     /// Partitions in turn: the front one is asked next.
     partitions: VecDeque<(usize, Box<dyn PartitionReader>)>,
+    /// Rows and fields left out: those counted so far, and those of partitions that have ended.
+    skipped: u64,
+    skipped_before: u64,
 }
 
 impl SourceDriver {
@@ -37,7 +40,8 @@ impl SourceDriver {
         now: Millis,
     ) -> SourceDriver {
         let partitions = readers.into_iter().map(|reader| (feed.add_partition(reader.name(), now), reader)).collect();
-        SourceDriver { cell, origin: Origin::Table(Table { name, feed, partitions }), ended: false }
+        let table = Table { name, feed, partitions, skipped: 0, skipped_before: 0 };
+        SourceDriver { cell, origin: Origin::Table(table), ended: false }
     }
 
     pub fn values(cell: usize, rows: RecordBatch) -> SourceDriver {
@@ -91,6 +95,7 @@ impl Table {
             let Some((id, mut reader)) = self.partitions.pop_front() else { break };
             match reader.poll()? {
                 Polled::Rows(rows) => {
+                    self.count_skipped(cell, chain, reader.as_ref());
                     self.partitions.push_back((id, reader));
                     chain.metrics.nodes[chain.cells[cell].node].bytes.fetch_add(rows.bytes, Relaxed);
                     let effects = self.feed.on_rows(id, rows, now)?;
@@ -99,6 +104,8 @@ impl Table {
                 }
                 Polled::Pending => self.partitions.push_back((id, reader)),
                 Polled::End => {
+                    self.count_skipped(cell, chain, reader.as_ref());
+                    self.skipped_before += reader.skipped();
                     let effects = self.feed.on_end(id, now);
                     self.carry_out(cell, chain, effects)?;
                 }
@@ -111,6 +118,14 @@ impl Table {
         let moved = !effects.is_empty();
         self.carry_out(cell, chain, effects)?;
         Ok(Some(moved))
+    }
+
+    /// What the table's options leave out counts as bad, so that it shows.
+    fn count_skipped(&mut self, cell: usize, chain: &Chain, asked: &dyn PartitionReader) {
+        let others: u64 = self.partitions.iter().map(|(_, r)| r.skipped()).sum();
+        let skipped = self.skipped_before + others + asked.skipped();
+        chain.metrics.nodes[chain.cells[cell].node].bad.fetch_add(skipped - self.skipped, Relaxed);
+        self.skipped = skipped;
     }
 
     fn carry_out(&self, cell: usize, chain: &Chain, effects: Vec<Effect>) -> Result<()> {

@@ -144,8 +144,12 @@ fn a_bad_row_names_file_and_line_and_can_be_skipped_or_set_aside() {
     let skipping =
         table(&events, 5).replace("'format' = 'csv'", "'format' = 'csv', 'csv.ignore-parse-errors' = 'true'");
     // As in Flink: the field that cannot be read is NULL.
-    let (code, out, err) = told(&millstream(&["run", "-e", &(skipping + query), "--format", "csv"]));
-    assert_eq!((code, out.as_str()), (0, "name,n\nann,5\nbob,\ncy,1\n"), "{err}");
+    for mode in ["streaming", "batch"] {
+        let args = ["run", "-e", &(skipping.clone() + query), "--format", "csv", "--mode", mode];
+        let (code, out, err) = told(&millstream(&args));
+        assert_eq!((code, out.as_str()), (0, "name,n\nann,5\nbob,\ncy,1\n"), "{err}");
+        assert!(err.contains("1 bad"), "what was left out is counted: {err}");
+    }
     let bad = folder.path("bad").display().to_string();
     let aside = table(&events, 5)
         + &format!(
