@@ -21,7 +21,8 @@ Exit codes:
   3    the SQL text is wrong, or asks for what is not there yet
   4    the outer world failed: a missing file, a full disk, an unwritable folder
   70   a bug in Millstream
-  130  stopped at once by a second Ctrl-C";
+  130  stopped at once by a second Ctrl-C
+  141  whoever read standard output closed it";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

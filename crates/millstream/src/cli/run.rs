@@ -136,6 +136,10 @@ fn read(script: &Script) -> Result<(String, String)> {
 
 /// Prints the error and gives its exit code.
 fn fail(e: &Error, text: Option<&str>) -> ExitCode {
+    // Whoever reads standard output has seen enough (`| head`): no error, and the code that a shell gives for it.
+    if e.kind() == ErrorKind::Io && e.what().contains("Broken pipe") {
+        return ExitCode::from(141);
+    }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     eprintln!("{}", message::render(e, text.unwrap_or(""), colour).trim_end());
     ExitCode::from(match e.kind() {

@@ -222,14 +222,28 @@ fn split_index(c: &Call) -> Result<ArrayRef> {
     c.pick_text(|row| {
         let (text, delimiter, index) = (some!(text.at(row)), some!(delimiter.at(row)), some!(index.at(row)));
         let index = some!(usize::try_from(index).ok());
-        let mut letters = delimiter.chars();
-        Ok(match (text.is_empty(), letters.next(), letters.next()) {
-            (true, ..) => None,
-            (_, None, _) => text.split(char::is_whitespace).nth(index),
-            (_, Some(only), None) => text.split(only).nth(index),
+        Ok(match delimiter.as_bytes() {
+            _ if text.is_empty() => None,
+            [] => text.split(char::is_whitespace).nth(index),
+            [only] => nth_part(text, *only, index),
             _ => text.split(delimiter).nth(index),
         })
     })
+}
+
+/// Part `index` between ASCII delimiters. Byte by byte: the parts of a path are short, and a search is set up anew for
+/// each.
+fn nth_part(text: &str, delimiter: u8, index: usize) -> Option<&str> {
+    let (mut start, mut left) = (0, index);
+    for (at, byte) in text.bytes().enumerate() {
+        if byte == delimiter {
+            if left == 0 {
+                return Some(&text[start..at]);
+            }
+            (start, left) = (at + 1, left - 1);
+        }
+    }
+    (left == 0).then(|| &text[start..])
 }
 
 /// SPLIT(text, delimiter): all parts. An empty delimiter splits into characters.
