@@ -52,8 +52,6 @@ pub struct ColumnDef {
     pub span: Span,
 }
 
-// A handful of columns live in a plan; boxing the expression would cost every reader more than the bytes.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum ColumnKind {
     /// Stored outside.

@@ -12,8 +12,6 @@ pub struct Statement {
     pub kind: StatementKind,
 }
 
-// A script has a handful of statements; boxing the tables would cost every reader more than the bytes.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum StatementKind {
     CreateTable {

@@ -184,7 +184,10 @@ impl Cell {
     }
 
     /// Joins record `i` of `from` to record `into[i]`, or takes it away.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, whose arguments are the parts of one thing; a struct would only rename them"
+    )]
     pub fn merge(
         &self,
         words: &mut [u64],

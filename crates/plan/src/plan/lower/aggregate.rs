@@ -275,7 +275,10 @@ impl Lowering<'_, '_> {
     }
 
     /// Each row once for each grouping set: the keys that are not in the set are NULL, and the id says which they are.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, whose arguments are the parts of one thing; a struct would only rename them"
+    )]
     fn expand(
         &mut self,
         node: usize,
