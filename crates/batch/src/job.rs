@@ -9,7 +9,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion_common::DataFusionError;
 use datafusion_expr::LogicalPlan;
 use futures::StreamExt;
-use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, TableSpec, Watermark};
+use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, SinkContext, TableSpec, Watermark};
 use millstream_plan::plan::Planned;
 use millstream_runtime::{Metrics, NodeMetrics, Sides, Snapshot, Summary, SystemClock};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> R
     }
     let mut sinks: Vec<Box<dyn Sink>> = Vec::with_capacity(ready.len());
     for (spec, _) in &ready {
-        match connectors.open_sink(spec, 0, 1) {
+        match connectors.open_sink(spec, &SinkContext::one_of(0, 1)) {
             Ok(sink) => sinks.push(sink),
             Err(e) => {
                 sinks.iter_mut().for_each(|s| s.abort());

@@ -7,7 +7,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use millstream_core::metadata::ROW_ORDER;
 use millstream_core::table::TableUse;
 use millstream_core::{
-    Batch, ChangeKind, Connectors, Error, PartitionReader, Polled, Result, Sink, Source, SourceRows, TableSpec,
+    Batch, ChangeKind, Connectors, Error, PartitionReader, Polled, Result, Sink, SinkContext, Source, SourceRows, TableSpec,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,7 +117,7 @@ impl Connectors for BenchConnectors {
         }
     }
 
-    fn open_sink(&self, _table: &TableSpec, _index: usize, _parallelism: usize) -> Result<Box<dyn Sink>> {
+    fn open_sink(&self, _table: &TableSpec, _context: &SinkContext) -> Result<Box<dyn Sink>> {
         Ok(Box::new(Blackhole { counts: self.counts.clone(), rows: 0, checksum: 0 }))
     }
 }
@@ -271,7 +271,7 @@ mod tests {
         for (i, mut reader) in
             connectors.open_source(table).unwrap().partitions(parallelism).unwrap().into_iter().enumerate()
         {
-            let mut sink = connectors.open_sink(table, i, parallelism).unwrap();
+            let mut sink = connectors.open_sink(table, &SinkContext::one_of(i, parallelism)).unwrap();
             while let Polled::Rows(rows) = reader.poll().unwrap() {
                 sink.write(&Batch::from(rows.rows.clone())).unwrap();
                 all.push(rows.rows);

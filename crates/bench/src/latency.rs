@@ -7,7 +7,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use millstream::{Mode, Program, RunOptions, Runner, Step, Tables};
 use millstream_core::table::TableUse;
-use millstream_core::{Batch, Connectors, PartitionReader, Polled, Result, Sink, Source, TableSpec};
+use millstream_core::{Batch, Connectors, PartitionReader, Polled, Result, Sink, SinkContext, Source, TableSpec};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -79,7 +79,7 @@ impl Connectors for Paced {
         Ok(Box::new(self.clone()))
     }
 
-    fn open_sink(&self, _: &TableSpec, _: usize, _: usize) -> Result<Box<dyn Sink>> {
+    fn open_sink(&self, _: &TableSpec, _: &SinkContext) -> Result<Box<dyn Sink>> {
         Ok(Box::new(Arrivals { world: self.clone(), delays: Vec::new() }))
     }
 }

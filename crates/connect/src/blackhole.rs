@@ -3,7 +3,7 @@
 use crate::Connector;
 use crate::options::{check_keys, only};
 use millstream_core::table::TableUse;
-use millstream_core::{Batch, Error, Result, Sink, Source, TableSpec};
+use millstream_core::{Batch, Error, Result, Sink, SinkContext, Source, TableSpec};
 
 pub struct Blackhole;
 
@@ -18,7 +18,7 @@ impl Connector for Blackhole {
         Err(Error::internal("a blackhole gives no rows"))
     }
 
-    fn open_sink(&self, _table: &TableSpec, _index: usize, _parallelism: usize) -> Result<Box<dyn Sink>> {
+    fn open_sink(&self, _table: &TableSpec, _context: &SinkContext) -> Result<Box<dyn Sink>> {
         Ok(Box::new(BlackholeSink { rows: 0 }))
     }
 }

@@ -19,7 +19,7 @@ pub use filesystem::wants_single_writer;
 use arrow::datatypes::Field;
 use millstream_core::error::did_you_mean;
 use millstream_core::table::{Connectors, TableUse};
-use millstream_core::{Error, Result, Sink, Source, TableSpec};
+use millstream_core::{Committer, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -35,7 +35,12 @@ pub trait Connector: Send + Sync {
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
 
-    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>>;
+    fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>>;
+
+    /// See [`Connectors::open_committer`].
+    fn open_committer(&self, _table: &TableSpec, _job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
+        Ok(None)
+    }
 }
 
 /// All connectors, by name.
@@ -114,8 +119,12 @@ impl Connectors for Registry {
         at_table(table, self.of(table).and_then(|c| c.open_source(table)))
     }
 
-    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>> {
-        at_table(table, self.of(table).and_then(|c| c.open_sink(table, index, parallelism)))
+    fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
+        at_table(table, self.of(table).and_then(|c| c.open_sink(table, context)))
+    }
+
+    fn open_committer(&self, table: &TableSpec, job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
+        at_table(table, self.of(table).and_then(|c| c.open_committer(table, job)))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::Connector;
 use crate::options::{check_keys, only};
 use millstream_core::table::TableUse;
-use millstream_core::{Batch, ChangeKind, Error, Result, Sink, Source, TableSpec};
+use millstream_core::{Batch, ChangeKind, Error, Result, Sink, SinkContext, Source, TableSpec};
 use millstream_formats::options::flag;
 use millstream_formats::text::Printer;
 use std::io::{self, Write};
@@ -25,12 +25,12 @@ impl Connector for Print {
         Err(Error::internal("print gives no rows"))
     }
 
-    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>> {
+    fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
         // Flink's rule: the identifier, and the task's number where there are several.
-        let prefix = match (table.option("print-identifier").filter(|i| !i.is_empty()), parallelism > 1) {
-            (Some(identifier), true) => format!("{identifier}:{}> ", index + 1),
+        let prefix = match (table.option("print-identifier").filter(|i| !i.is_empty()), context.writers > 1) {
+            (Some(identifier), true) => format!("{identifier}:{}> ", context.index + 1),
             (Some(identifier), false) => format!("{identifier}> "),
-            (None, true) => format!("{}> ", index + 1),
+            (None, true) => format!("{}> ", context.index + 1),
             (None, false) => String::new(),
         };
         let to = match flag(&table.options, "standard-error")? {

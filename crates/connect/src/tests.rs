@@ -5,7 +5,7 @@ use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use millstream_core::metadata::ROW_ORDER;
-use millstream_core::{BadRow, Batch, ErrorKind, PartitionReader, Place, Polled};
+use millstream_core::{BadRow, Batch, ErrorKind, PartitionReader, Place, Polled, SinkContext};
 use millstream_formats::text::Printer;
 use std::fs;
 use std::io::Write;
@@ -205,7 +205,7 @@ fn what_is_written_is_read_back_from_every_format() {
         };
         let spec = files(&path, format);
         assert_eq!(wants_single_writer(&spec), !packed.is_empty());
-        let mut sink = Registry::new().open_sink(&spec, 0, 1).expect("opened");
+        let mut sink = Registry::new().open_sink(&spec, &SinkContext::one_of(0, 1)).expect("opened");
         sink.write(&batch(0..3)).expect("written");
         sink.write(&batch(3..10_000)).expect("written");
         sink.flush().expect("flushed");
@@ -222,18 +222,18 @@ fn nothing_is_seen_before_the_end_and_nothing_is_left_after_a_failure() {
     let dir = TempDir::new().expect("a folder");
     let spec = files(&dir.path().join("out"), "csv");
     let out = dir.path().join("out");
-    let mut sink = Registry::new().open_sink(&spec, 0, 2).expect("opened");
+    let mut sink = Registry::new().open_sink(&spec, &SinkContext::one_of(0, 2)).expect("opened");
     sink.write(&batch(0..5)).expect("written");
     assert!(names(&out).iter().all(|n| n.starts_with('.')), "{:?}", names(&out));
     sink.abort();
     assert!(names(&out).is_empty());
-    let mut sink = Registry::new().open_sink(&spec, 0, 2).expect("opened");
+    let mut sink = Registry::new().open_sink(&spec, &SinkContext::one_of(0, 2)).expect("opened");
     sink.write(&batch(0..5)).expect("written");
     drop(sink);
     assert!(names(&out).is_empty(), "dropped is not finished");
     // Two sinks of one job into one folder: both are there.
-    let mut one = Registry::new().open_sink(&spec, 0, 2).expect("opened");
-    let mut two = Registry::new().open_sink(&spec, 0, 2).expect("opened");
+    let mut one = Registry::new().open_sink(&spec, &SinkContext::one_of(0, 2)).expect("opened");
+    let mut two = Registry::new().open_sink(&spec, &SinkContext::one_of(0, 2)).expect("opened");
     one.write(&batch(0..5)).expect("written");
     two.write(&batch(5..8)).expect("written");
     one.finish().expect("finished");
@@ -241,7 +241,7 @@ fn nothing_is_seen_before_the_end_and_nothing_is_left_after_a_failure() {
     assert_eq!(rows(&spec).len(), 8);
     // A folder without rows is an empty folder.
     let other = files(&dir.path().join("none"), "csv");
-    Registry::new().open_sink(&other, 0, 1).expect("opened").finish().expect("finished");
+    Registry::new().open_sink(&other, &SinkContext::one_of(0, 1)).expect("opened").finish().expect("finished");
     assert!(names(&dir.path().join("none")).is_empty());
 }
 
@@ -252,10 +252,10 @@ fn one_file_is_replaced_at_the_end_and_not_before() {
     fs::write(&path, "old\n").expect("written");
     let mut spec = files(&path, "csv");
     spec.options.insert("csv.header".into(), "true".into());
-    let mut sink = Registry::new().open_sink(&spec, 0, 1).expect("opened");
+    let mut sink = Registry::new().open_sink(&spec, &SinkContext::one_of(0, 1)).expect("opened");
     sink.write(&batch(1..2)).expect("written");
     assert_eq!(fs::read_to_string(&path).expect("there"), "old\n");
-    assert!(Registry::new().open_sink(&spec, 0, 1).is_err(), "two writers of one file");
+    assert!(Registry::new().open_sink(&spec, &SinkContext::one_of(0, 1)).is_err(), "two writers of one file");
     sink.finish().expect("finished");
     assert_eq!(fs::read_to_string(&path).expect("there"), "id,name,at\n1,n1,2013-01-01 10:15:00\n");
     assert_eq!(names(dir.path()), ["out.csv"]);
@@ -267,7 +267,7 @@ fn partitions_become_folders_and_come_back() {
     for format in ["csv", "parquet"] {
         let mut spec = files(&dir.path().join(format), format);
         spec.partitioned_by = vec!["name".into()];
-        let mut sink = Registry::new().open_sink(&spec, 0, 1).expect("opened");
+        let mut sink = Registry::new().open_sink(&spec, &SinkContext::one_of(0, 1)).expect("opened");
         sink.write(&batch(0..6)).expect("written");
         sink.finish().expect("finished");
         assert_eq!(names(&dir.path().join(format)), ["name=n0", "name=n1", "name=n2"]);
@@ -280,7 +280,7 @@ fn files_roll_when_they_are_full() {
     let dir = TempDir::new().expect("a folder");
     let mut spec = files(dir.path(), "csv");
     spec.options.insert("sink.rolling-policy.file-size".into(), "1kb".into());
-    let mut sink = Registry::new().open_sink(&spec, 0, 1).expect("opened");
+    let mut sink = Registry::new().open_sink(&spec, &SinkContext::one_of(0, 1)).expect("opened");
     for i in 0..10 {
         sink.write(&batch(i * 100..(i + 1) * 100)).expect("written");
     }
@@ -293,7 +293,7 @@ fn files_roll_when_they_are_full() {
 fn a_full_disk_is_an_error_with_path_and_remedy() {
     let spec = files(Path::new("/dev/full"), "csv");
     assert!(wants_single_writer(&spec));
-    let mut sink = Registry::new().open_sink(&spec, 0, 1).expect("opened");
+    let mut sink = Registry::new().open_sink(&spec, &SinkContext::one_of(0, 1)).expect("opened");
     sink.write(&batch(0..10)).expect("held back");
     let e = sink.flush().and_then(|()| sink.finish()).expect_err("no room");
     assert_eq!(e.kind(), ErrorKind::Io);
@@ -315,7 +315,7 @@ fn what_cannot_be_opened_is_named_with_its_declaration() {
 
     let blocked = dir.path().join("file");
     fs::write(&blocked, "").expect("written");
-    let e = Registry::new().open_sink(&files(&blocked.join("below"), "csv"), 0, 1).err().expect("no folder there");
+    let e = Registry::new().open_sink(&files(&blocked.join("below"), "csv"), &SinkContext::one_of(0, 1)).err().expect("no folder there");
     assert!(e.kind() == ErrorKind::Io && e.what().contains("below"), "{e}");
 
     let path = dir.path().join("in.csv.bz2");
@@ -361,7 +361,7 @@ fn what_comes_through_a_pipe_is_seen_at_once() {
 #[test]
 fn files_take_no_changes() {
     let dir = TempDir::new().expect("a folder");
-    let mut sink = Registry::new().open_sink(&files(dir.path(), "csv"), 0, 1).expect("opened");
+    let mut sink = Registry::new().open_sink(&files(dir.path(), "csv"), &SinkContext::one_of(0, 1)).expect("opened");
     let mut rows = batch(0..2);
     rows.kinds = Some(arrow::array::Int8Array::from(vec![0, 3]));
     assert!(sink.write(&rows).is_err_and(|e| e.what().contains("new rows only")));
@@ -370,7 +370,7 @@ fn files_take_no_changes() {
 #[test]
 fn a_folder_that_cannot_be_written_to_is_known_at_once() {
     // Not even the superuser can make a folder there.
-    let e = Registry::new().open_sink(&files(Path::new("/proc/out"), "csv"), 0, 1).err().expect("no folder there");
+    let e = Registry::new().open_sink(&files(Path::new("/proc/out"), "csv"), &SinkContext::one_of(0, 1)).err().expect("no folder there");
     assert!(e.kind() == ErrorKind::Io && e.what().contains("/proc/out") && e.help().is_some(), "{e}");
 }
 

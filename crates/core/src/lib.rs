@@ -17,6 +17,7 @@ pub mod key;
 pub mod metadata;
 pub mod sink;
 pub mod source;
+pub mod store;
 pub mod table;
 pub mod time;
 
@@ -25,7 +26,8 @@ pub use bytes::ByteSize;
 pub use clock::Clock;
 pub use duration::{format_duration, parse_duration};
 pub use error::{Error, ErrorKind, Place, Result};
-pub use sink::Sink;
-pub use source::{BadRow, PartitionReader, Polled, Source, SourceRows};
+pub use sink::{Committable, Committer, JobRun, Prepared, Sink, SinkContext};
+pub use source::{BadRow, PartitionReader, Polled, SavedPartition, Source, SourceRows};
+pub use store::{Put, Stat, Store, Stored};
 pub use table::{Connectors, TableSpec};
 pub use time::{Millis, TimeDomain, Watermark};

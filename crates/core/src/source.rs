@@ -8,7 +8,7 @@
 //! A partition is what has an order of its own: a Kafka partition, one share of a generator, or *all* files of a
 //! file table in path order. Watermarks belong to partitions.
 
-use crate::error::{Place, Result};
+use crate::error::{Error, Place, Result};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
@@ -24,6 +24,30 @@ pub trait Source: Send {
     /// given from outside (a generator) may cut itself into that many. What the rows are, taken together, may not
     /// depend on it.
     fn partitions(&mut self, parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>>;
+
+    /// The readers of partitions as a checkpoint names them, each at its position, and readers of partitions that have
+    /// come since, from their beginning. Together they give what an undisturbed run would still have given.
+    ///
+    /// `parallelism` may differ from the run that was saved. The saved partitions stay what they were.
+    fn resume(&mut self, saved: &[SavedPartition], parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
+        let _ = (saved, parallelism);
+        Err(Error::usage("this source cannot be read again from a position, so a job over it cannot be restored"))
+    }
+
+    /// Whether what was read can be read again from a position. A job over a source that cannot loses what it had read
+    /// and not yet written when it crashes.
+    fn replays(&self) -> bool {
+        false
+    }
+}
+
+/// A partition as a checkpoint knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedPartition {
+    /// [`PartitionReader::name`].
+    pub name: String,
+    /// [`PartitionReader::position`].
+    pub position: String,
 }
 
 /// Reads one partition, in its order. Owned and driven by one task.
@@ -39,6 +63,18 @@ pub trait PartitionReader: Send {
     /// and fields that became NULL by it: for a counter, so that nothing is dropped in silence.
     fn skipped(&self) -> u64 {
         0
+    }
+
+    /// Where reading would go on: everything handed on so far lies before it, and nothing else. JSON, small, and
+    /// understood by later versions. Cheap: asked at every barrier.
+    fn position(&self) -> Result<String> {
+        Err(Error::usage(format!("the source of partition {} has no positions, so it cannot be saved", self.name())))
+    }
+
+    /// The job has saved this position and will never go back behind it: what was kept for that may go.
+    fn committed(&mut self, position: &str) -> Result<()> {
+        let _ = position;
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A table of the outer world, as the SQL text declares it: plain data from the planner to the connectors.
 
 use crate::error::{Place, Result};
-use crate::sink::Sink;
+use crate::sink::{Committer, JobRun, Sink, SinkContext};
 use crate::source::Source;
 use arrow::datatypes::{Field, SchemaRef};
 use std::collections::BTreeMap;
@@ -54,8 +54,15 @@ pub trait Connectors: Send + Sync {
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
 
-    /// Opens one of `parallelism` writers, the `index`-th, of a table.
-    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>>;
+    /// Opens one of the writers of a table.
+    fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>>;
+
+    /// What makes the epochs of this table visible, in a job with checkpoints. `None`: its writers give rows away as
+    /// they come.
+    fn open_committer(&self, table: &TableSpec, job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
+        let _ = (table, job);
+        Ok(None)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

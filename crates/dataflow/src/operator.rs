@@ -1,7 +1,8 @@
 //! What an operator is: a machine that is stepped with events and pushes what comes of them.
 
 use arrow::array::{Int64Array, RecordBatch};
-use millstream_core::{Batch, Result, TimeDomain, Watermark};
+use millstream_core::{Batch, Error, Result, TimeDomain, Watermark};
+use millstream_state::table::{Saver, TableDef};
 
 /// What happens to an operator. Watermarks have been merged over all inputs before they get here.
 #[derive(Debug)]
@@ -51,5 +52,70 @@ pub trait Operator: Send {
     /// Bytes of what the operator remembers, for metrics and bounds. Cheap: called once for each batch.
     fn state_bytes(&self) -> usize {
         0
+    }
+
+    /// Pushes out what must not wait behind a barrier, since it is not remembered in a table (rows that a local
+    /// aggregation holds). Called right before each [`Operator::save`].
+    fn flush(&mut self, out: &mut dyn Output) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
+
+    /// The tables that the operator remembers in. None: it remembers nothing but watermarks.
+    fn tables(&self) -> Vec<TableDef> {
+        Vec::new()
+    }
+
+    /// From now on, keep track of what changes between two saves. Called once, before the first event, in jobs that
+    /// take checkpoints; in others nobody should pay for it.
+    fn track_changes(&mut self) {}
+
+    /// Takes down what has changed since the last save, or everything where the saver asks for it. What is taken down
+    /// is a copy: the operator goes on at once.
+    fn save(&mut self, saver: &mut Saver) -> Result<()> {
+        let _ = saver;
+        Ok(())
+    }
+
+    /// Takes in rows of one of its tables as they were saved, in columns of [`TableDef::columns`]: those alive, in the
+    /// order in which they were put, and only those of this task's key groups. `version` is that of the table when it
+    /// was saved. Called before the first event, any number of times; nothing of it counts as a change.
+    fn load(&mut self, table: &str, version: u32, rows: &RecordBatch) -> Result<()> {
+        let _ = (version, rows);
+        Err(Error::internal(format!("there is no table `{table}` to load")))
+    }
+
+    /// Everything has been loaded. The watermarks are those that the operator had been handed when it was saved (the
+    /// least of them over the tasks of that run).
+    fn resume(&mut self, watermarks: Watermarks) -> Result<()> {
+        let _ = watermarks;
+        Ok(())
+    }
+}
+
+/// The watermarks of both domains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    pub event: Watermark,
+    pub processing: Watermark,
+}
+
+impl Watermarks {
+    /// Nothing has been promised yet.
+    pub const NONE: Watermarks = Watermarks { event: Watermark::MIN, processing: Watermark::MIN };
+
+    pub fn of(&self, domain: TimeDomain) -> Watermark {
+        match domain {
+            TimeDomain::Event => self.event,
+            TimeDomain::Processing => self.processing,
+        }
+    }
+
+    /// Takes note of a watermark that was handed on.
+    pub fn advance(&mut self, domain: TimeDomain, to: Watermark) {
+        match domain {
+            TimeDomain::Event => self.event = self.event.max(to),
+            TimeDomain::Processing => self.processing = self.processing.max(to),
+        }
     }
 }

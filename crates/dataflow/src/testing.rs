@@ -15,13 +15,19 @@
 //! [`Timeline::check`] plays a script as it stands and compares each step. Then it plays it row by row, with
 //! neighbouring `rows` lines as one batch, and in batches that go across watermarks with the marks that a source
 //! would give them: the final results and the late rows must be the same each time, since batch cuts mean nothing.
+//!
+//! Then it crashes: after every line the operator is saved, thrown away and restored from its tables, once on one task
+//! with a growing chain of changes, and, for operators that go by key ([`Timeline::keyed`]), on 2 and 7 tasks and with
+//! another number of tasks after every line.
 
-use crate::operator::{Event, LateRows, Operator, Output};
+use crate::operator::{Event, LateRows, Operator, Output, Watermarks};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use millstream_core::key::{hash_rows, key_group, owner};
 use millstream_core::{Batch, ChangeKind, Millis, Result, TimeDomain, Watermark};
+use millstream_state::table::{Saver, TableDef, alive};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -63,6 +69,7 @@ pub struct Timeline {
     schema: SchemaRef,
     show: Option<Vec<usize>>,
     identity: Option<usize>,
+    keys: Option<Vec<usize>>,
 }
 
 /// One line of a script: what happens, and what should come of it.
@@ -82,7 +89,7 @@ impl Timeline {
     /// Rows with these columns.
     pub fn new(columns: &[(&str, DataType)]) -> Timeline {
         let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
-        Timeline { schema: Arc::new(Schema::new(fields)), show: None, identity: None }
+        Timeline { schema: Arc::new(Schema::new(fields)), show: None, identity: None, keys: None }
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -99,6 +106,12 @@ impl Timeline {
     /// correct what they have said.
     pub fn identity(mut self, columns: usize) -> Timeline {
         self.identity = Some(columns);
+        self
+    }
+
+    /// The rows reach the operator by an exchange over these columns, so it is played on several tasks too.
+    pub fn keyed(mut self, columns: &[usize]) -> Timeline {
+        self.keys = Some(columns.to_vec());
         self
     }
 
@@ -132,6 +145,61 @@ impl Timeline {
             let items = self.play(operator.as_mut(), &lines, cut, clocked);
             assert_eq!(self.finals(&items), wanted, "the whole script, played {cut:?} (got left, wanted right)");
         }
+        let tasks: &[&[usize]] = match &self.keys {
+            Some(_) => &[&[1], &[2], &[7], &[1, 2, 7, 3]],
+            None => &[&[1]],
+        };
+        for (tasks, crash) in tasks.iter().flat_map(|t| [(t, false), (t, true)]) {
+            let mut crew = Crew::new(&make, tasks[0]);
+            let mut items = Vec::new();
+            for (at, line) in lines.iter().enumerate() {
+                items.extend(self.step_crew(&mut crew, &line.act, clocked));
+                if crash && !matches!(line.act, Act::End) {
+                    items.extend(self.flush_crew(&mut crew, clocked));
+                    crew = crew.crash(&make, tasks[(at + 1) % tasks.len()]);
+                }
+            }
+            let how = if crash { "with a crash after every line" } else { "without a crash" };
+            assert_eq!(self.finals(&items), wanted, "the script on {tasks:?} tasks {how} (got left, wanted right)");
+        }
+    }
+
+    fn step_crew(&self, crew: &mut Crew, act: &Act, clocked: bool) -> Vec<String> {
+        let mut items = Vec::new();
+        match act {
+            Act::Rows(rows) => {
+                let owners = self.owners(rows, crew.tasks.len());
+                for (task, operator) in crew.tasks.iter_mut().enumerate() {
+                    let mine = rows.iter().zip(&owners).filter(|(_, o)| **o == task).map(|(r, _)| r.clone());
+                    let mine: Vec<_> = mine.collect();
+                    if !mine.is_empty() {
+                        items.extend(self.step_rows(operator.as_mut(), &mine, None, clocked));
+                    }
+                }
+            }
+            Act::Watermark(domain, to) => {
+                crew.watermarks.advance(*domain, *to);
+                for operator in &mut crew.tasks {
+                    items.extend(self.step(operator.as_mut(), Event::Watermark(*domain, *to), clocked));
+                }
+            }
+            Act::End => crew.tasks.iter_mut().for_each(|o| items.extend(self.end(o.as_mut(), clocked))),
+        }
+        items
+    }
+
+    fn flush_crew(&self, crew: &mut Crew, clocked: bool) -> Vec<String> {
+        let mut capture = Capture::default();
+        crew.tasks.iter_mut().for_each(|o| o.flush(&mut capture).expect("the flush succeeds"));
+        self.items(&capture, clocked)
+    }
+
+    /// The task of each row.
+    fn owners(&self, rows: &[Vec<String>], tasks: usize) -> Vec<usize> {
+        let Some(keys) = self.keys.as_ref().filter(|k| !k.is_empty()) else { return vec![0; rows.len()] };
+        let batch = self.batch(rows);
+        let columns: Vec<ArrayRef> = keys.iter().map(|k| batch.column(*k).clone()).collect();
+        owners(&columns, rows.len(), tasks)
     }
 
     fn play(&self, operator: &mut dyn Operator, lines: &[Line], cut: Cut, clocked: bool) -> Vec<String> {
@@ -217,6 +285,11 @@ impl Timeline {
         if let Some((domain, to)) = forwarded {
             assert!(capture.advanced.iter().all(|(d, w)| *d == domain && *w <= to), "{:?}", capture.advanced);
         }
+        self.items(&capture, clocked)
+    }
+
+    /// What was pushed, as a script writes it.
+    fn items(&self, capture: &Capture, clocked: bool) -> Vec<String> {
         let mut items = Vec::new();
         for (_, batch) in &capture.emitted {
             let shown = match &self.show {
@@ -310,6 +383,68 @@ impl Timeline {
             .collect();
         RecordBatch::try_new(self.schema.clone(), columns).expect("columns are as declared")
     }
+}
+
+/// The tasks of one operator, with what has been saved of each.
+struct Crew {
+    tasks: Vec<Box<dyn Operator>>,
+    /// By task and table: the pieces saved, oldest first.
+    saved: Vec<BTreeMap<String, (TableDef, Vec<RecordBatch>)>>,
+    watermarks: Watermarks,
+}
+
+impl Crew {
+    fn new(make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
+        let mut tasks: Vec<_> = (0..tasks).map(|_| make()).collect();
+        tasks.iter_mut().for_each(|t| t.track_changes());
+        let saved = tasks.iter().map(|_| BTreeMap::new()).collect();
+        Crew { tasks, saved, watermarks: Watermarks::NONE }
+    }
+
+    /// Saves everything, forgets the operators and restores new ones. On as many tasks as before the chains of changes
+    /// go on; otherwise they begin anew, with everything.
+    fn crash(mut self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
+        for (operator, saved) in self.tasks.iter_mut().zip(&mut self.saved) {
+            let mut saver = Saver::new(saved.is_empty());
+            operator.save(&mut saver).expect("the save succeeds");
+            let defs = operator.tables();
+            defs.iter().for_each(|d| drop(saved.entry(d.name.clone()).or_insert_with(|| (d.clone(), Vec::new()))));
+            for piece in saver.into_pieces() {
+                assert!(defs.contains(&piece.table), "`{}` is no declared table", piece.table.name);
+                saved.get_mut(&piece.table.name).expect("a declared table").1.push(piece.rows);
+            }
+        }
+        let mut crew = Crew::new(make, tasks);
+        crew.watermarks = self.watermarks;
+        for (table, pieces) in self.saved.iter().flat_map(|s| s.values()) {
+            for rows in alive(table, pieces).expect("the pieces merge") {
+                let columns: Vec<ArrayRef> = table.group_by.iter().map(|c| rows.column(*c).clone()).collect();
+                let owners = match columns.is_empty() {
+                    true => vec![0; rows.num_rows()],
+                    false => owners(&columns, rows.num_rows(), tasks),
+                };
+                for (task, operator) in crew.tasks.iter_mut().enumerate() {
+                    let mine = arrow::array::BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
+                    let mine = arrow::compute::filter_record_batch(&rows, &mine).expect("as many as rows");
+                    if mine.num_rows() > 0 {
+                        operator.load(&table.name, table.version, &mine).expect("the rows load");
+                    }
+                }
+            }
+        }
+        crew.tasks.iter_mut().for_each(|o| o.resume(self.watermarks).expect("the operator resumes"));
+        if tasks == self.tasks.len() {
+            crew.saved = self.saved;
+        }
+        crew
+    }
+}
+
+/// The task that owns the key group of each row.
+fn owners(columns: &[ArrayRef], rows: usize, tasks: usize) -> Vec<usize> {
+    let mut hashes = Vec::new();
+    hash_rows(columns, rows, &mut hashes).expect("columns that can be keys");
+    hashes.iter().map(|h| owner(key_group(*h), tasks as u32) as usize).collect()
 }
 
 #[derive(Debug, Clone, Copy)]

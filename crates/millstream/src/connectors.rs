@@ -4,7 +4,7 @@ use crate::result::{ResultRows, ResultSink};
 use arrow::datatypes::Field;
 use millstream_connect::Registry;
 use millstream_core::table::TableUse;
-use millstream_core::{Connectors, Result, Sink, Source, TableSpec};
+use millstream_core::{Committer, Connectors, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use std::sync::Arc;
 
 /// The name under which the planner addresses the result of a plain `SELECT`.
@@ -52,10 +52,17 @@ impl Connectors for Tables {
         self.inner.open_source(table)
     }
 
-    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>> {
+    fn open_committer(&self, table: &TableSpec, job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
+        match table.connector() {
+            RESULT => Ok(None),
+            _ => self.inner.open_committer(table, job),
+        }
+    }
+
+    fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
         match &self.result {
             Some(rows) if table.connector() == RESULT => Ok(Box::new(ResultSink::new(rows.clone(), &table.schema))),
-            _ => self.inner.open_sink(table, index, parallelism),
+            _ => self.inner.open_sink(table, context),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::placement::{Placement, Work, place};
 use crate::side::Sides;
 use crate::source::SourceDriver;
 use crate::worker::{Control, Helper, Task, Worker};
-use millstream_core::{ByteSize, Clock, Connectors, Error, PartitionReader, Result, Sink};
+use millstream_core::{ByteSize, Clock, Connectors, Error, PartitionReader, Result, Sink, SinkContext};
 use millstream_dataflow::feed::SourceFeed;
 use millstream_dataflow::graph::{Dataflow, Exchange, NodeKind};
 use millstream_dataflow::valve::Valve;
@@ -281,7 +281,7 @@ fn open(placement: &Placement, parallelism: usize, connectors: &dyn Connectors) 
     for (index, node) in placement.nodes.iter().enumerate() {
         let Work::Node { kind: NodeKind::Sink(sink), .. } = &node.work else { continue };
         for task in (0..node.tasks).filter(|t| !opened.dry.contains(&(node.stage, *t))) {
-            match connectors.open_sink(&sink.table, task, node.tasks) {
+            match connectors.open_sink(&sink.table, &SinkContext::one_of(task, node.tasks)) {
                 Ok(writer) => {
                     opened.sinks.insert((index, task), writer);
                 }

@@ -4,7 +4,7 @@ use crate::exchange::lock;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
-use millstream_core::{BadRow, Batch, Connectors, Error, Result, Sink};
+use millstream_core::{BadRow, Batch, Connectors, Error, Result, Sink, SinkContext};
 use millstream_dataflow::graph::{SideOutput, bad_schema, late_schema};
 use millstream_dataflow::operator::LateRows;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ impl Sides {
     pub fn open(late: Option<&SideOutput>, bad: Option<&SideOutput>, connectors: &dyn Connectors) -> Result<Sides> {
         let open = |side: Option<&SideOutput>| -> Result<Option<Side>> {
             let Some(side) = side else { return Ok(None) };
-            let sink = Mutex::new(connectors.open_sink(&side.table, 0, 1)?);
+            let sink = Mutex::new(connectors.open_sink(&side.table, &SinkContext::one_of(0, 1))?);
             Ok(Some(Side { sink, columns: side.columns.clone() }))
         };
         Ok(Sides { late: open(late)?, bad: open(bad)? })

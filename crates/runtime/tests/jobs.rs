@@ -5,7 +5,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisec
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use millstream_core::table::TableUse;
 use millstream_core::{
-    Batch, ByteSize, Connectors, Error, ErrorKind, PartitionReader, Polled, Result, Sink, Source, TableSpec,
+    Batch, ByteSize, Connectors, Error, ErrorKind, PartitionReader, Polled, Result, Sink, SinkContext, Source, TableSpec,
 };
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
@@ -110,7 +110,7 @@ impl Connectors for World {
         Ok(Box::new(Numbers(self.clone())))
     }
 
-    fn open_sink(&self, _: &TableSpec, _: usize, _: usize) -> Result<Box<dyn Sink>> {
+    fn open_sink(&self, _: &TableSpec, _: &SinkContext) -> Result<Box<dyn Sink>> {
         Ok(Box::new(Collect { world: self.clone(), open: AtomicBool::new(true) }))
     }
 }

@@ -6,3 +6,5 @@
 
 pub mod exact;
 pub mod keys;
+pub mod parquet;
+pub mod table;

@@ -13,7 +13,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use fields::Generator;
 use millstream_core::metadata::ROW_ORDER;
 use millstream_core::table::TableUse;
-use millstream_core::{Error, PartitionReader, Polled, Result, Sink, Source, TableSpec};
+use millstream_core::{Error, PartitionReader, Polled, Result, Sink, SinkContext, Source, TableSpec};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -49,7 +49,7 @@ impl Connector for Datagen {
         Ok(Box::new(DatagenSource(Plan::of(table)?)))
     }
 
-    fn open_sink(&self, table: &TableSpec, _index: usize, _parallelism: usize) -> Result<Box<dyn Sink>> {
+    fn open_sink(&self, table: &TableSpec, _context: &SinkContext) -> Result<Box<dyn Sink>> {
         only(table, TableUse::Sink, TableUse::Source)?;
         Err(Error::internal("datagen takes no rows"))
     }

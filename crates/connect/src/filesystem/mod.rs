@@ -14,7 +14,7 @@ use crate::options::{check_keys, duration, required, size};
 use arrow::datatypes::{DataType, Field};
 use millstream_core::error::did_you_mean;
 use millstream_core::table::TableUse;
-use millstream_core::{Error, Result, Sink, Source, TableSpec, metadata};
+use millstream_core::{Error, Result, Sink, SinkContext, Source, TableSpec, metadata};
 use millstream_formats::{Format, FormatOptions};
 use std::io;
 
@@ -102,9 +102,9 @@ impl Connector for Filesystem {
         Ok(Box::new(source::FileSource::open(table)?))
     }
 
-    fn open_sink(&self, table: &TableSpec, index: usize, parallelism: usize) -> Result<Box<dyn Sink>> {
+    fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
         self.validate(table, TableUse::Sink)?;
-        Ok(Box::new(sink::FileSink::open(table, index, parallelism)?))
+        Ok(Box::new(sink::FileSink::open(table, context)?))
     }
 }
 

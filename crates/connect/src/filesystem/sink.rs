@@ -15,7 +15,7 @@ use crate::print::Terminal;
 use arrow::array::UInt32Array;
 use arrow::datatypes::{Schema, SchemaRef};
 use flate2::write::GzEncoder;
-use millstream_core::{Batch, ByteSize, Error, Place, Result, Sink, TableSpec};
+use millstream_core::{Batch, ByteSize, Error, Place, Result, Sink, SinkContext, TableSpec};
 use millstream_formats::parquet::ParquetWriter;
 use millstream_formats::text::Printer;
 use millstream_formats::{Encoder, FormatOptions, encoder};
@@ -109,7 +109,8 @@ enum Pack {
 }
 
 impl FileSink {
-    pub fn open(table: &TableSpec, index: usize, parallelism: usize) -> Result<FileSink> {
+    pub fn open(table: &TableSpec, context: &SinkContext) -> Result<FileSink> {
+        let (index, parallelism) = (context.index, context.writers);
         let options = format_options(table)?;
         let path = local_path(required(table, PATH, "out/orders")?);
         let folders: Vec<usize> =

@@ -5,7 +5,7 @@ use crate::Connector;
 use crate::options::only;
 use arrow::datatypes::{DataType, Field};
 use millstream_core::table::TableUse;
-use millstream_core::{Result, Sink, Source, TableSpec};
+use millstream_core::{Result, Sink, SinkContext, Source, TableSpec};
 
 pub struct Nexmark;
 
@@ -23,7 +23,7 @@ impl Connector for Nexmark {
         open(table)
     }
 
-    fn open_sink(&self, table: &TableSpec, _: usize, _: usize) -> Result<Box<dyn Sink>> {
+    fn open_sink(&self, table: &TableSpec, _context: &SinkContext) -> Result<Box<dyn Sink>> {
         only(table, TableUse::Sink, TableUse::Source)?;
         Err(millstream_core::Error::internal("a generator takes no rows"))
     }

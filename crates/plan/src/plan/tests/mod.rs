@@ -12,7 +12,7 @@ use crate::statement::StatementKind;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_core::table::TableUse;
-use millstream_core::{Connectors, ErrorKind, Sink, Source, TimeDomain};
+use millstream_core::{Connectors, ErrorKind, Sink, SinkContext, Source, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{Exchange, Node, NodeKind, Window, WindowAggregate};
 
@@ -33,7 +33,7 @@ impl Connectors for Anything {
         Err(Error::internal("nothing to open"))
     }
 
-    fn open_sink(&self, _: &TableSpec, _: usize, _: usize) -> Result<Box<dyn Sink>> {
+    fn open_sink(&self, _: &TableSpec, _: &SinkContext) -> Result<Box<dyn Sink>> {
         Err(Error::internal("nothing to open"))
     }
 }
