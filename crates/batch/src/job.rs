@@ -36,7 +36,7 @@ pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> R
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let read = Arc::new(NodeMetrics::new("scan".into(), true, false, 1));
     let written = Arc::new(NodeMetrics::new("sink".into(), false, true, 1));
-    let sides = Arc::new(Sides::open(None, planned.dataflow.bad_output.as_ref(), connectors.as_ref())?);
+    let sides = Arc::new(Sides::open(None, planned.dataflow.bad_output.as_ref(), connectors.as_ref(), None)?);
     let scans = Scans { connectors: connectors.clone(), sides: sides.clone(), read: read.clone() };
     let mut ready: Vec<(TableSpec, LogicalPlan)> = Vec::with_capacity(planned.statements.len());
     for statement in planned.statements {

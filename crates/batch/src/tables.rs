@@ -162,7 +162,9 @@ fn read(
                             }
                             Effect::Bad(bad) => {
                                 scans.read.bad.fetch_add(bad.len() as u64, Relaxed);
-                                scans.sides.bad(&node.table.name, &bad)?;
+                                if let Some(rows) = scans.sides.bad(&node.table.name, &bad)? {
+                                    scans.sides.write(&rows)?;
+                                }
                             }
                             Effect::Watermark(..) | Effect::Idle | Effect::Active | Effect::End => {}
                         }

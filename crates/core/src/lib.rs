@@ -28,6 +28,6 @@ pub use duration::{format_duration, parse_duration};
 pub use error::{Error, ErrorKind, Place, Result};
 pub use sink::{Committable, Committer, JobRun, Prepared, Sink, SinkContext};
 pub use source::{BadRow, PartitionReader, Polled, SavedPartition, Source, SourceRows};
-pub use store::{Put, Stat, Store, Stored};
+pub use store::{MemoryStore, Put, Stat, Store, Stored};
 pub use table::{Connectors, TableSpec};
 pub use time::{Millis, TimeDomain, Watermark};

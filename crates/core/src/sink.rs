@@ -66,7 +66,7 @@ pub trait Sink: Send {
     /// task has nothing else to do, and at least every second.
     fn flush(&mut self) -> Result<()>;
 
-    /// The job has ended well: make everything visible. Not called in a job with checkpoints.
+    /// The job has ended well: make everything visible. In a job with checkpoints, not called where a committer does it.
     fn finish(&mut self) -> Result<()>;
 
     /// The job has failed: remove what is half written. What was prepared stays: a manifest may name it.
@@ -78,6 +78,11 @@ pub trait Sink: Send {
         let _ = epoch;
         self.flush()?;
         Ok(Prepared::default())
+    }
+
+    /// Whether its table has a [`Committer`], which makes its rows visible in a job with checkpoints.
+    fn commits(&self) -> bool {
+        false
     }
 
     /// Bytes written so far, where the sink counts them.

@@ -51,3 +51,46 @@ pub trait Store: Send + Sync {
     /// What users call it: a folder or a URL without secrets.
     fn name(&self) -> String;
 }
+
+/// A store in memory: for programs that want checkpoints within one process, and for tests.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    objects: std::sync::Mutex<std::collections::BTreeMap<String, Vec<u8>>>,
+}
+
+impl MemoryStore {
+    fn objects(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<String, Vec<u8>>> {
+        // A panic elsewhere leaves the map whole: each change is one insertion or removal.
+        self.objects.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Store for MemoryStore {
+    fn put(&self, path: &str, bytes: &[u8], how: Put) -> Result<Stored> {
+        let mut objects = self.objects();
+        if how == Put::Create && objects.contains_key(path) {
+            return Ok(Stored::Exists);
+        }
+        objects.insert(path.to_owned(), bytes.to_vec());
+        Ok(Stored::Yes)
+    }
+
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.objects().get(path).cloned())
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Stat>> {
+        let stat =
+            |(path, bytes): (&String, &Vec<u8>)| Stat { path: path.clone(), bytes: bytes.len() as u64, modified: 0 };
+        Ok(self.objects().iter().filter(|(path, _)| path.starts_with(prefix)).map(stat).collect())
+    }
+
+    fn delete(&self, path: &str) -> Result<()> {
+        self.objects().remove(path);
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "memory".to_owned()
+    }
+}

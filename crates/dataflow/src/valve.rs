@@ -45,6 +45,34 @@ impl Merge {
         self.channels.len() - 1
     }
 
+    /// All channels and the output stand at this watermark, and all channels are active.
+    pub(crate) fn resume(&mut self, at: Watermark) {
+        self.channels.iter_mut().for_each(|c| *c = Channel { watermark: at, active: true, ended: false });
+        self.output = at;
+    }
+
+    /// Puts a channel where it stood. The output stays: call [`Merge::resume_output`] when all of them are there.
+    pub(crate) fn restore(&mut self, channel: usize, watermark: Watermark, active: bool, ended: bool) {
+        self.channels[channel] = Channel { watermark, active, ended };
+    }
+
+    /// The output stood at `floor`, perhaps over other channels than these, and does not go back. It is above that
+    /// where these alone promise more: where all that are active do, behind the output or not; where none is active,
+    /// where one does. A channel behind the output stays out as it was.
+    pub(crate) fn resume_output(&mut self, floor: Watermark) {
+        let open = || self.channels.iter().filter(|c| !c.ended);
+        let active = open().filter(|c| c.active).map(|c| c.watermark).min();
+        let promised = match active {
+            Some(least) => least,
+            // An ended channel's promise counts too, as it does when the last active one goes idle.
+            None if open().next().is_some() => {
+                self.channels.iter().map(|c| c.watermark).max().unwrap_or(Watermark::MIN)
+            }
+            None => Watermark::MIN,
+        };
+        self.output = self.output.max(floor).max(promised);
+    }
+
     pub(crate) fn output(&self) -> Watermark {
         self.output
     }
@@ -128,6 +156,14 @@ impl Valve {
     /// A valve over at least one channel. All are active and promise nothing.
     pub fn new(channels: usize) -> Valve {
         Valve { event: Merge::new(channels), processing: Merge::new(channels), idle: false }
+    }
+
+    /// The valve of a task that goes on: the output had been handed on up to these watermarks, so every channel had
+    /// promised as much or did not count. Those that come back idle say so again.
+    pub fn resume(&mut self, event: Watermark, processing: Watermark) {
+        self.event.resume(event);
+        self.processing.resume(processing);
+        self.idle = self.idle();
     }
 
     /// The watermark that has been handed on.

@@ -8,10 +8,10 @@
 
 use crate::exchange::{Inbox, Sender, Signal};
 use crate::metrics::Metrics;
-use crate::side::Sides;
+use crate::side::{SideRows, Sides};
 use crate::worker::Helper;
-use millstream_core::{Batch, Result, Sink, TimeDomain, Watermark};
-use millstream_dataflow::operator::{Event, LateRows, Operator, Output};
+use millstream_core::{BadRow, Batch, Error, Result, Sink, TimeDomain, Watermark};
+use millstream_dataflow::operator::{Event, LateRows, Operator, Output, Watermarks};
 use millstream_dataflow::valve::Valve;
 use std::cell::{Cell as Flag, RefCell};
 use std::rc::Rc;
@@ -25,6 +25,8 @@ pub(crate) struct Chain {
     pub sides: Arc<Sides>,
     /// Which of the stage's tasks this is.
     pub task: usize,
+    /// In jobs with checkpoints: rows set aside since the last barrier. They are written with the checkpoint.
+    pub set_aside: Option<RefCell<Vec<SideRows>>>,
 }
 
 /// An operator at its place in the chain.
@@ -40,6 +42,8 @@ pub(crate) struct Cell {
     pub open: Flag<usize>,
     /// Some channel stopped before its end, so this cell has no end either.
     pub stopped: Flag<bool>,
+    /// What the operator has been handed so far.
+    pub watermarks: Flag<Watermarks>,
 }
 
 pub(crate) enum Part {
@@ -121,6 +125,7 @@ impl Chain {
                 cell.open.set(cell.open.get() - 1);
                 if cell.open.get() == 0 { self.pass_on(at, &Signal::Stop) } else { Ok(()) }
             }
+            Signal::Barrier(epoch) => Err(Error::internal(format!("the barrier of epoch {epoch} reached an operator"))),
         }
     }
 
@@ -146,6 +151,11 @@ impl Chain {
                 return Ok(());
             }
             counters.rows_in.fetch_add(batch.len() as u64, Relaxed);
+        }
+        if let Event::Watermark(domain, to) = &event {
+            let mut handed = cell.watermarks.get();
+            handed.advance(*domain, *to);
+            cell.watermarks.set(handed);
         }
         match &mut *cell.work.borrow_mut() {
             Part::Source => self.pass_event(at, event),
@@ -210,6 +220,45 @@ impl Chain {
         }
     }
 
+    /// Tells the tasks downstream that what comes next belongs to a later epoch.
+    pub fn send_barrier(&self, epoch: u64) {
+        for cell in &self.cells {
+            for route in cell.routes.iter().flatten().filter(|r| !r.quiet) {
+                if let To::Remote(sender) = &route.to {
+                    for (inbox, channel) in &sender.borrow().targets {
+                        inbox.put(*channel, Signal::Barrier(epoch));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Pushes out what operators hold that is in no table of theirs.
+    pub fn push_out(&self) -> Result<()> {
+        for (at, cell) in self.cells.iter().enumerate() {
+            if let Part::Operator(operator) = &mut *cell.work.borrow_mut() {
+                operator.flush(&mut Out { chain: self, at })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bad rows of a source of this task.
+    pub fn set_aside_bad(&self, table: &str, rows: &[BadRow]) -> Result<()> {
+        self.to_side(self.sides.bad(table, rows)?)
+    }
+
+    fn to_side(&self, rows: Option<SideRows>) -> Result<()> {
+        match (rows, &self.set_aside) {
+            (None, _) => Ok(()),
+            (Some(rows), Some(kept)) => {
+                kept.borrow_mut().push(rows);
+                Ok(())
+            }
+            (Some(rows), None) => self.sides.write(&rows),
+        }
+    }
+
     /// Flushes the sinks that hold something back.
     pub fn flush(&self) -> Result<()> {
         for cell in &self.cells {
@@ -260,6 +309,6 @@ impl Output for Out<'_> {
     fn set_aside(&mut self, late: LateRows) -> Result<()> {
         let node = &self.chain.metrics.nodes[self.chain.cells[self.at].node];
         node.late.fetch_add(late.rows.num_rows() as u64, Relaxed);
-        self.chain.sides.late(&node.label, &late)
+        self.chain.to_side(self.chain.sides.late(&node.label, &late)?)
     }
 }

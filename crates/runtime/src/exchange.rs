@@ -18,6 +18,9 @@ pub(crate) enum Signal {
     Idle,
     /// Rows come again.
     Active,
+    /// What came before it on this channel belongs to the checkpoint of this epoch, what comes after it does not. Taken
+    /// out by the task before it reaches a cell.
+    Barrier(u64),
     /// The input has ended; both watermarks were `MAX` before.
     End,
     /// The job stops here: windows that are open stay open.
@@ -29,7 +32,7 @@ pub(crate) struct Message {
     /// Which channel of the receiving task.
     pub channel: usize,
     pub signal: Signal,
-    bytes: usize,
+    pub bytes: usize,
 }
 
 /// Wakes a worker that has nothing to do.
@@ -108,6 +111,31 @@ impl Inbox {
         drop(queue);
         self.metrics.queued_bytes.fetch_add(bytes as i64, Relaxed);
         self.receiver.ring();
+    }
+
+    /// If a barrier of this epoch waits on each of the `waiting` channels: takes them out, and returns what stands before
+    /// them on their channels. `signals_of[c]`: the channel that brings the barriers of channel `c`.
+    pub fn overtake(&self, epoch: u64, waiting: &[bool], signals_of: &[usize]) -> Option<Vec<(usize, Signal)>> {
+        let mut queue = lock(&self.queue);
+        let is_barrier = |m: &Message| matches!(m.signal, Signal::Barrier(e) if e == epoch);
+        let mut place = vec![None; waiting.len()];
+        for (at, message) in queue.messages.iter().enumerate().filter(|(_, m)| is_barrier(m)) {
+            place[message.channel].get_or_insert(at);
+        }
+        if (0..waiting.len()).any(|c| waiting[c] && place[c].is_none()) {
+            return None;
+        }
+        let before = |(at, m): &(usize, &Message)| {
+            let barrier = signals_of[m.channel];
+            waiting[barrier] && place[barrier].is_some_and(|b| *at < b)
+        };
+        let overtaken = queue.messages.iter().enumerate().filter(before).map(|(_, m)| (m.channel, m.signal.clone()));
+        let overtaken = overtaken.collect();
+        let freed: usize = queue.messages.iter().filter(|m| is_barrier(m)).map(|m| m.bytes).sum();
+        queue.messages.retain(|m| !is_barrier(m));
+        queue.bytes -= freed;
+        self.metrics.queued_bytes.fetch_sub(freed as i64, Relaxed);
+        Some(overtaken)
     }
 
     pub fn take(&self) -> Option<Message> {

@@ -9,21 +9,19 @@
 //! Always true: no sink finishes before every task has ended well.
 
 use crate::SystemClock;
-use crate::chain::{Cell, Chain, Part, Route, To};
-use crate::exchange::{Bell, Inbox, Sender};
+use crate::build::{Build, Opened, open};
+use crate::checkpoint::{Ask, CheckpointConfig, Driver, Message, Requests, TaskAt};
+use crate::exchange::{Bell, Inbox};
+use crate::life::Life;
 use crate::metrics::{Metrics, NodeMetrics, Snapshot};
 use crate::placement::{Placement, Work, place};
 use crate::side::Sides;
-use crate::source::SourceDriver;
-use crate::worker::{Control, Helper, Task, Worker};
-use millstream_core::{ByteSize, Clock, Connectors, Error, PartitionReader, Result, Sink, SinkContext};
-use millstream_dataflow::feed::SourceFeed;
-use millstream_dataflow::graph::{Dataflow, Exchange, NodeKind};
-use millstream_dataflow::valve::Valve;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::worker::{Control, Worker};
+use millstream_core::{ByteSize, Clock, Connectors, Error, Result, Sink};
+use millstream_dataflow::graph::{Dataflow, NodeKind};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,6 +34,8 @@ pub struct JobConfig {
     /// flight, larger evens out uneven work. A full queue slows the source; nothing grows.
     pub queue_bytes_max: ByteSize,
     pub clock: Arc<dyn Clock>,
+    /// `None`: a job that fails begins anew.
+    pub checkpoints: Option<CheckpointConfig>,
 }
 
 impl Default for JobConfig {
@@ -44,6 +44,7 @@ impl Default for JobConfig {
             parallelism: std::thread::available_parallelism().map_or(1, |n| n.get()),
             queue_bytes_max: ByteSize::mib(4),
             clock: Arc::new(SystemClock::default()),
+            checkpoints: None,
         }
     }
 }
@@ -77,10 +78,61 @@ pub struct Job {
     workers: Vec<JoinHandle<Vec<Box<dyn Sink>>>>,
     sides: Option<Arc<Sides>>,
     placement: Placement,
+    driver: Option<(mpsc::Sender<Message>, JoinHandle<()>)>,
 }
 
 /// Opens the tables of `dataflow` and starts its workers.
 pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig) -> Result<Job> {
+    let clock = config.clock.clone();
+    let laid_out = lay_out(dataflow, connectors, config, &std::thread::sleep)?;
+    let Layout { placement, metrics, control, bells, sides, builds, driver, reports, messages } = laid_out;
+    let started_at = clock.monotonic_nanos();
+    let cannot = |what: &str, e: std::io::Error| {
+        // The workers that run already see it and give up; their sinks take everything back as they drop.
+        control.cancel();
+        bells.iter().for_each(|b| b.ring());
+        Error::io(format!("cannot start {what}: {e}"))
+            .remedy("lower --parallelism or raise the limit of threads (ulimit -u)")
+    };
+    let mut workers = Vec::with_capacity(builds.len());
+    for (index, (build, mine)) in builds.into_iter().enumerate() {
+        let (shared, bell, all_bells) = (control.clone(), bells[index].clone(), bells.clone());
+        let thread = std::thread::Builder::new().name(format!("millstream-{index}"));
+        let spawned = thread.spawn(move || run_worker(build, mine, shared, bell, &all_bells));
+        workers.push(spawned.map_err(|e| cannot("a worker thread", e))?);
+    }
+    let driver = match driver {
+        None => None,
+        Some(driver) => {
+            let thread = std::thread::Builder::new().name("millstream-checkpoint".to_owned());
+            let spawned = thread.spawn(move || driver.run(&messages));
+            Some((reports, spawned.map_err(|e| cannot("the checkpoint thread", e))?))
+        }
+    };
+    Ok(Job { metrics, control, clock, bells, started_at, workers, sides: Some(sides), placement, driver })
+}
+
+/// A job with everything open and nothing running.
+pub(crate) struct Layout {
+    pub placement: Placement,
+    pub metrics: Arc<Metrics>,
+    pub control: Arc<Control>,
+    pub bells: Vec<Arc<Bell>>,
+    pub sides: Arc<Sides>,
+    /// For each worker what it builds its tasks from.
+    pub builds: Vec<(Build, Opened)>,
+    pub driver: Option<Driver>,
+    pub reports: mpsc::Sender<Message>,
+    pub messages: mpsc::Receiver<Message>,
+}
+
+/// Places a job and opens its tables. `pause`: how to wait before a commit is tried again.
+pub(crate) fn lay_out(
+    dataflow: &Dataflow,
+    connectors: &dyn Connectors,
+    config: JobConfig,
+    pause: &dyn Fn(Duration),
+) -> Result<Layout> {
     if !(1..=256).contains(&config.parallelism) {
         return Err(Error::usage(format!("parallelism {} is not in 1 to 256", config.parallelism)));
     }
@@ -99,26 +151,29 @@ pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig
     });
     let control = Arc::new(Control::default());
     let bells: Vec<Arc<Bell>> = (0..config.parallelism).map(|_| Arc::default()).collect();
-    let mut opened = open(&placement, config.parallelism, connectors)?;
-    let sides = match Sides::open(dataflow.late_output.as_ref(), dataflow.bad_output.as_ref(), connectors) {
+    let life = config.checkpoints.as_ref();
+    let life = life.map(|c| Life::begin(c, dataflow, &placement, connectors, config.clock.as_ref(), pause));
+    let life = life.transpose()?;
+    let mut opened = open(&placement, config.parallelism, connectors, life.as_ref())?;
+    let run = life.as_ref().map(|l| &l.run);
+    let sides = match Sides::open(dataflow.late_output.as_ref(), dataflow.bad_output.as_ref(), connectors, run) {
         Ok(sides) => Arc::new(sides),
         Err(e) => {
             opened.abort();
             return Err(e);
         }
     };
+    let bytes_max = config.queue_bytes_max.0 as usize;
     let inboxes: BTreeMap<(usize, usize), Arc<Inbox>> = placement
         .stages
         .iter()
         .enumerate()
         .flat_map(|(stage, s)| (0..s.tasks).map(move |task| (stage, task)))
-        .map(|(stage, task)| {
-            let bytes_max = config.queue_bytes_max.0 as usize;
-            ((stage, task), Arc::new(Inbox::new(bytes_max, bells[task].clone(), metrics.clone())))
-        })
+        .map(|(stage, task)| ((stage, task), Arc::new(Inbox::new(bytes_max, bells[task].clone(), metrics.clone()))))
         .collect();
-    let started_at = config.clock.monotonic_nanos();
-    let mut workers = Vec::with_capacity(config.parallelism);
+    let (reports, messages) = mpsc::channel();
+    let requests = Arc::new(Requests::default());
+    let mut builds = Vec::with_capacity(config.parallelism);
     for index in 0..config.parallelism {
         let build = Build {
             placement: placement.clone(),
@@ -129,24 +184,24 @@ pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig
             control: control.clone(),
             clock: config.clock.clone(),
             dry: opened.dry.clone(),
+            queue_bytes_max: bytes_max,
+            available_now: config.checkpoints.as_ref().is_some_and(|c| c.available_now),
+            saves: life.as_ref().map(|l| (reports.clone(), requests.clone(), l.restored.clone(), l.run.epoch)),
         };
-        let mine = opened.of_worker(index);
-        let (shared, bell) = (control.clone(), bells[index].clone());
-        let all_bells = bells.clone();
-        let thread = std::thread::Builder::new().name(format!("millstream-{index}"));
-        let spawned = thread.spawn(move || run_worker(build, mine, shared, bell, &all_bells));
-        match spawned {
-            Ok(handle) => workers.push(handle),
-            Err(e) => {
-                // The workers that run already see it and give up; their sinks take everything back as they drop.
-                control.cancel();
-                bells.iter().for_each(|b| b.ring());
-                return Err(Error::io(format!("cannot start a worker thread: {e}"))
-                    .remedy("lower --parallelism or raise the limit of threads (ulimit -u)"));
-            }
-        }
+        builds.push((build, opened.of_worker(index)));
     }
-    Ok(Job { metrics, control, clock: config.clock, bells, started_at, workers, sides: Some(sides), placement })
+    let driver = life.map(|life| {
+        let tasks = placement
+            .stages
+            .iter()
+            .enumerate()
+            .flat_map(|(stage, s)| (0..s.tasks).map(move |task| (stage, task)).filter(|t| !opened.dry.contains(t)));
+        let tasks: Vec<TaskAt> = tasks.map(|(stage, task)| TaskAt { stage, task }).collect();
+        let (control, bells) = (control.clone(), bells.clone());
+        let (clock, metrics, sides) = (config.clock.clone(), metrics.clone(), sides.clone());
+        Driver::new(life.config, tasks, life.memory, life.committers, requests, control, bells, clock, metrics, sides)
+    });
+    Ok(Layout { placement, metrics, control, bells, sides, builds, driver, reports, messages })
 }
 
 /// What a worker thread does from its start to its end: whatever happens, its sinks come back.
@@ -205,6 +260,20 @@ impl Job {
         self.bells.iter().for_each(|b| b.ring());
     }
 
+    /// Asks for a checkpoint now; with a name it is a savepoint, kept until somebody deletes it. The receiver gets the
+    /// number of its manifest once its output is visible.
+    ///
+    /// # Errors
+    /// The job takes no checkpoints.
+    pub fn checkpoint(&self, savepoint: Option<String>) -> Result<mpsc::Receiver<Result<u64>>> {
+        let Some((messages, _)) = &self.driver else {
+            return Err(Error::usage("the job takes no checkpoints").remedy("give it a store: --state DIR"));
+        };
+        let (reply, answer) = mpsc::channel();
+        let _ = messages.send(Message::Ask(Ask { savepoint, reply }));
+        Ok(answer)
+    }
+
     /// Stops at once; what is not finished is taken back.
     pub fn cancel(&self) {
         self.control.fail(Error::usage("the job was cancelled before its end"));
@@ -217,12 +286,17 @@ impl Job {
 
     /// Waits for the end, finishes the sinks and says what was done.
     pub fn wait(mut self) -> Result<Summary> {
+        let saves = self.driver.is_some();
         let mut sinks = self.join();
         if let Some(error) = self.control.failure() {
             sinks.iter_mut().for_each(|s| s.abort());
             return Err(error);
         }
+        // In a job with checkpoints, the last epoch has made everything visible that can wait for it.
         for i in 0..sinks.len() {
+            if saves && sinks[i].commits() {
+                continue;
+            }
             if let Err(e) = sinks[i].finish() {
                 sinks[i..].iter_mut().for_each(|s| s.abort());
                 return Err(e);
@@ -243,6 +317,13 @@ impl Job {
                 Err(_) => self.control.fail(Error::internal("a worker panicked while it was being taken down")),
             }
         }
+        if let Some((messages, driver)) = self.driver.take() {
+            let _ = messages.send(Message::WorkersGone);
+            drop(messages);
+            if driver.join().is_err() {
+                self.control.fail(Error::internal("the checkpoint thread panicked"));
+            }
+        }
         if let Some(sides) = self.sides.take().and_then(Arc::into_inner) {
             sinks.extend(sides.into_sinks());
         }
@@ -256,249 +337,5 @@ impl Drop for Job {
             self.cancel();
             self.join().iter_mut().for_each(|s| s.abort());
         }
-    }
-}
-
-/// Readers and writers, opened before anything runs, by (node, task).
-#[derive(Default)]
-struct Opened {
-    readers: BTreeMap<(usize, usize), Vec<Box<dyn PartitionReader>>>,
-    sinks: BTreeMap<(usize, usize), Box<dyn Sink>>,
-    /// Tasks by (stage, task) that nothing will ever come out of, since they have sources alone and no partition of
-    /// them. They are left out from the start: were they to end a moment later, then for that moment they would hold
-    /// the watermark back, and whether a row is late would depend on the moment.
-    dry: BTreeSet<(usize, usize)>,
-}
-
-fn open(placement: &Placement, parallelism: usize, connectors: &dyn Connectors) -> Result<Opened> {
-    let mut opened = Opened::default();
-    for (index, node) in placement.nodes.iter().enumerate() {
-        if let Work::Node { kind: NodeKind::Source(source), .. } = &node.work {
-            open_source(&mut opened, index, source, parallelism, connectors)?;
-        }
-    }
-    opened.dry = dry_tasks(placement, &opened);
-    for (index, node) in placement.nodes.iter().enumerate() {
-        let Work::Node { kind: NodeKind::Sink(sink), .. } = &node.work else { continue };
-        for task in (0..node.tasks).filter(|t| !opened.dry.contains(&(node.stage, *t))) {
-            match connectors.open_sink(&sink.table, &SinkContext::one_of(task, node.tasks)) {
-                Ok(writer) => {
-                    opened.sinks.insert((index, task), writer);
-                }
-                Err(e) => {
-                    opened.abort();
-                    return Err(e);
-                }
-            }
-        }
-    }
-    Ok(opened)
-}
-
-fn dry_tasks(placement: &Placement, opened: &Opened) -> BTreeSet<(usize, usize)> {
-    let mut dry = BTreeSet::new();
-    for (index, stage) in placement.stages.iter().enumerate() {
-        let is_fed = |task: usize| {
-            stage.nodes.iter().any(|n| {
-                let node = &placement.nodes[*n];
-                let values = matches!(&node.work, Work::Node { kind: NodeKind::Values(_), .. });
-                let exchange = node.inputs.iter().any(|i| i.exchange != Exchange::Forward);
-                values || exchange || opened.readers.contains_key(&(*n, task))
-            })
-        };
-        // The first task stays in any case: somebody has to say that an empty table has ended.
-        dry.extend((1..stage.tasks).filter(|t| !is_fed(*t)).map(|t| (index, t)));
-    }
-    dry
-}
-
-fn open_source(
-    opened: &mut Opened,
-    node: usize,
-    source: &millstream_dataflow::graph::SourceNode,
-    parallelism: usize,
-    connectors: &dyn Connectors,
-) -> Result<()> {
-    let mut table = connectors.open_source(&source.table)?;
-    for (i, reader) in table.partitions(parallelism)?.into_iter().enumerate() {
-        opened.readers.entry((node, i % parallelism)).or_default().push(reader);
-    }
-    Ok(())
-}
-
-impl Opened {
-    fn of_worker(&mut self, worker: usize) -> Opened {
-        let readers = std::mem::take(&mut self.readers);
-        let (mine, others) = readers.into_iter().partition(|((_, task), _)| *task == worker);
-        self.readers = others;
-        let sinks = std::mem::take(&mut self.sinks);
-        let (my_sinks, other_sinks) = sinks.into_iter().partition(|((_, task), _)| *task == worker);
-        self.sinks = other_sinks;
-        Opened { readers: mine, sinks: my_sinks, dry: self.dry.clone() }
-    }
-
-    fn abort(&mut self) {
-        self.sinks.values_mut().for_each(|s| s.abort());
-    }
-}
-
-/// Everything that a worker builds its tasks from.
-struct Build {
-    placement: Placement,
-    index: usize,
-    inboxes: BTreeMap<(usize, usize), Arc<Inbox>>,
-    metrics: Arc<Metrics>,
-    sides: Arc<Sides>,
-    control: Arc<Control>,
-    clock: Arc<dyn Clock>,
-    /// See [`Opened::dry`].
-    dry: BTreeSet<(usize, usize)>,
-}
-
-/// One way into a node's task: from a cell of the same chain or over an exchange.
-struct Channel {
-    input: usize,
-    /// `(node, task)` of the sender.
-    from: (usize, usize),
-    remote: bool,
-    /// The valve's channel: one for each sender, also where two inputs come from the same one (two ports of it, or the
-    /// same rows twice). What it promises holds for both, so neither may wait for the other's word.
-    valve: usize,
-    /// Not the first channel from this sender: brings rows only, since the first one brings the signals.
-    quiet: bool,
-}
-
-impl Channel {
-    fn add(channels: &mut Vec<Channel>, input: usize, from: (usize, usize), remote: bool) {
-        let known = channels.iter().find(|c| c.from == from && c.remote == remote).map(|c| c.valve);
-        let valve = known.unwrap_or_else(|| channels.iter().filter(|c| !c.quiet).count());
-        channels.push(Channel { input, from, remote, valve, quiet: known.is_some() });
-    }
-}
-
-impl Build {
-    fn tasks(&self, mut opened: Opened) -> Result<Vec<Task>> {
-        let mine = |stage: usize, tasks: usize| self.index < tasks && !self.dry.contains(&(stage, self.index));
-        let stages = self.placement.stages.iter().enumerate().filter(|(i, s)| mine(*i, s.tasks));
-        stages.enumerate().map(|(position, (stage, _))| self.task(stage, position, &mut opened)).collect()
-    }
-
-    /// The channels by which a task of `node` is reached, in an order that sender and receiver agree on.
-    fn channels(&self, node: usize, task: usize) -> Vec<Channel> {
-        let mut channels = Vec::new();
-        for (input, from) in self.placement.nodes[node].inputs.iter().enumerate() {
-            let senders = self.placement.nodes[from.node].tasks;
-            match from.exchange {
-                Exchange::Forward => Channel::add(&mut channels, input, (from.node, task), false),
-                Exchange::Single if task > 0 => {}
-                _ => {
-                    let stage = self.placement.nodes[from.node].stage;
-                    for sender in (0..senders).filter(|s| !self.dry.contains(&(stage, *s))) {
-                        Channel::add(&mut channels, input, (from.node, sender), true);
-                    }
-                }
-            }
-        }
-        channels
-    }
-
-    /// For a task's inbox: the index of each remote channel, over all nodes of its stage.
-    fn inbox_channels(&self, stage: usize, task: usize) -> Vec<(usize, Channel)> {
-        let nodes = self.placement.stages[stage].nodes.iter();
-        let all = nodes.flat_map(|node| self.channels(*node, task).into_iter().map(|c| (*node, c)));
-        all.filter(|(_, c)| c.remote).collect()
-    }
-
-    fn task(&self, stage: usize, position: usize, opened: &mut Opened) -> Result<Task> {
-        let nodes = &self.placement.stages[stage].nodes;
-        let cell_of = |node: usize| nodes.iter().position(|n| *n == node);
-        let helper = Helper::new(position, self.control.clone(), self.clock.clone());
-        let mut cells = Vec::with_capacity(nodes.len());
-        let mut sources = Vec::new();
-        for (at, node) in nodes.iter().enumerate() {
-            let placed = &self.placement.nodes[*node];
-            let input_schemas: Vec<_> = placed.inputs.iter().map(|i| self.placement.schema_of(i)).collect();
-            let part = match &placed.work {
-                Work::Node { kind: NodeKind::Source(source), .. } => {
-                    let readers = opened.readers.remove(&(*node, self.index)).unwrap_or_default();
-                    let feed = SourceFeed::new(source, placed.schema.clone())?;
-                    let name = source.table.name.clone();
-                    sources.push(SourceDriver::table(at, name, feed, readers, self.clock.now()));
-                    Part::Source
-                }
-                Work::Node { kind: NodeKind::Values(values), .. } => {
-                    sources.push(SourceDriver::values(at, values.clone()));
-                    Part::Source
-                }
-                Work::Node { kind: NodeKind::Sink(_), .. } => match opened.sinks.remove(&(*node, self.index)) {
-                    Some(sink) => Part::Sink { sink, unflushed: false },
-                    None => return Err(Error::internal("a sink has no writer for this task")),
-                },
-                Work::Node { kind, partials } => {
-                    Part::Operator(millstream_dataflow::build(kind, &input_schemas, &placed.schema, *partials)?)
-                }
-                Work::LocalAggregate { node, spec } => {
-                    Part::Operator(millstream_dataflow::window::local::build_local(node, &input_schemas[0], spec)?)
-                }
-            };
-            let channels = self.channels(*node, self.index).iter().filter(|c| !c.quiet).count();
-            cells.push(Cell {
-                node: *node,
-                work: RefCell::new(part),
-                valve: (channels > 1).then(|| RefCell::new(Valve::new(channels))),
-                routes: self.routes(*node, &cell_of),
-                // A source's place is entered by its driver alone.
-                open: std::cell::Cell::new(channels.max(1)),
-                stopped: Default::default(),
-            });
-        }
-        let inbox_channels = self.inbox_channels(stage, self.index);
-        let channels: Vec<(usize, usize, usize)> = inbox_channels
-            .iter()
-            .map(|(node, c)| (cell_of(*node).expect("a node of this stage"), c.input, c.valve))
-            .collect();
-        Ok(Task {
-            open_channels: std::cell::Cell::new(inbox_channels.iter().filter(|(_, c)| !c.quiet).count()),
-            inbox: (!channels.is_empty()).then(|| self.inboxes[&(stage, self.index)].clone()),
-            channels,
-            sources: RefCell::new(sources),
-            chain: Chain { cells, helper, metrics: self.metrics.clone(), sides: self.sides.clone(), task: self.index },
-            running: Default::default(),
-        })
-    }
-
-    /// Where the outputs of `node` lead from this worker's task.
-    fn routes(&self, node: usize, cell_of: &dyn Fn(usize) -> Option<usize>) -> Vec<Vec<Route>> {
-        let mut routes: Vec<Vec<Route>> = Vec::new();
-        for (reader, placed) in self.placement.nodes.iter().enumerate() {
-            for (input, from) in placed.inputs.iter().enumerate().filter(|(_, f)| f.node == node) {
-                let me = (node, self.index);
-                let is_mine = |c: &Channel| c.input == input && c.from == me;
-                let route = if from.exchange == Exchange::Forward {
-                    let channels = self.channels(reader, self.index);
-                    let channel = channels.iter().find(|c| is_mine(c)).expect("a reader has a channel for each input");
-                    let cell = cell_of(reader).expect("forward edges stay within a stage");
-                    Route { to: To::Local { cell, input, channel: channel.valve }, quiet: channel.quiet }
-                } else {
-                    let tasks = if from.exchange == Exchange::Single { 1 } else { placed.tasks };
-                    let mut quiet = false;
-                    let targets = (0..tasks).map(|task| {
-                        let channels = self.inbox_channels(placed.stage, task);
-                        let at = channels.iter().position(|(n, c)| *n == reader && is_mine(c));
-                        let at = at.expect("sender and receiver count channels alike");
-                        quiet = channels[at].1.quiet;
-                        (self.inboxes[&(placed.stage, task)].clone(), at)
-                    });
-                    let targets = targets.collect();
-                    let keys = if let Exchange::Hash(keys) = &from.exchange { keys.clone() } else { Vec::new() };
-                    Route { to: To::Remote(RefCell::new(Sender { keys, targets, hashes: Vec::new() })), quiet }
-                };
-                if routes.len() <= from.port {
-                    routes.resize_with(from.port + 1, Vec::new);
-                }
-                routes[from.port].push(route);
-            }
-        }
-        routes
     }
 }

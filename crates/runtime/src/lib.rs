@@ -15,18 +15,23 @@
 //! not block its thread: it runs the worker's tasks farther downstream meanwhile. Since the graph has no cycle, some
 //! task at the far end can always go on, so nothing deadlocks, and no queue grows past its bound by more than one batch.
 
+mod align;
+mod build;
 mod chain;
+pub mod checkpoint;
 mod clock;
 mod exchange;
 mod job;
+mod life;
 mod metrics;
 mod placement;
 mod side;
 mod source;
 mod worker;
 
+pub use checkpoint::{CheckpointConfig, Restore};
 pub use clock::SystemClock;
 pub use job::{Job, JobConfig, Stop, Summary, start};
 pub use metrics::{Metrics, NodeMetrics, NodeSnapshot, Snapshot};
 pub use placement::{Placement, Stage};
-pub use side::Sides;
+pub use side::{SideRows, Sides};

@@ -1,6 +1,8 @@
 //! What a running job says of itself: counters that tasks add to once for each batch, read by anyone at any time.
 
-use millstream_core::Watermark;
+use crate::exchange::lock;
+use millstream_core::{Error, Millis, Watermark};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 /// Counters of one node, summed over its tasks.
@@ -59,6 +61,57 @@ pub struct Metrics {
     pub nodes: Vec<NodeMetrics>,
     /// Bytes waiting in queues between tasks.
     pub queued_bytes: AtomicI64,
+    pub checkpoints: CheckpointMetrics,
+}
+
+/// What has become of the job's checkpoints.
+#[derive(Debug, Default)]
+pub struct CheckpointMetrics {
+    /// Completed: manifest written and output visible.
+    pub done: AtomicU64,
+    pub given_up: AtomicU64,
+    /// Of the last one that was completed.
+    pub epoch: AtomicU64,
+    pub millis: AtomicU64,
+    /// Written so far, all of them together.
+    pub bytes: AtomicU64,
+    began: AtomicI64,
+    /// The last thing that went wrong, and was lived with.
+    trouble: Mutex<Option<String>>,
+}
+
+impl CheckpointMetrics {
+    pub(crate) fn begin(&self, _epoch: u64, now: Millis) {
+        self.began.store(now, Relaxed);
+    }
+
+    pub(crate) fn done(&self, epoch: u64, now: Millis) {
+        self.done.fetch_add(1, Relaxed);
+        self.epoch.store(epoch, Relaxed);
+        self.millis.store(now.saturating_sub(self.began.load(Relaxed)).max(0) as u64, Relaxed);
+    }
+
+    pub(crate) fn given_up(&self, epoch: u64, why: &Error) {
+        self.given_up.fetch_add(1, Relaxed);
+        self.say(format!("checkpoint {epoch} was given up: {}", why.what()));
+    }
+
+    pub(crate) fn commit_retried(&self, why: &Error) {
+        self.say(format!("a commit is tried again: {}", why.what()));
+    }
+
+    pub(crate) fn not_tidied(&self, why: &Error) {
+        self.say(format!("old checkpoints could not be tidied up: {}", why.what()));
+    }
+
+    fn say(&self, what: String) {
+        *lock(&self.trouble) = Some(what);
+    }
+
+    /// The last thing that went wrong since this was last asked.
+    pub fn take_trouble(&self) -> Option<String> {
+        lock(&self.trouble).take()
+    }
 }
 
 /// A reading of [`NodeMetrics`].

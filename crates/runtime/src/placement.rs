@@ -16,11 +16,15 @@ pub struct Placement {
     pub nodes: Vec<Placed>,
     /// In topological order.
     pub stages: Vec<Stage>,
+    /// The job's, also where no stage has so many tasks.
+    parallelism: usize,
 }
 
 /// A node as it is run.
 #[derive(Debug, Clone)]
 pub struct Placed {
+    /// The node's stable id; a local aggregation has that of its node with `-local`.
+    pub id: String,
     pub label: String,
     pub work: Work,
     pub inputs: Vec<Input>,
@@ -99,6 +103,7 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                     Some(spec) => {
                         let (raw_keys, partial_keys) = (spec.raw_keys.clone(), spec.keys.clone());
                         nodes.push(Placed {
+                            id: format!("{}-local", node.id),
                             label: format!("Local{}", node.label),
                             schema: spec.partials.clone(),
                             work: Work::LocalAggregate { node: aggregate.clone(), spec },
@@ -130,6 +135,7 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
         let tasks = if all_to_one { 1 } else { tasks };
         place_of.push(nodes.len());
         nodes.push(Placed {
+            id: node.id.clone(),
             label: node.label.clone(),
             work: Work::Node { kind: node.kind.clone(), partials },
             inputs,
@@ -139,7 +145,7 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
         });
     }
     let stages = cut_into_stages(&mut nodes);
-    Ok(Placement { nodes, stages })
+    Ok(Placement { nodes, stages, parallelism })
 }
 
 fn hash(keys: &[usize]) -> Exchange {
@@ -215,6 +221,11 @@ impl Placement {
             Work::LocalAggregate { .. } if input.port == 1 => self.schema_of(&from.inputs[0]),
             _ => from.schema.clone(),
         }
+    }
+
+    /// Tasks of the stage that has most.
+    pub fn parallelism(&self) -> usize {
+        self.parallelism
     }
 
     /// One line for each node, for tests and for `EXPLAIN`.

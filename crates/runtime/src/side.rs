@@ -4,7 +4,7 @@ use crate::exchange::lock;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
-use millstream_core::{BadRow, Batch, Connectors, Error, Result, Sink, SinkContext};
+use millstream_core::{BadRow, Batch, Connectors, Error, JobRun, Prepared, Result, Sink, SinkContext};
 use millstream_dataflow::graph::{SideOutput, bad_schema, late_schema};
 use millstream_dataflow::operator::LateRows;
 use std::sync::{Arc, Mutex};
@@ -15,28 +15,62 @@ pub struct Sides {
     bad: Option<Side>,
 }
 
+/// Rows set aside, as their output takes them.
+#[derive(Debug, Clone)]
+pub struct SideRows {
+    pub which: Which,
+    pub rows: Batch,
+}
+
+/// The two outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Which {
+    Late,
+    Bad,
+}
+
+impl Which {
+    pub const ALL: [Which; 2] = [Which::Late, Which::Bad];
+
+    /// What stands for the sink's node in a checkpoint.
+    pub fn id(self) -> &'static str {
+        match self {
+            Which::Late => "$late",
+            Which::Bad => "$bad",
+        }
+    }
+}
+
 struct Side {
     sink: Mutex<Box<dyn Sink>>,
     columns: Vec<usize>,
 }
 
 impl Sides {
-    pub fn open(late: Option<&SideOutput>, bad: Option<&SideOutput>, connectors: &dyn Connectors) -> Result<Sides> {
+    pub fn open(
+        late: Option<&SideOutput>,
+        bad: Option<&SideOutput>,
+        connectors: &dyn Connectors,
+        job: Option<&JobRun>,
+    ) -> Result<Sides> {
+        let context = SinkContext { job: job.cloned(), ..SinkContext::one_of(0, 1) };
         let open = |side: Option<&SideOutput>| -> Result<Option<Side>> {
             let Some(side) = side else { return Ok(None) };
-            let sink = Mutex::new(connectors.open_sink(&side.table, &SinkContext::one_of(0, 1))?);
+            let sink = Mutex::new(connectors.open_sink(&side.table, &context)?);
             Ok(Some(Side { sink, columns: side.columns.clone() }))
         };
         Ok(Sides { late: open(late)?, bad: open(bad)? })
     }
 
-    pub fn late(&self, operator: &str, late: &LateRows) -> Result<()> {
-        let Some(side) = &self.late else { return Ok(()) };
+    /// Late rows as their output takes them; `None` where nobody asked to keep them.
+    pub fn late(&self, operator: &str, late: &LateRows) -> Result<Option<SideRows>> {
+        let Some(side) = &self.late else { return Ok(None) };
         let rows = late.rows.num_rows();
         let times = |array: &arrow::array::Int64Array| -> ArrayRef {
             Arc::new(TimestampMillisecondArray::new(array.values().clone(), None))
         };
-        side.write(
+        side.rows(
+            Which::Late,
             vec![
                 Arc::new(StringArray::from_iter_values((0..rows).map(|_| operator))),
                 Arc::new(StringArray::from_iter_values((0..rows).map(|_| late.reason.as_str()))),
@@ -48,11 +82,13 @@ impl Sides {
         )
     }
 
-    pub fn bad(&self, source: &str, bad: &[BadRow]) -> Result<()> {
-        let Some(side) = &self.bad else { return Ok(()) };
+    /// Bad rows as their output takes them; `None` where nobody asked to keep them.
+    pub fn bad(&self, source: &str, bad: &[BadRow]) -> Result<Option<SideRows>> {
+        let Some(side) = &self.bad else { return Ok(None) };
         let texts =
             |f: &dyn Fn(&BadRow) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values(bad.iter().map(f))) };
-        side.write(
+        side.rows(
+            Which::Bad,
             vec![
                 texts(&|_| source.to_owned()),
                 texts(&|b| b.place.to_string()),
@@ -63,6 +99,25 @@ impl Sides {
         )
     }
 
+    pub fn write(&self, rows: &SideRows) -> Result<()> {
+        match self.side(rows.which) {
+            Some(side) => lock(&side.sink).write(&rows.rows),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends an epoch of one of the outputs. `None` where there is no such output.
+    pub fn prepare(&self, which: Which, epoch: u64) -> Result<Option<Prepared>> {
+        self.side(which).map(|side| lock(&side.sink).prepare(epoch)).transpose()
+    }
+
+    fn side(&self, which: Which) -> Option<&Side> {
+        match which {
+            Which::Late => self.late.as_ref(),
+            Which::Bad => self.bad.as_ref(),
+        }
+    }
+
     /// The sinks, to be finished or aborted with the others.
     pub fn into_sinks(self) -> Vec<Box<dyn Sink>> {
         let sinks = [self.late, self.bad];
@@ -71,10 +126,9 @@ impl Sides {
 }
 
 impl Side {
-    fn write(&self, columns: Vec<ArrayRef>, schema: arrow::datatypes::Schema) -> Result<()> {
+    fn rows(&self, which: Which, columns: Vec<ArrayRef>, schema: arrow::datatypes::Schema) -> Result<Option<SideRows>> {
         let rows = RecordBatch::try_new(Arc::new(schema), columns)?;
-        let batch = Batch::from(rows.project(&self.columns)?);
-        lock(&self.sink).write(&batch)
+        Ok(Some(SideRows { which, rows: rows.project(&self.columns)?.into() }))
     }
 }
 

@@ -1,12 +1,18 @@
 //! Drives the partitions that one source task owns.
 
 use crate::chain::Chain;
+use crate::checkpoint::Restored;
 use crate::exchange::Signal;
 use arrow::array::RecordBatch;
+use millstream_checkpoint::manifest::{NodeState, PartitionState};
 use millstream_core::{Millis, PartitionReader, Polled, Result, TimeDomain, Watermark};
-use millstream_dataflow::feed::{Effect, SourceFeed};
+use millstream_dataflow::feed::{Effect, PartitionMemory, SourceFeed};
+use millstream_dataflow::operator::Watermarks;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// What stands for the rows of a query itself among the partitions of a checkpoint.
+pub(crate) const VALUES: &str = "values";
 
 pub(crate) struct SourceDriver {
     /// The source's cell in the chain.
@@ -26,6 +32,13 @@ struct Table {
     feed: SourceFeed,
     /// Partitions in turn: the front one is asked next.
     partitions: VecDeque<(usize, Box<dyn PartitionReader>)>,
+    /// Partitions that have ended, in this run or before it.
+    over: Vec<PartitionState>,
+    /// To be handed on before anything else.
+    first: Vec<Effect>,
+    /// Partitions that have given what was there at the start, when that is all that is asked for.
+    resting: Vec<(usize, Box<dyn PartitionReader>)>,
+    available_now: bool,
     /// Rows and fields left out: those counted so far, and those of partitions that have ended.
     skipped: u64,
     skipped_before: u64,
@@ -37,11 +50,89 @@ impl SourceDriver {
         name: String,
         mut feed: SourceFeed,
         readers: Vec<Box<dyn PartitionReader>>,
+        available_now: bool,
         now: Millis,
     ) -> SourceDriver {
         let partitions = readers.into_iter().map(|reader| (feed.add_partition(reader.name(), now), reader)).collect();
-        let table = Table { name, feed, partitions, skipped: 0, skipped_before: 0 };
+        let over = Vec::new();
+        let table = Table {
+            name,
+            feed,
+            partitions,
+            over,
+            first: Vec::new(),
+            resting: Vec::new(),
+            available_now,
+            skipped: 0,
+            skipped_before: 0,
+        };
         SourceDriver { cell, origin: Origin::Table(table), ended: false }
+    }
+
+    /// A table whose partitions go on where a checkpoint left them. `first`: what its readers have to know before the
+    /// first row.
+    pub fn resumed(
+        cell: usize,
+        name: String,
+        mut feed: SourceFeed,
+        readers: Vec<Box<dyn PartitionReader>>,
+        saved: &NodeState,
+        task: usize,
+        available_now: bool,
+        now: Millis,
+    ) -> SourceDriver {
+        let mut partitions = VecDeque::new();
+        for reader in readers {
+            let id = match saved.partitions.iter().find(|p| p.name == reader.name()) {
+                Some(known) => {
+                    let watermark = known.watermark.map_or(Watermark::MIN, Watermark);
+                    let memory = PartitionMemory { watermark, rows: known.rows, idle: known.idle, ended: false };
+                    feed.add_saved_partition(reader.name(), memory, now)
+                }
+                None => feed.add_partition(reader.name(), now),
+            };
+            partitions.push_back((id, reader));
+        }
+        // Partitions that have ended belong to nobody any more; the first task remembers them.
+        let over = saved.partitions.iter().filter(|p| p.ended && task == 0).cloned().collect();
+        let Watermarks { event, processing } = Restored::watermarks(saved);
+        let first = if partitions.is_empty() { Vec::new() } else { feed.resume(event, processing) };
+        let table = Table {
+            name,
+            feed,
+            partitions,
+            over,
+            first,
+            resting: Vec::new(),
+            available_now,
+            skipped: 0,
+            skipped_before: 0,
+        };
+        SourceDriver { cell, origin: Origin::Table(table), ended: false }
+    }
+
+    pub fn cell(&self) -> usize {
+        self.cell
+    }
+
+    /// The partitions as a checkpoint keeps them, and what the source has promised.
+    pub fn saved(&self) -> Result<(Vec<PartitionState>, Watermarks)> {
+        match &self.origin {
+            Origin::Table(table) => table.saved(),
+            // Rows that stand in the query are not read again once they have been handed on.
+            Origin::Values(_) => {
+                let to = if self.ended { Watermark::MAX } else { Watermark::MIN };
+                let rows = PartitionState {
+                    name: VALUES.to_owned(),
+                    position: String::new(),
+                    watermark: None,
+                    rows: 0,
+                    idle: false,
+                    ended: self.ended,
+                };
+                Ok((vec![rows], Watermarks { event: to, processing: to }))
+            }
+        }
     }
 
     pub fn values(cell: usize, rows: RecordBatch) -> SourceDriver {
@@ -66,8 +157,14 @@ impl SourceDriver {
         };
         match moved {
             Some(moved) => Ok(moved),
+            // What is open stays open: the next run goes on here.
+            None if self.rests() => self.stop(chain, false).map(|()| true),
             None => self.end(chain).map(|()| true),
         }
+    }
+
+    fn rests(&self) -> bool {
+        matches!(&self.origin, Origin::Table(table) if !table.resting.is_empty())
     }
 
     /// Ends before the input does. With `drain` every window closes, as at the end of the input.
@@ -91,6 +188,8 @@ impl SourceDriver {
 impl Table {
     /// Asks each partition at most once and stops at the first that has rows. `None` when all have ended.
     fn poll(&mut self, cell: usize, chain: &Chain, now: Millis) -> Result<Option<bool>> {
+        let first = std::mem::take(&mut self.first);
+        self.carry_out(cell, chain, first)?;
         for _ in 0..self.partitions.len() {
             let Some((id, mut reader)) = self.partitions.pop_front() else { break };
             match reader.poll()? {
@@ -103,10 +202,19 @@ impl Table {
                     return Ok(Some(true));
                 }
                 Polled::Pending => self.partitions.push_back((id, reader)),
+                Polled::End if self.available_now => {
+                    self.count_skipped(cell, chain, reader.as_ref());
+                    self.skipped_before += reader.skipped();
+                    self.resting.push((id, reader));
+                }
                 Polled::End => {
                     self.count_skipped(cell, chain, reader.as_ref());
                     self.skipped_before += reader.skipped();
                     let effects = self.feed.on_end(id, now);
+                    // Where nothing is saved, nobody asks for its position, and not every reader knows one.
+                    if chain.set_aside.is_some() {
+                        self.over.push(PartitionState { ended: true, ..self.saved_partition(id, reader.as_ref())? });
+                    }
                     self.carry_out(cell, chain, effects)?;
                 }
             }
@@ -118,6 +226,26 @@ impl Table {
         let moved = !effects.is_empty();
         self.carry_out(cell, chain, effects)?;
         Ok(Some(moved))
+    }
+
+    fn saved(&self) -> Result<(Vec<PartitionState>, Watermarks)> {
+        let open = self.partitions.iter().chain(&self.resting);
+        let open = open.map(|(id, reader)| self.saved_partition(*id, reader.as_ref()));
+        let open = open.collect::<Result<Vec<_>>>()?;
+        let watermarks = Watermarks { event: self.feed.watermark(), processing: self.feed.clock() };
+        Ok((self.over.iter().cloned().chain(open).collect(), watermarks))
+    }
+
+    fn saved_partition(&self, id: usize, reader: &dyn PartitionReader) -> Result<PartitionState> {
+        let memory = self.feed.partition_state(id);
+        Ok(PartitionState {
+            name: reader.name().to_owned(),
+            position: reader.position()?,
+            watermark: (memory.watermark > Watermark::MIN).then_some(memory.watermark.0),
+            rows: memory.rows,
+            idle: memory.idle,
+            ended: memory.ended,
+        })
     }
 
     /// What the table's options leave out counts as bad, so that it shows.
@@ -139,7 +267,7 @@ impl Table {
                 Effect::End => continue,
                 Effect::Bad(bad) => {
                     chain.metrics.nodes[chain.cells[cell].node].bad.fetch_add(bad.len() as u64, Relaxed);
-                    chain.sides.bad(&self.name, &bad)?;
+                    chain.set_aside_bad(&self.name, &bad)?;
                     continue;
                 }
             };

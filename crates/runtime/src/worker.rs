@@ -1,12 +1,17 @@
 //! One worker: a thread that turns its tasks, the ones farthest downstream first.
 
-use crate::chain::Chain;
-use crate::exchange::{Bell, Inbox, Signal, lock};
+use crate::align::{Align, Step};
+use crate::chain::{Chain, Part};
+use crate::checkpoint::{NodeSave, Requests, TaskAt, TaskSave};
+use crate::exchange::{Bell, Inbox, Message, Signal, lock};
 use crate::source::SourceDriver;
-use millstream_core::{Clock, Error, Result};
+use arrow::array::Int64Array;
+use millstream_core::{Batch, Clock, Error, Result, TimeDomain};
+use millstream_state::table::Saver;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,6 +77,26 @@ pub(crate) struct Task {
     /// Channels of the inbox that have not ended.
     pub open_channels: Cell<usize>,
     pub running: Cell<bool>,
+    /// In jobs with checkpoints.
+    pub saving: Option<Saving>,
+    /// Batches that were under way when the checkpoint was taken that the job goes on from: cell, input, channel.
+    pub in_flight: RefCell<Vec<(usize, usize, usize, Batch)>>,
+}
+
+/// How a task takes part in checkpoints.
+pub(crate) struct Saving {
+    pub at: TaskAt,
+    pub requests: Arc<Requests>,
+    pub reports: mpsc::Sender<crate::checkpoint::Message>,
+    pub align: RefCell<Align>,
+    /// The epoch saved last.
+    pub last: Cell<u64>,
+    /// The chains of the checkpoint that the job goes on from end with this task's shares: changes are enough.
+    pub chained: Cell<bool>,
+    /// The last save has been handed over: nothing will come of this task any more.
+    pub over: Cell<bool>,
+    /// Bytes that may be held back while barriers line up; past them the barrier overtakes.
+    pub held_bytes_max: usize,
 }
 
 impl Task {
@@ -92,16 +117,25 @@ impl Task {
 
     fn work(&self, clock: &dyn Clock, stop: Option<bool>) -> Result<bool> {
         let mut worked = false;
+        for (cell, input, channel, batch) in self.in_flight.take() {
+            self.chain.deliver(cell, input, channel, Signal::Batch(batch))?;
+        }
         if let Some(inbox) = &self.inbox {
             for _ in 0..MESSAGES_PER_TURN {
-                let Some(message) = inbox.take() else { break };
+                let message = match &self.saving {
+                    None => inbox.take(),
+                    Some(saving) => saving.align.borrow_mut().next(inbox),
+                };
+                let Some(message) = message else { break };
                 worked = true;
-                if matches!(message.signal, Signal::End | Signal::Stop) {
-                    self.open_channels.set(self.open_channels.get() - 1);
+                match &self.saving {
+                    None => self.deliver(message)?,
+                    Some(saving) => self.deliver_in_line(saving, message)?,
                 }
-                let (cell, input, channel) = self.channels[message.channel];
-                self.chain.deliver(cell, input, channel, message.signal)?;
             }
+        }
+        if let Some(saving) = &self.saving {
+            worked |= self.save_where_asked(saving)?;
         }
         let mut sources = self.sources.borrow_mut();
         for source in sources.iter_mut().filter(|s| s.is_empty()) {
@@ -117,7 +151,154 @@ impl Task {
                 }
             };
         }
+        drop(sources);
+        if let Some(saving) = &self.saving
+            && !saving.over.get()
+            && self.done()
+        {
+            self.save(saving, None, Vec::new())?;
+            saving.over.set(true);
+        }
         Ok(worked)
+    }
+
+    fn deliver(&self, message: Message) -> Result<()> {
+        if matches!(message.signal, Signal::End | Signal::Stop) {
+            self.open_channels.set(self.open_channels.get() - 1);
+        }
+        let (cell, input, channel) = self.channels[message.channel];
+        self.chain.deliver(cell, input, channel, message.signal)
+    }
+
+    /// Delivers a message, unless it has to wait for a barrier; saves the task when the last barrier has come.
+    fn deliver_in_line(&self, saving: &Saving, message: Message) -> Result<()> {
+        let channel = message.channel;
+        let step = saving.align.borrow_mut().on(message);
+        let step = match step {
+            Step::Deliver(message) => {
+                let ends = matches!(message.signal, Signal::End | Signal::Stop);
+                self.deliver(message)?;
+                if !ends {
+                    return Ok(());
+                }
+                saving.align.borrow_mut().ended(channel)
+            }
+            step => step,
+        };
+        match step {
+            Step::Save(epoch) => self.save(saving, Some(epoch), Vec::new()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Saves a task that no barrier reaches, since it only has sources; or one whose barriers are all here, though not
+    /// yet in turn, when they may overtake.
+    fn save_where_asked(&self, saving: &Saving) -> Result<bool> {
+        let asked = saving.requests.epoch();
+        if asked <= saving.last.get() || self.done() {
+            return Ok(false);
+        }
+        if saving.align.borrow().all_ended() {
+            self.save(saving, Some(asked), Vec::new())?;
+            return Ok(true);
+        }
+        let Some(inbox) = &self.inbox else { return Ok(false) };
+        let too_much = saving.align.borrow().held_bytes() > saving.held_bytes_max;
+        if too_much {
+            saving.requests.overtake(asked);
+        }
+        if saving.requests.overtaking() < asked {
+            return Ok(false);
+        }
+        let overtaken = saving.align.borrow_mut().overtake(asked, inbox);
+        match overtaken {
+            None => Ok(false),
+            Some(overtaken) => self.save(saving, Some(asked), overtaken).map(|()| true),
+        }
+    }
+
+    /// Hands over what the task remembers, then tells the tasks downstream. `epoch`: `None` at the end of the task.
+    fn save(&self, saving: &Saving, epoch: Option<u64>, overtaken: Vec<(usize, Signal)>) -> Result<()> {
+        self.chain.push_out()?;
+        let last = saving.last.get();
+        let whole = !saving.chained.get() || saving.requests.whole_since(last);
+        let mut nodes = Vec::with_capacity(self.chain.cells.len());
+        let mut in_flight = self.batches_under_way(overtaken)?;
+        for (at, cell) in self.chain.cells.iter().enumerate() {
+            let mut node = NodeSave {
+                node: cell.node,
+                watermarks: cell.watermarks.get(),
+                tables: Vec::new(),
+                pieces: Vec::new(),
+                whole,
+                partitions: Vec::new(),
+                prepared: None,
+                in_flight: Vec::new(),
+            };
+            (node.in_flight, in_flight) = {
+                let (mine, others): (Vec<_>, Vec<_>) = in_flight.into_iter().partition(|(cell, _, _)| *cell == at);
+                (mine.into_iter().map(|(_, input, batch)| (input, batch)).collect(), others)
+            };
+            match &mut *cell.work.borrow_mut() {
+                Part::Source => {}
+                Part::Operator(operator) => {
+                    let mut saver = Saver::new(whole);
+                    operator.save(&mut saver)?;
+                    node.tables = operator.tables();
+                    node.pieces = saver.into_pieces();
+                }
+                Part::Sink { sink, unflushed } => {
+                    *unflushed = false;
+                    node.prepared = Some(sink.prepare(epoch.unwrap_or(u64::MAX))?);
+                }
+            }
+            nodes.push(node);
+        }
+        for source in self.sources.borrow().iter() {
+            let (partitions, watermarks) = source.saved()?;
+            let node = &mut nodes[source.cell()];
+            node.partitions = partitions;
+            node.watermarks = watermarks;
+        }
+        let set_aside = self.chain.set_aside.as_ref().map(RefCell::take).unwrap_or_default();
+        if let Some(epoch) = epoch {
+            self.chain.send_barrier(epoch);
+            saving.align.borrow_mut().saved(epoch);
+            saving.last.set(epoch);
+        }
+        saving.chained.set(true);
+        let save = TaskSave { task: saving.at, epoch: epoch.unwrap_or(0), last, nodes, set_aside };
+        // Nobody listens any more: the job is being taken down, and will say why.
+        let _ = saving.reports.send(crate::checkpoint::Message::Saved(save));
+        Ok(())
+    }
+
+    /// Batches that a barrier has overtaken, by cell and input. The watermarks among them are sent again by those who
+    /// sent them; what they meant for the rows behind them stays with the rows, as marks.
+    fn batches_under_way(&self, overtaken: Vec<(usize, Signal)>) -> Result<Vec<(usize, usize, Batch)>> {
+        let mut promised = vec![i64::MIN; self.channels.len()];
+        let mut batches = Vec::new();
+        for (from, signal) in overtaken {
+            let (cell, input, channel) = self.channels[from];
+            // Channels of one sender share their promises.
+            let sender = self.channels.iter().position(|c| (c.0, c.2) == (cell, channel)).unwrap_or(from);
+            match signal {
+                Signal::Batch(mut batch) => {
+                    if promised[sender] > i64::MIN {
+                        let before = promised[sender];
+                        let marks = match &batch.marks {
+                            Some(marks) => marks.unary(|m: i64| m.max(before)),
+                            None => Int64Array::from_value(before, batch.len()),
+                        };
+                        batch.marks = Some(marks);
+                    }
+                    batches.push((cell, input, batch));
+                }
+                Signal::Watermark(TimeDomain::Event, to) => promised[sender] = promised[sender].max(to.0),
+                _ => {}
+            }
+        }
+        Ok(batches)
     }
 }
 
@@ -174,20 +355,25 @@ impl Worker {
         Worker { tasks, control, clock, bell }
     }
 
+    /// Gives each task a turn. Returns whether any did something, and whether all have ended.
+    pub fn turn(&self) -> Result<(bool, bool)> {
+        if self.control.is_cancelled() {
+            return Err(cancelled());
+        }
+        let stop = self.control.stop();
+        let (mut worked, mut done) = (false, true);
+        for task in self.tasks.iter().rev() {
+            worked |= task.turn(self.clock.as_ref(), stop)?;
+            done &= task.done() && task.saving.as_ref().is_none_or(|s| s.over.get());
+        }
+        Ok((worked, done))
+    }
+
     /// Turns the tasks until all have ended.
     pub fn run(&self) -> Result<()> {
         let mut flushed_at = self.clock.monotonic_nanos();
         loop {
-            if self.control.is_cancelled() {
-                return Err(cancelled());
-            }
-            let stop = self.control.stop();
-            let mut worked = false;
-            let mut done = true;
-            for task in self.tasks.iter().rev() {
-                worked |= task.turn(self.clock.as_ref(), stop)?;
-                done &= task.done();
-            }
+            let (worked, done) = self.turn()?;
             let now = self.clock.monotonic_nanos();
             if !worked || now - flushed_at > FLUSH_EVERY {
                 self.tasks.iter().try_for_each(|t| t.chain.flush())?;

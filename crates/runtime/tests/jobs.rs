@@ -5,7 +5,8 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisec
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use millstream_core::table::TableUse;
 use millstream_core::{
-    Batch, ByteSize, Connectors, Error, ErrorKind, PartitionReader, Polled, Result, Sink, SinkContext, Source, TableSpec,
+    Batch, ByteSize, Connectors, Error, ErrorKind, PartitionReader, Polled, Result, Sink, SinkContext, Source,
+    TableSpec,
 };
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{

@@ -1,0 +1,379 @@
+//! Opens a job's tables and builds each worker's tasks: operators with what they remember, and the channels between them.
+
+use crate::align::Align;
+use crate::chain::{Cell, Chain, Part, Route, To};
+use crate::checkpoint::{Message, Requests, Restored, TaskAt};
+use crate::exchange::{Inbox, Sender};
+use crate::life::Life;
+use crate::metrics::Metrics;
+use crate::placement::{Placed, Placement, Work};
+use crate::side::Sides;
+use crate::source::SourceDriver;
+use crate::worker::{Control, Helper, Saving, Task};
+use millstream_checkpoint::manifest::NodeState;
+use millstream_core::key::{hash_rows, key_group, owner};
+use millstream_core::{Batch, Clock, Connectors, Error, PartitionReader, Result, SavedPartition, Sink, SinkContext};
+use millstream_dataflow::feed::SourceFeed;
+use millstream_dataflow::graph::{Exchange, NodeKind};
+use millstream_dataflow::operator::Watermarks;
+use millstream_dataflow::valve::Valve;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, mpsc};
+
+/// Readers and writers, opened before anything runs, by (node, task).
+#[derive(Default)]
+pub(crate) struct Opened {
+    readers: BTreeMap<(usize, usize), Vec<Box<dyn PartitionReader>>>,
+    sinks: BTreeMap<(usize, usize), Box<dyn Sink>>,
+    /// Tasks by (stage, task) that nothing will ever come out of, since they have sources alone and no partition of
+    /// them. They are left out from the start: were they to end a moment later, then for that moment they would hold
+    /// the watermark back, and whether a row is late would depend on the moment.
+    pub dry: BTreeSet<(usize, usize)>,
+}
+
+pub(crate) fn open(
+    placement: &Placement,
+    parallelism: usize,
+    connectors: &dyn Connectors,
+    life: Option<&Life>,
+) -> Result<Opened> {
+    let mut opened = Opened::default();
+    for (index, node) in placement.nodes.iter().enumerate() {
+        if let Work::Node { kind: NodeKind::Source(source), .. } = &node.work {
+            let saved = life.and_then(|l| l.restored.as_ref()?.node(&node.id));
+            open_source(&mut opened, index, source, parallelism, connectors, saved)?;
+        }
+    }
+    opened.dry = dry_tasks(placement, &opened);
+    for (index, node) in placement.nodes.iter().enumerate() {
+        let Work::Node { kind: NodeKind::Sink(sink), .. } = &node.work else { continue };
+        for task in (0..node.tasks).filter(|t| !opened.dry.contains(&(node.stage, *t))) {
+            let context = SinkContext { job: life.map(|l| l.run.clone()), ..SinkContext::one_of(task, node.tasks) };
+            match connectors.open_sink(&sink.table, &context) {
+                Ok(writer) => {
+                    opened.sinks.insert((index, task), writer);
+                }
+                Err(e) => {
+                    opened.abort();
+                    return Err(e);
+                }
+            }
+        }
+    }
+    Ok(opened)
+}
+
+fn dry_tasks(placement: &Placement, opened: &Opened) -> BTreeSet<(usize, usize)> {
+    let mut dry = BTreeSet::new();
+    for (index, stage) in placement.stages.iter().enumerate() {
+        let is_fed = |task: usize| {
+            stage.nodes.iter().any(|n| {
+                let node = &placement.nodes[*n];
+                let values = matches!(&node.work, Work::Node { kind: NodeKind::Values(_), .. });
+                let exchange = node.inputs.iter().any(|i| i.exchange != Exchange::Forward);
+                values || exchange || opened.readers.contains_key(&(*n, task))
+            })
+        };
+        // The first task stays in any case: somebody has to say that an empty table has ended.
+        dry.extend((1..stage.tasks).filter(|t| !is_fed(*t)).map(|t| (index, t)));
+    }
+    dry
+}
+
+fn open_source(
+    opened: &mut Opened,
+    node: usize,
+    source: &millstream_dataflow::graph::SourceNode,
+    parallelism: usize,
+    connectors: &dyn Connectors,
+    saved: Option<&NodeState>,
+) -> Result<()> {
+    let mut table = connectors.open_source(&source.table)?;
+    let readers = match saved {
+        None => table.partitions(parallelism)?,
+        Some(node) => {
+            let open = node.partitions.iter().filter(|p| !p.ended);
+            let open = open.map(|p| SavedPartition { name: p.name.clone(), position: p.position.clone() });
+            let open: Vec<_> = open.collect();
+            let gone: BTreeSet<&str> = node.partitions.iter().filter(|p| p.ended).map(|p| p.name.as_str()).collect();
+            let readers =
+                if open.is_empty() && !gone.is_empty() { Vec::new() } else { table.resume(&open, parallelism)? };
+            readers.into_iter().filter(|r| !gone.contains(r.name())).collect()
+        }
+    };
+    for (i, reader) in readers.into_iter().enumerate() {
+        opened.readers.entry((node, i % parallelism)).or_default().push(reader);
+    }
+    Ok(())
+}
+
+impl Opened {
+    pub fn of_worker(&mut self, worker: usize) -> Opened {
+        let readers = std::mem::take(&mut self.readers);
+        let (mine, others) = readers.into_iter().partition(|((_, task), _)| *task == worker);
+        self.readers = others;
+        let sinks = std::mem::take(&mut self.sinks);
+        let (my_sinks, other_sinks) = sinks.into_iter().partition(|((_, task), _)| *task == worker);
+        self.sinks = other_sinks;
+        Opened { readers: mine, sinks: my_sinks, dry: self.dry.clone() }
+    }
+
+    pub fn abort(&mut self) {
+        self.sinks.values_mut().for_each(|s| s.abort());
+    }
+}
+
+/// Everything that a worker builds its tasks from.
+pub(crate) struct Build {
+    pub placement: Placement,
+    pub index: usize,
+    pub inboxes: BTreeMap<(usize, usize), Arc<Inbox>>,
+    pub metrics: Arc<Metrics>,
+    pub sides: Arc<Sides>,
+    pub control: Arc<Control>,
+    pub clock: Arc<dyn Clock>,
+    /// See [`Opened::dry`].
+    pub dry: BTreeSet<(usize, usize)>,
+    pub queue_bytes_max: usize,
+    pub available_now: bool,
+    /// In jobs with checkpoints: whom to report to, what is asked for, what to go on from and its epoch.
+    pub saves: Option<(mpsc::Sender<Message>, Arc<Requests>, Option<Restored>, u64)>,
+}
+
+/// One way into a node's task: from a cell of the same chain or over an exchange.
+struct Channel {
+    input: usize,
+    /// `(node, task)` of the sender.
+    from: (usize, usize),
+    remote: bool,
+    /// The valve's channel: one for each sender, also where two inputs come from the same one (two ports of it, or the
+    /// same rows twice). What it promises holds for both, so neither may wait for the other's word.
+    valve: usize,
+    /// Not the first channel from this sender: brings rows only, since the first one brings the signals.
+    quiet: bool,
+}
+
+impl Channel {
+    fn add(channels: &mut Vec<Channel>, input: usize, from: (usize, usize), remote: bool) {
+        let known = channels.iter().find(|c| c.from == from && c.remote == remote).map(|c| c.valve);
+        let valve = known.unwrap_or_else(|| channels.iter().filter(|c| !c.quiet).count());
+        channels.push(Channel { input, from, remote, valve, quiet: known.is_some() });
+    }
+}
+
+impl Build {
+    pub fn tasks(&self, mut opened: Opened) -> Result<Vec<Task>> {
+        let mine = |stage: usize, tasks: usize| self.index < tasks && !self.dry.contains(&(stage, self.index));
+        let stages = self.placement.stages.iter().enumerate().filter(|(i, s)| mine(*i, s.tasks));
+        stages.enumerate().map(|(position, (stage, _))| self.task(stage, position, &mut opened)).collect()
+    }
+
+    /// The channels by which a task of `node` is reached, in an order that sender and receiver agree on.
+    fn channels(&self, node: usize, task: usize) -> Vec<Channel> {
+        let mut channels = Vec::new();
+        for (input, from) in self.placement.nodes[node].inputs.iter().enumerate() {
+            let senders = self.placement.nodes[from.node].tasks;
+            match from.exchange {
+                Exchange::Forward => Channel::add(&mut channels, input, (from.node, task), false),
+                Exchange::Single if task > 0 => {}
+                _ => {
+                    let stage = self.placement.nodes[from.node].stage;
+                    for sender in (0..senders).filter(|s| !self.dry.contains(&(stage, *s))) {
+                        Channel::add(&mut channels, input, (from.node, sender), true);
+                    }
+                }
+            }
+        }
+        channels
+    }
+
+    /// For a task's inbox: the index of each remote channel, over all nodes of its stage.
+    fn inbox_channels(&self, stage: usize, task: usize) -> Vec<(usize, Channel)> {
+        let nodes = self.placement.stages[stage].nodes.iter();
+        let all = nodes.flat_map(|node| self.channels(*node, task).into_iter().map(|c| (*node, c)));
+        all.filter(|(_, c)| c.remote).collect()
+    }
+
+    fn task(&self, stage: usize, position: usize, opened: &mut Opened) -> Result<Task> {
+        let nodes = &self.placement.stages[stage].nodes;
+        let cell_of = |node: usize| nodes.iter().position(|n| *n == node);
+        let helper = Helper::new(position, self.control.clone(), self.clock.clone());
+        let restored = self.saves.as_ref().and_then(|s| s.2.as_ref());
+        let same_tasks = restored.is_some_and(|r| r.same_tasks(self.placement.parallelism()));
+        let mut under_way: Vec<(usize, usize, Batch)> = Vec::new();
+        let mut cells = Vec::with_capacity(nodes.len());
+        let mut sources = Vec::new();
+        for (at, node) in nodes.iter().enumerate() {
+            let placed = &self.placement.nodes[*node];
+            let input_schemas: Vec<_> = placed.inputs.iter().map(|i| self.placement.schema_of(i)).collect();
+            let saved = restored.and_then(|r| r.node(&placed.id).map(|n| (r, n)));
+            let before = saved.map_or(Watermarks::NONE, |(_, n)| Restored::watermarks(n));
+            let mut partials_under_way = false;
+            if let Some((restored, saved)) = saved {
+                for (input, batch) in restored.in_flight(saved)? {
+                    partials_under_way |= input > 0;
+                    let mine = self.share_under_way(placed, input, batch)?;
+                    under_way.extend(mine.map(|batch| (at, input, batch)));
+                }
+            }
+            let part = match &placed.work {
+                Work::Node { kind: NodeKind::Source(source), .. } => {
+                    let readers = opened.readers.remove(&(*node, self.index)).unwrap_or_default();
+                    let feed = SourceFeed::new(source, placed.schema.clone())?;
+                    let name = source.table.name.clone();
+                    let now = self.clock.now();
+                    sources.push(match saved {
+                        None => SourceDriver::table(at, name, feed, readers, self.available_now, now),
+                        Some((_, saved)) => {
+                            let available_now = self.available_now;
+                            SourceDriver::resumed(at, name, feed, readers, saved, self.index, available_now, now)
+                        }
+                    });
+                    Part::Source
+                }
+                Work::Node { kind: NodeKind::Values(values), .. } => {
+                    let read = saved.is_some_and(|(_, n)| n.partitions.iter().any(|p| p.ended));
+                    let values = if read { values.slice(0, 0) } else { values.clone() };
+                    sources.push(SourceDriver::values(at, values));
+                    Part::Source
+                }
+                Work::Node { kind: NodeKind::Sink(_), .. } => match opened.sinks.remove(&(*node, self.index)) {
+                    Some(sink) => Part::Sink { sink, unflushed: false },
+                    None => return Err(Error::internal("a sink has no writer for this task")),
+                },
+                Work::Node { kind, partials } => {
+                    // What a local aggregation had sent still arrives, though there may be none any more.
+                    let partials = *partials || partials_under_way;
+                    let mut operator = millstream_dataflow::build(kind, &input_schemas, &placed.schema, partials)?;
+                    if self.saves.is_some() {
+                        operator.track_changes();
+                    }
+                    if let Some((restored, saved)) = saved {
+                        restored.load(saved, operator.as_mut(), self.index, placed.tasks, same_tasks)?;
+                    }
+                    Part::Operator(operator)
+                }
+                Work::LocalAggregate { node, spec } => {
+                    Part::Operator(millstream_dataflow::window::local::build_local(node, &input_schemas[0], spec)?)
+                }
+            };
+            let channels = self.channels(*node, self.index).iter().filter(|c| !c.quiet).count();
+            cells.push(Cell {
+                node: *node,
+                work: RefCell::new(part),
+                valve: (channels > 1).then(|| {
+                    let mut valve = Valve::new(channels);
+                    if saved.is_some() {
+                        valve.resume(before.event, before.processing);
+                    }
+                    RefCell::new(valve)
+                }),
+                routes: self.routes(*node, &cell_of),
+                // A source's place is entered by its driver alone.
+                open: std::cell::Cell::new(channels.max(1)),
+                stopped: Default::default(),
+                watermarks: std::cell::Cell::new(before),
+            });
+        }
+        let inbox_channels = self.inbox_channels(stage, self.index);
+        let channels: Vec<(usize, usize, usize)> = inbox_channels
+            .iter()
+            .map(|(node, c)| (cell_of(*node).expect("a node of this stage"), c.input, c.valve))
+            .collect();
+        let signals_of: Vec<usize> = inbox_channels
+            .iter()
+            .enumerate()
+            .map(|(at, (node, c))| match c.quiet {
+                false => at,
+                true => {
+                    let brings = |(n, other): &(usize, Channel)| n == node && !other.quiet && other.from == c.from;
+                    inbox_channels.iter().position(brings).unwrap_or(at)
+                }
+            })
+            .collect();
+        let saving = self.saves.as_ref().map(|(reports, requests, restored, epoch)| Saving {
+            at: TaskAt { stage, task: self.index },
+            requests: requests.clone(),
+            reports: reports.clone(),
+            align: RefCell::new(Align::new(&signals_of, *epoch)),
+            last: std::cell::Cell::new(*epoch),
+            chained: std::cell::Cell::new(restored.is_some() && same_tasks),
+            over: Default::default(),
+            held_bytes_max: self.queue_bytes_max,
+        });
+        let in_flight = under_way.into_iter().map(|(cell, input, batch)| {
+            let channel =
+                self.channels(nodes[cell], self.index).iter().find(|c| c.input == input).map_or(0, |c| c.valve);
+            (cell, input, channel, batch)
+        });
+        Ok(Task {
+            in_flight: RefCell::new(in_flight.collect()),
+            open_channels: std::cell::Cell::new(inbox_channels.iter().filter(|(_, c)| !c.quiet).count()),
+            inbox: (!channels.is_empty()).then(|| self.inboxes[&(stage, self.index)].clone()),
+            channels,
+            sources: RefCell::new(sources),
+            chain: Chain {
+                cells,
+                helper,
+                metrics: self.metrics.clone(),
+                sides: self.sides.clone(),
+                task: self.index,
+                set_aside: saving.as_ref().map(|_| RefCell::default()),
+            },
+            running: Default::default(),
+            saving,
+        })
+    }
+
+    /// This task's share of a batch that was under way to an input of a node; `None` where it has none.
+    fn share_under_way(&self, placed: &Placed, input: usize, batch: Batch) -> Result<Option<Batch>> {
+        let keys = match placed.inputs.get(input).map(|i| &i.exchange) {
+            _ if placed.tasks == 1 => return Ok(Some(batch)),
+            Some(Exchange::Hash(keys)) => keys,
+            _ => return Ok((self.index == 0).then_some(batch)),
+        };
+        let columns: Vec<_> = keys.iter().map(|k| batch.rows.column(*k).clone()).collect();
+        let mut hashes = Vec::new();
+        hash_rows(&columns, batch.len(), &mut hashes)?;
+        let mine = (0..batch.len() as u32)
+            .filter(|row| owner(key_group(hashes[*row as usize]), placed.tasks as u32) == self.index as u32);
+        let mine: Vec<u32> = mine.collect();
+        if mine.is_empty() { Ok(None) } else { Ok(Some(batch.take(&mine.into())?)) }
+    }
+
+    /// Where the outputs of `node` lead from this worker's task.
+    fn routes(&self, node: usize, cell_of: &dyn Fn(usize) -> Option<usize>) -> Vec<Vec<Route>> {
+        let mut routes: Vec<Vec<Route>> = Vec::new();
+        for (reader, placed) in self.placement.nodes.iter().enumerate() {
+            for (input, from) in placed.inputs.iter().enumerate().filter(|(_, f)| f.node == node) {
+                let me = (node, self.index);
+                let is_mine = |c: &Channel| c.input == input && c.from == me;
+                let route = if from.exchange == Exchange::Forward {
+                    let channels = self.channels(reader, self.index);
+                    let channel = channels.iter().find(|c| is_mine(c)).expect("a reader has a channel for each input");
+                    let cell = cell_of(reader).expect("forward edges stay within a stage");
+                    Route { to: To::Local { cell, input, channel: channel.valve }, quiet: channel.quiet }
+                } else {
+                    let tasks = if from.exchange == Exchange::Single { 1 } else { placed.tasks };
+                    let mut quiet = false;
+                    let targets = (0..tasks).map(|task| {
+                        let channels = self.inbox_channels(placed.stage, task);
+                        let at = channels.iter().position(|(n, c)| *n == reader && is_mine(c));
+                        let at = at.expect("sender and receiver count channels alike");
+                        quiet = channels[at].1.quiet;
+                        (self.inboxes[&(placed.stage, task)].clone(), at)
+                    });
+                    let targets = targets.collect();
+                    let keys = if let Exchange::Hash(keys) = &from.exchange { keys.clone() } else { Vec::new() };
+                    Route { to: To::Remote(RefCell::new(Sender { keys, targets, hashes: Vec::new() })), quiet }
+                };
+                if routes.len() <= from.port {
+                    routes.resize_with(from.port + 1, Vec::new);
+                }
+                routes[from.port].push(route);
+            }
+        }
+        routes
+    }
+}

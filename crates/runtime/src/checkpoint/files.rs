@@ -1,0 +1,71 @@
+//! Files of a checkpoint: pieces of tables, outboxes, batches under way.
+
+use arrow::array::{ArrayRef, Int8Array, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use millstream_checkpoint::manifest::FileRef;
+use millstream_core::{Batch, Error, Place, Put, Result, Store};
+use millstream_state::parquet;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Column of a batch's change kinds and of its marks, in files that hold batches.
+const KIND: &str = "$kind";
+const MARK: &str = "$mark";
+
+/// Writes rows into a new file.
+pub fn write(store: &dyn Store, path: String, epoch: u64, schema: &SchemaRef, rows: &[RecordBatch]) -> Result<FileRef> {
+    let bytes = parquet::encode(schema, rows)?;
+    let hash = format!("{:016x}", xxh3_64(&bytes));
+    // A file of the same name can only be left over from a run that was replaced before its manifest.
+    store.put(&path, &bytes, Put::Replace)?;
+    let count = rows.iter().map(|r| r.num_rows() as u64).sum();
+    Ok(FileRef { path, epoch, rows: count, bytes: bytes.len() as u64, hash })
+}
+
+/// Reads a file back and makes sure that it is what was written.
+pub fn read(store: &dyn Store, file: &FileRef) -> Result<Vec<RecordBatch>> {
+    let place = || Place(format!("{}/{}", store.name(), file.path));
+    let remedy = "restore an older checkpoint with --restore-at, or bring the file back from a copy";
+    let Some(bytes) = store.get(&file.path)? else {
+        return Err(Error::data("a file of the checkpoint is missing").at(place()).remedy(remedy));
+    };
+    let hash = format!("{:016x}", xxh3_64(&bytes));
+    if bytes.len() as u64 != file.bytes || hash != file.hash {
+        let what = format!("a file of the checkpoint is damaged: {} bytes, {} expected", bytes.len(), file.bytes);
+        return Err(Error::data(what).at(place()).remedy(remedy));
+    }
+    parquet::decode(bytes).map_err(|e| e.at(place()))
+}
+
+/// A batch with its kinds and marks as columns, so that a file can hold it.
+pub fn flatten(batch: &Batch) -> Result<RecordBatch> {
+    let rows = batch.len();
+    let kinds = batch.kinds.clone().unwrap_or_else(|| Int8Array::from_value(0, rows));
+    let marks = match &batch.marks {
+        Some(marks) => marks.clone(),
+        None => Int64Array::new_null(rows),
+    };
+    let mut fields: Vec<_> = batch.rows.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(KIND, DataType::Int8, false)));
+    fields.push(Arc::new(Field::new(MARK, DataType::Int64, true)));
+    let mut columns: Vec<ArrayRef> = batch.rows.columns().to_vec();
+    columns.push(Arc::new(kinds));
+    columns.push(Arc::new(marks));
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// The inverse of [`flatten`].
+pub fn unflatten(flat: &RecordBatch) -> Result<Batch> {
+    use arrow::array::{Array, AsArray};
+    let width = flat.num_columns().saturating_sub(2);
+    let damaged = || Error::data("a file of the checkpoint does not hold batches");
+    let kinds = flat.column_by_name(KIND).and_then(|c| c.as_primitive_opt::<arrow::datatypes::Int8Type>());
+    let marks = flat.column_by_name(MARK).and_then(|c| c.as_primitive_opt::<arrow::datatypes::Int64Type>());
+    let (kinds, marks) = (kinds.ok_or_else(damaged)?, marks.ok_or_else(damaged)?);
+    let rows = flat.project(&(0..width).collect::<Vec<_>>())?;
+    Ok(Batch {
+        rows,
+        kinds: kinds.values().iter().any(|k| *k != 0).then(|| kinds.clone()),
+        marks: (marks.null_count() == 0).then(|| marks.clone()),
+    })
+}

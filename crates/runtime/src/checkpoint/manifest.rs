@@ -1,0 +1,214 @@
+//! What the checkpoint thread knows of a job: the chains of files, positions and committables that the next manifest
+//! will name.
+
+use crate::side::SideRows;
+use millstream_checkpoint::Manifest;
+use millstream_checkpoint::manifest::{
+    Chain, CommittableState, FORMAT, FileRef, InFlight, NodeState, PartitionState, SinkState, TableState,
+};
+use millstream_core::key::KEY_GROUPS;
+use millstream_core::{Batch, Committable, Millis, Watermark};
+use millstream_dataflow::operator::Watermarks;
+use millstream_state::table::TableDef;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A chain of more pieces than this is merged into one.
+const PIECES_MAX: usize = 16;
+
+/// A task's save, with its rows in files.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub nodes: Vec<WrittenNode>,
+    pub set_aside: Vec<SideRows>,
+}
+
+#[derive(Debug)]
+pub(crate) struct WrittenNode {
+    pub node: usize,
+    pub task: usize,
+    pub watermarks: Watermarks,
+    pub tables: Vec<TableDef>,
+    /// By table: the new piece, where there is one.
+    pub files: BTreeMap<String, FileRef>,
+    pub whole: bool,
+    pub partitions: Vec<PartitionState>,
+    pub in_flight: Vec<InFlight>,
+    /// With the rows of its outbox, so that they need not be read back.
+    pub committable: Option<(CommittableState, Vec<Batch>)>,
+}
+
+/// Everything that the next manifest is made of.
+pub(crate) struct Memory {
+    pub job: String,
+    pub generation: u64,
+    /// The epoch that the job goes on from.
+    pub epoch: u64,
+    /// The last manifest's number.
+    pub number: u64,
+    pub parallelism: usize,
+    pub nodes: Vec<NodeMemory>,
+    pub sinks: BTreeMap<String, SinkMemory>,
+    pub latest: Option<Manifest>,
+}
+
+#[derive(Default)]
+pub(crate) struct NodeMemory {
+    pub id: String,
+    pub label: String,
+    pub tasks: BTreeMap<usize, TaskMemory>,
+    /// By name: how the table looks, and the chain of each task.
+    pub tables: BTreeMap<String, (TableDef, BTreeMap<usize, Vec<FileRef>>)>,
+}
+
+pub(crate) struct TaskMemory {
+    pub watermarks: Watermarks,
+    pub partitions: Vec<PartitionState>,
+    pub in_flight: Vec<InFlight>,
+}
+
+pub(crate) struct SinkMemory {
+    pub table: String,
+    /// Prepared and not yet committed.
+    pub pending: Vec<(CommittableState, Vec<Batch>)>,
+}
+
+impl Memory {
+    /// Takes in what a task saved; of one task, older saves first.
+    pub fn apply(&mut self, written: Written) {
+        for save in written.nodes {
+            let node = &mut self.nodes[save.node];
+            for table in &save.tables {
+                let (def, chains) =
+                    node.tables.entry(table.name.clone()).or_insert_with(|| (table.clone(), BTreeMap::new()));
+                *def = table.clone();
+                let chain = chains.entry(save.task).or_default();
+                if save.whole {
+                    chain.clear();
+                }
+                chain.extend(save.files.get(&table.name).cloned());
+            }
+            if let Some((state, rows)) = save.committable {
+                let id = node.id.clone();
+                if let Some(sink) = self.sinks.get_mut(&id) {
+                    sink.pending.push((state, rows));
+                }
+            }
+            let memory =
+                TaskMemory { watermarks: save.watermarks, partitions: save.partitions, in_flight: save.in_flight };
+            self.nodes[save.node].tasks.insert(save.task, memory);
+        }
+    }
+
+    pub fn add_committable(&mut self, sink: &str, state: CommittableState, rows: Vec<Batch>) {
+        if let Some(sink) = self.sinks.get_mut(sink) {
+            sink.pending.push((state, rows));
+        }
+    }
+
+    /// The next manifest.
+    pub fn manifest(&self, epoch: u64, now: Millis, finished: bool) -> Manifest {
+        let sink = |(id, sink): (&String, &SinkMemory)| SinkState {
+            id: id.clone(),
+            table: sink.table.clone(),
+            committables: sink.pending.iter().map(|(state, _)| state.clone()).collect(),
+        };
+        Manifest {
+            format: FORMAT,
+            number: self.number + 1,
+            job: self.job.clone(),
+            generation: self.generation,
+            epoch,
+            written: now,
+            key_groups: KEY_GROUPS,
+            parallelism: self.parallelism,
+            finished,
+            nodes: self.nodes.iter().map(NodeMemory::state).collect(),
+            sinks: self.sinks.iter().map(sink).collect(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    pub fn written(&mut self, manifest: &Manifest) {
+        self.number = manifest.number;
+        self.latest = Some(manifest.clone());
+    }
+
+    pub fn sinks_to_commit(&self) -> VecDeque<String> {
+        self.sinks.iter().filter(|(_, s)| !s.pending.is_empty()).map(|(id, _)| id.clone()).collect()
+    }
+
+    pub fn to_commit(&self, sink: &str) -> Vec<Committable> {
+        let pending = self.sinks.get(sink).map_or(&[][..], |s| &s.pending);
+        pending.iter().map(|(state, rows)| Committable { data: state.data.clone(), outbox: rows.clone() }).collect()
+    }
+
+    pub fn committed(&mut self) {
+        self.sinks.values_mut().for_each(|s| s.pending.clear());
+    }
+
+    /// Chains that have grown long, or whose changes outweigh what they change: node, task, table, pieces.
+    pub fn chains_to_merge(&self) -> Vec<(usize, usize, TableDef, Vec<FileRef>)> {
+        let worth = |chain: &[FileRef]| {
+            let changes: u64 = chain.iter().skip(1).map(|f| f.bytes).sum();
+            chain.len() > PIECES_MAX || (chain.len() > 2 && changes > chain[0].bytes.saturating_mul(2).max(1 << 20))
+        };
+        let mut found = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            for (def, chains) in node.tables.values() {
+                for (task, chain) in chains.iter().filter(|(_, c)| worth(c)) {
+                    found.push((at, *task, def.clone(), chain.clone()));
+                }
+            }
+        }
+        found
+    }
+
+    /// `pieces`, the first of a chain, now stand in one file; `None`: nothing of them is alive.
+    pub fn merged(&mut self, node: usize, task: usize, table: &str, pieces: &[FileRef], file: Option<FileRef>) {
+        let Some(chain) = self.nodes[node].tables.get_mut(table).and_then(|(_, c)| c.get_mut(&task)) else { return };
+        if chain.len() >= pieces.len() && chain[..pieces.len()] == *pieces {
+            chain.splice(..pieces.len(), file);
+        }
+    }
+}
+
+impl NodeMemory {
+    /// Goes on with the chains of a checkpoint.
+    pub fn restore(&mut self, saved: &NodeState, defs: &[TableDef]) {
+        for def in defs {
+            if let Some(table) = saved.tables.iter().find(|t| t.name == def.name) {
+                let chains = table.chains.iter().map(|c| (c.task, c.pieces.clone())).collect();
+                self.tables.insert(def.name.clone(), (def.clone(), chains));
+            }
+        }
+    }
+
+    fn state(&self) -> NodeState {
+        let least = |of: fn(&Watermarks) -> Watermark| {
+            let least = self.tasks.values().map(|t| of(&t.watermarks)).min().unwrap_or(Watermark::MIN);
+            (least > Watermark::MIN).then_some(least.0)
+        };
+        let table = |(name, (def, chains)): (&String, &(TableDef, BTreeMap<usize, Vec<FileRef>>))| TableState {
+            name: name.clone(),
+            version: def.version,
+            columns: columns_of(def),
+            key: def.key,
+            part: def.part,
+            chains: chains.iter().map(|(task, pieces)| Chain { task: *task, pieces: pieces.clone() }).collect(),
+        };
+        NodeState {
+            id: self.id.clone(),
+            label: self.label.clone(),
+            event_watermark: least(|w| w.event),
+            processing_watermark: least(|w| w.processing),
+            tables: self.tables.iter().map(table).collect(),
+            partitions: self.tasks.values().flat_map(|t| t.partitions.iter().cloned()).collect(),
+            in_flight: self.tasks.values().flat_map(|t| t.in_flight.iter().cloned()).collect(),
+        }
+    }
+}
+
+/// The columns of a table, for people and for comparison.
+pub(crate) fn columns_of(def: &TableDef) -> Vec<String> {
+    def.columns.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
+}

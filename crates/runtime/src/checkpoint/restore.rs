@@ -1,0 +1,211 @@
+//! How a job comes back: finds the checkpoint to go on from, makes sure that no other run can go on too, and hands its
+//! contents to the tasks.
+//!
+//! ```text
+//!  manifests/…  ──newest──▶ n ──compare with the query──▶ create n + 1, of a new generation (the fence)
+//!                                                         commit again what n had prepared
+//!                                                         positions, tables, watermarks ──▶ tasks
+//! ```
+
+use super::files;
+use super::{CheckpointConfig, Restore};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use millstream_checkpoint::Manifest;
+use millstream_checkpoint::manifest::{FileRef, NodeState, TableState, is_savepoint, savepoint_path};
+use millstream_checkpoint::recover::{FENCE_TRIES_MAX, Found, Recovery, Wanted, choose, superseded};
+use millstream_core::Watermark;
+use millstream_core::key::{KEY_GROUPS, hash_rows, key_group, owner};
+use millstream_core::{Batch, Committable, Error, Millis, Place, Put, Result, Stat, Store, Stored};
+use millstream_dataflow::operator::{Operator, Watermarks};
+use millstream_state::table::{TableDef, alive};
+use std::sync::Arc;
+
+/// What a job goes on from.
+#[derive(Clone)]
+pub(crate) struct Restored {
+    pub store: Arc<dyn Store>,
+    pub manifest: Arc<Manifest>,
+}
+
+/// The job taken over from whoever ran it before.
+pub(crate) struct Taken {
+    pub generation: u64,
+    /// Of the fence.
+    pub number: u64,
+    /// The last epoch that is used up.
+    pub epoch: u64,
+    /// `None`: the job has never run.
+    pub restored: Option<Restored>,
+    /// Another checkpoint than the newest was asked for.
+    pub rewound: bool,
+}
+
+/// Every manifest in the store, read.
+pub(crate) fn manifests(store: &dyn Store, listing: &[Stat]) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for stat in listing.iter().filter(|s| Manifest::number_of(&s.path).is_some()) {
+        // One that has gone since the listing was tidied up by another run.
+        if let Some(bytes) = store.get(&stat.path)? {
+            found.push(Found { path: stat.path.clone(), manifest: Manifest::from_json(&bytes) });
+        }
+    }
+    Ok(found)
+}
+
+/// What there is to go on from, without taking it; `None`: the job has never run.
+pub fn find(config: &CheckpointConfig, now: Millis) -> Result<Option<Recovery>> {
+    let store = config.store.as_ref();
+    let listing = store.list("")?;
+    let wanted = match &config.restore {
+        Restore::Latest => Wanted::Newest,
+        Restore::Number(number) => Wanted::Number(*number),
+        Restore::Savepoint(name) => {
+            let path = savepoint_path(name);
+            let Some(bytes) = store.get(&path)? else {
+                let known = listing.iter().filter(|s| is_savepoint(&s.path));
+                let known: Vec<&str> = known.map(|s| s.path["savepoints/".len()..].trim_end_matches(".json")).collect();
+                let known =
+                    if known.is_empty() { "there are none".into() } else { format!("there are {}", known.join(", ")) };
+                return Err(Error::usage(format!("there is no savepoint `{name}`"))
+                    .at(Place(store.name()))
+                    .remedy(known));
+            };
+            Wanted::Savepoint(path, Box::new(Manifest::from_json(&bytes)))
+        }
+    };
+    let recovery = choose(&config.job, &manifests(store, &listing)?, &listing, &wanted, now);
+    let recovery = recovery.map_err(|e| e.at(Place(store.name())))?;
+    if let Some(recovery) = &recovery
+        && recovery.restore.key_groups != KEY_GROUPS
+    {
+        let what = format!("the job has {} key groups, this program {KEY_GROUPS}", recovery.restore.key_groups);
+        return Err(Error::data(what)
+            .at(Place(store.name()))
+            .remedy("use the version of millstream that wrote the checkpoint"));
+    }
+    Ok(recovery)
+}
+
+/// Takes the job over: from now on no other run can write a manifest.
+pub(crate) fn take_over(config: &CheckpointConfig, parallelism: usize, now: Millis) -> Result<Taken> {
+    let store = config.store.as_ref();
+    for _ in 0..FENCE_TRIES_MAX {
+        let recovery = find(config, now)?;
+        let (fence, rewound) = match &recovery {
+            Some(recovery) => (recovery.fence.clone(), recovery.rewound),
+            None => (Manifest::first(&config.job, KEY_GROUPS, parallelism, now), false),
+        };
+        let stored = store.put(&Manifest::path(fence.number), &fence.to_json(), Put::Create)?;
+        // Where the other run was faster, look again.
+        if stored == Stored::Exists || superseded(fence.number, &store.list("manifests/")?).is_some() {
+            continue;
+        }
+        return Ok(Taken {
+            generation: fence.generation,
+            number: fence.number,
+            epoch: fence.epoch,
+            restored: recovery.map(|_| Restored { store: config.store.clone(), manifest: Arc::new(fence) }),
+            rewound,
+        });
+    }
+    Err(Error::io(format!("another run of job `{}` keeps writing checkpoints", config.job))
+        .at(Place(store.name()))
+        .remedy("stop it first: one run of a job at a time"))
+}
+
+impl Restored {
+    pub fn node(&self, id: &str) -> Option<&NodeState> {
+        self.manifest.nodes.iter().find(|n| n.id == id)
+    }
+
+    /// Whether the tasks of the node are those that were saved, so that their chains go on.
+    pub fn same_tasks(&self, parallelism: usize) -> bool {
+        self.manifest.parallelism == parallelism
+    }
+
+    /// What the node had been handed when it was saved.
+    pub fn watermarks(node: &NodeState) -> Watermarks {
+        let of = |at: Option<Millis>| at.map_or(Watermark::MIN, Watermark);
+        Watermarks { event: of(node.event_watermark), processing: of(node.processing_watermark) }
+    }
+
+    /// Loads one task's share of what a node remembers, then lets it go on.
+    pub fn load(
+        &self,
+        node: &NodeState,
+        operator: &mut dyn Operator,
+        task: usize,
+        tasks: usize,
+        same_tasks: bool,
+    ) -> Result<()> {
+        for def in operator.tables() {
+            let Some(saved) = node.tables.iter().find(|t| t.name == def.name) else { continue };
+            self.load_table(saved, &def, operator, task, tasks, same_tasks)
+                .map_err(|e| e.at(Place(format!("table `{}` of {}", def.name, node.label))))?;
+        }
+        operator.resume(Restored::watermarks(node))
+    }
+
+    fn load_table(
+        &self,
+        saved: &TableState,
+        def: &TableDef,
+        operator: &mut dyn Operator,
+        task: usize,
+        tasks: usize,
+        same_tasks: bool,
+    ) -> Result<()> {
+        if def.group_by.is_empty() && task > 0 {
+            return Ok(());
+        }
+        let mine = |chain: usize| !same_tasks || def.group_by.is_empty() || chain == task;
+        for chain in saved.chains.iter().filter(|c| mine(c.task)) {
+            let pieces = chain.pieces.iter().map(|f| files::read(self.store.as_ref(), f));
+            let pieces: Vec<RecordBatch> = pieces.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+            for rows in alive(def, &pieces)? {
+                let rows = match same_tasks || def.group_by.is_empty() {
+                    true => rows,
+                    false => share(&rows, &def.group_by, task, tasks)?,
+                };
+                if rows.num_rows() > 0 {
+                    operator.load(&def.name, saved.version, &rows)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Batches that were under way to a node, by input.
+    pub fn in_flight(&self, node: &NodeState) -> Result<Vec<(usize, Batch)>> {
+        let mut batches = Vec::new();
+        for under_way in &node.in_flight {
+            for flat in files::read(self.store.as_ref(), &under_way.file)? {
+                batches.push((under_way.input, files::unflatten(&flat)?));
+            }
+        }
+        Ok(batches)
+    }
+
+    /// What the writers of a sink had prepared.
+    pub fn committables(&self, sink: &str) -> Result<Vec<Committable>> {
+        let Some(state) = self.manifest.sinks.iter().find(|s| s.id == sink) else { return Ok(Vec::new()) };
+        let outbox = |file: &FileRef| -> Result<Vec<Batch>> {
+            files::read(self.store.as_ref(), file)?.iter().map(files::unflatten).collect()
+        };
+        let committable = |c: &millstream_checkpoint::manifest::CommittableState| -> Result<Committable> {
+            let outbox = c.outbox.as_ref().map(outbox).transpose()?.unwrap_or_default();
+            Ok(Committable { data: c.data.clone(), outbox })
+        };
+        state.committables.iter().map(committable).collect()
+    }
+}
+
+/// The rows whose key group the task owns.
+pub(crate) fn share(rows: &RecordBatch, group_by: &[usize], task: usize, tasks: usize) -> Result<RecordBatch> {
+    let columns: Vec<ArrayRef> = group_by.iter().map(|c| rows.column(*c).clone()).collect();
+    let mut hashes = Vec::new();
+    hash_rows(&columns, rows.num_rows(), &mut hashes)?;
+    let mine: BooleanArray = hashes.iter().map(|h| Some(owner(key_group(*h), tasks as u32) == task as u32)).collect();
+    Ok(filter_record_batch(rows, &mine)?)
+}
