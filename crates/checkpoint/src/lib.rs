@@ -1,5 +1,16 @@
 //! When results are safe: decides, and never writes.
+//!
+//! ```text
+//!  start:  manifests and listing ──recover──▶ the manifest to go on from ──compare──▶ what the program keeps of it
+//!  run:    events ──coordinator──▶ begin, write the manifest, commit ..
+//!  after:  ──retain──▶ what may be deleted      ──merge──▶ which chains of pieces to write anew as one
+//! ```
+//!
+//! Everything here is a function of what it is given, `now` included, and returns what should happen. The runtime does
+//! it: `runtime` lines barriers up and drives the coordinator, `connect` has the stores.
 
+pub mod coordinator;
 pub mod manifest;
 
+pub use coordinator::{Coordinator, CoordinatorConfig, Effect, Event, Reason, Save, TaskId};
 pub use manifest::Manifest;
