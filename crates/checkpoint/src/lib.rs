@@ -9,8 +9,12 @@
 //! Everything here is a function of what it is given, `now` included, and returns what should happen. The runtime does
 //! it: `runtime` lines barriers up and drives the coordinator, `connect` has the stores.
 
+pub mod compare;
 pub mod coordinator;
 pub mod manifest;
+pub mod merge;
+pub mod recover;
+pub mod retain;
 
 pub use coordinator::{Coordinator, CoordinatorConfig, Effect, Event, Reason, Save, TaskId};
 pub use manifest::Manifest;
