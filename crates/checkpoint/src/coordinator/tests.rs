@@ -481,7 +481,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn in_any_order_of_events_what_is_always_true_holds(turns in turns()) {
         let mut world = World::new();

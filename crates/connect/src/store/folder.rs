@@ -149,9 +149,8 @@ impl Store for Folder {
             Err(e)
                 if how == Put::Create && matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) =>
             {
-                return Err(Error::io(format!("cannot link {}: {e}", file.display())).remedy(
-                    "keep the checkpoints on a disk with hard links that this user may write to, or in s3://",
-                ));
+                return Err(Error::io(format!("cannot link {}: {e}", file.display()))
+                    .remedy("keep the checkpoints on a disk with hard links that this user may write to"));
             }
             Err(e) => return Err(failed("create", &file, &e)),
         }

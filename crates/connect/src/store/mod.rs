@@ -1,13 +1,12 @@
-//! Where checkpoints are kept: a folder, or a bucket that speaks S3.
+//! Where checkpoints are kept.
 //!
 //! ```text
 //!  ./checkpoints, file:///var/lib/job ──▶ Folder      plain files
-//!  s3://bucket/prefix                 ──▶ Bucket      objects (with the feature `s3`)
 //! ```
 //!
-//! Both keep what [`Store`] promises: an object is there as a whole or not at all, and of two that create the same name one
-//! learns that it came second. That alone is what makes a job safe from another run of itself. The lock on top of it is a
-//! courtesy: it tells a person at the start that the job runs already, and where.
+//! Every store keeps what [`Store`] promises: an object is there as a whole or not at all, and of two that create the same
+//! name one learns that it came second. That alone is what makes a job safe from another run of itself. The lock is a
+//! courtesy on top of it: it tells a person at the start that the job runs already, and where.
 
 mod folder;
 
@@ -47,12 +46,11 @@ pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Box<dyn Own
         },
         Some(("s3", _)) => return open_s3(url, options),
         Some((scheme, _)) => {
-            return Err(Error::usage(format!("checkpoints cannot be kept in `{scheme}://`"))
-                .remedy("use a folder, or s3://bucket/prefix"));
+            return Err(Error::usage(format!("checkpoints cannot be kept in `{scheme}://`")).remedy("use a folder"));
         }
     };
     if path.trim().is_empty() {
-        return Err(Error::usage("the place for checkpoints is empty").remedy("name a folder, or s3://bucket/prefix"));
+        return Err(Error::usage("the place for checkpoints is empty").remedy("name a folder"));
     }
     if let Some(option) = options.keys().next() {
         return Err(Error::usage(format!("a folder has no option '{option}'")).remedy("leave it out"));
