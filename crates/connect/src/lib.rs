@@ -13,6 +13,7 @@ pub mod filesystem;
 pub mod nexmark;
 pub mod options;
 pub mod print;
+pub mod store;
 
 pub use filesystem::wants_single_writer;
 

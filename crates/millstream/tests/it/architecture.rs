@@ -31,7 +31,7 @@ fn the_map_shows_every_arrow_and_no_other() {
 
 #[test]
 fn a_crate_that_decides_is_linted_against_clocks_threads_and_files() {
-    for name in ["core", "formats", "state", "dataflow", "plan"] {
+    for name in ["core", "formats", "state", "dataflow", "plan", "checkpoint"] {
         let lints = root().join("crates").join(name).join("clippy.toml");
         let text = std::fs::read_to_string(&lints).unwrap_or_else(|e| panic!("{}: {e}", lints.display()));
         assert!(text.contains("std::time::Instant::now"), "{} does not forbid clocks", lints.display());
