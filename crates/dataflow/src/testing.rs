@@ -386,15 +386,15 @@ impl Timeline {
 }
 
 /// The tasks of one operator, with what has been saved of each.
-struct Crew {
-    tasks: Vec<Box<dyn Operator>>,
+pub struct Crew {
+    pub tasks: Vec<Box<dyn Operator>>,
     /// By task and table: the pieces saved, oldest first.
     saved: Vec<BTreeMap<String, (TableDef, Vec<RecordBatch>)>>,
-    watermarks: Watermarks,
+    pub watermarks: Watermarks,
 }
 
 impl Crew {
-    fn new(make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
+    pub fn new(make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
         let mut tasks: Vec<_> = (0..tasks).map(|_| make()).collect();
         tasks.iter_mut().for_each(|t| t.track_changes());
         let saved = tasks.iter().map(|_| BTreeMap::new()).collect();
@@ -403,17 +403,28 @@ impl Crew {
 
     /// Saves everything, forgets the operators and restores new ones. On as many tasks as before the chains of changes
     /// go on; otherwise they begin anew, with everything.
-    fn crash(mut self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
+    pub fn crash(mut self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
+        self.save();
+        self.restore(make, tasks)
+    }
+
+    /// Saves what has changed, or everything the first time.
+    pub fn save(&mut self) {
         for (operator, saved) in self.tasks.iter_mut().zip(&mut self.saved) {
             let mut saver = Saver::new(saved.is_empty());
             operator.save(&mut saver).expect("the save succeeds");
             let defs = operator.tables();
-            defs.iter().for_each(|d| drop(saved.entry(d.name.clone()).or_insert_with(|| (d.clone(), Vec::new()))));
+            for def in &defs {
+                saved.entry(def.name.clone()).or_insert_with(|| (def.clone(), Vec::new()));
+            }
             for piece in saver.into_pieces() {
                 assert!(defs.contains(&piece.table), "`{}` is no declared table", piece.table.name);
                 saved.get_mut(&piece.table.name).expect("a declared table").1.push(piece.rows);
             }
         }
+    }
+
+    fn restore(self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
         let mut crew = Crew::new(make, tasks);
         crew.watermarks = self.watermarks;
         for (table, pieces) in self.saved.iter().flat_map(|s| s.values()) {
@@ -441,7 +452,7 @@ impl Crew {
 }
 
 /// The task that owns the key group of each row.
-fn owners(columns: &[ArrayRef], rows: usize, tasks: usize) -> Vec<usize> {
+pub fn owners(columns: &[ArrayRef], rows: usize, tasks: usize) -> Vec<usize> {
     let mut hashes = Vec::new();
     hash_rows(columns, rows, &mut hashes).expect("columns that can be keys");
     hashes.iter().map(|h| owner(key_group(*h), tasks as u32) as usize).collect()
