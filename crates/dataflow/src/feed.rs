@@ -51,6 +51,17 @@ struct Partition {
     ended: bool,
 }
 
+/// What a checkpoint remembers of a partition beside its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionMemory {
+    /// Its own promise.
+    pub watermark: Watermark,
+    /// Rows taken in, for the places of bad rows.
+    pub rows: u64,
+    pub idle: bool,
+    pub ended: bool,
+}
+
 /// The feed of one source task, over all its partitions.
 pub struct SourceFeed {
     table: String,
@@ -108,6 +119,51 @@ impl SourceFeed {
         self.see(now);
         self.partitions.push(Partition { name: name.into(), rows: 0, heard_at: self.now, ended: false });
         self.merge.add()
+    }
+
+    /// What a checkpoint has to remember of a partition.
+    pub fn partition_state(&self, partition: usize) -> PartitionMemory {
+        let Partition { rows, ended, .. } = self.partitions[partition];
+        let idle = !self.merge.is_active(partition);
+        PartitionMemory { watermark: self.merge.watermark(partition), rows, idle, ended }
+    }
+
+    /// Adds a partition that goes on where a checkpoint left it, and returns its number. Followed by
+    /// [`SourceFeed::resume`] when all are there.
+    pub fn add_saved_partition(&mut self, name: impl Into<String>, memory: PartitionMemory, now: Millis) -> usize {
+        let partition = self.add_partition(name, now);
+        let PartitionMemory { watermark, rows, idle, ended } = memory;
+        self.partitions[partition].rows = rows;
+        self.partitions[partition].ended = ended;
+        self.merge.restore(partition, watermark, !idle, false);
+        partition
+    }
+
+    /// Goes on from a checkpoint: these watermarks had been handed on, perhaps over other partitions than these, and
+    /// do not go back. After all partitions were added, and after [`SourceFeed::keep_open`]. What comes back is to be
+    /// handed on before the first row. That everything has ended is said by the next [`SourceFeed::on_tick`].
+    pub fn resume(&mut self, output: Watermark, processing: Watermark) -> Vec<Effect> {
+        for partition in (0..self.partitions.len()).filter(|p| self.partitions[*p].ended) {
+            // As in `on_end`: where more may follow, an ended partition is but silent.
+            self.merge.restore(partition, self.merge.watermark(partition), !self.open, !self.open);
+        }
+        self.merge.resume_output(output);
+        // Rows stamped from now on must not be late by the clock that was handed on.
+        self.see(processing.0.saturating_add(1));
+        self.clock = self.clock.max(processing);
+        let mut effects = Vec::new();
+        let told = [(TimeDomain::Event, self.merge.output()), (TimeDomain::Processing, self.clock)];
+        effects.extend(told.iter().filter(|t| t.1 > Watermark::MIN).map(|t| Effect::Watermark(t.0, t.1)));
+        if self.follows_clock().is_none() && self.merge.idle() {
+            self.idle = true;
+            effects.push(Effect::Idle);
+        }
+        effects
+    }
+
+    /// How far the watermark stays behind the clock while all partitions are silent, where it follows the clock then.
+    fn follows_clock(&self) -> Option<Millis> {
+        self.wall_clock_fallback.filter(|_| self.watermark.is_some())
     }
 
     /// More partitions may be found: until [`SourceFeed::close`] the end of all is not the end of the feed.
@@ -175,7 +231,7 @@ impl SourceFeed {
                 }
             }
         }
-        if let Some(behind) = self.wall_clock_fallback.filter(|_| self.watermark.is_some()) {
+        if let Some(behind) = self.follows_clock() {
             // A task that follows the clock is not idle: its watermark moves, and others wait for it.
             if !self.partitions.is_empty() && self.silent_for(self.idle_timeout.unwrap_or(behind)) {
                 let risen = self.merge.lift(Watermark(self.now.saturating_sub(behind)));

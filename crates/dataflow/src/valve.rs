@@ -45,6 +45,34 @@ impl Merge {
         self.channels.len() - 1
     }
 
+    /// All channels and the output stand at this watermark, and all channels are active.
+    pub(crate) fn resume(&mut self, at: Watermark) {
+        self.channels.iter_mut().for_each(|c| *c = Channel { watermark: at, active: true, ended: false });
+        self.output = at;
+    }
+
+    /// Puts a channel where it stood. The output stays: call [`Merge::resume_output`] when all of them are there.
+    pub(crate) fn restore(&mut self, channel: usize, watermark: Watermark, active: bool, ended: bool) {
+        self.channels[channel] = Channel { watermark, active, ended };
+    }
+
+    /// The output stood at `floor`, perhaps over other channels than these, and does not go back. It is above that
+    /// where these alone promise more: where all that are active do, behind the output or not; where none is active,
+    /// where one does. A channel behind the output stays out as it was.
+    pub(crate) fn resume_output(&mut self, floor: Watermark) {
+        let open = || self.channels.iter().filter(|c| !c.ended);
+        let active = open().filter(|c| c.active).map(|c| c.watermark).min();
+        let promised = match active {
+            Some(least) => least,
+            // An ended channel's promise counts too, as it does when the last active one goes idle.
+            None if open().next().is_some() => {
+                self.channels.iter().map(|c| c.watermark).max().unwrap_or(Watermark::MIN)
+            }
+            None => Watermark::MIN,
+        };
+        self.output = self.output.max(floor).max(promised);
+    }
+
     pub(crate) fn output(&self) -> Watermark {
         self.output
     }
@@ -128,6 +156,14 @@ impl Valve {
     /// A valve over at least one channel. All are active and promise nothing.
     pub fn new(channels: usize) -> Valve {
         Valve { event: Merge::new(channels), processing: Merge::new(channels), idle: false }
+    }
+
+    /// The valve of a task that goes on: the output had been handed on up to these watermarks, so every channel had
+    /// promised as much or did not count. Those that come back idle say so again.
+    pub fn resume(&mut self, event: Watermark, processing: Watermark) {
+        self.event.resume(event);
+        self.processing.resume(processing);
+        self.idle = self.idle();
     }
 
     /// The watermark that has been handed on.
@@ -255,6 +291,24 @@ mod tests {
         assert_eq!(valve.on_idle(1), None);
         assert_eq!(valve.output(Processing), Watermark::MIN);
         assert_eq!(valve.on_watermark(1, Processing, Watermark(7)), Some(Watermark(7)));
+    }
+
+    #[test]
+    fn a_resumed_valve_goes_on_from_its_output_and_never_goes_back() {
+        let mut valve = Valve::new(2);
+        valve.on_idle(1);
+        valve.resume(Watermark(50), Watermark(7));
+        assert_eq!((valve.output(Event), valve.output(Processing)), (Watermark(50), Watermark(7)));
+        assert_eq!((valve.idle(), valve.idle_changed()), (false, None));
+        assert_eq!(valve.on_watermark(0, Event, Watermark(40)), None);
+        assert_eq!(valve.on_watermark(0, Event, Watermark(60)), None, "the other stands at 50");
+        assert_eq!(marks(&valve, 1, &[55, 70]), Some(vec![55, 60]));
+        assert_eq!(valve.on_watermark(1, Event, Watermark(55)), Some(Watermark(55)));
+        assert_eq!(valve.on_watermark(0, Processing, Watermark(9)), None);
+        assert_eq!(valve.on_watermark(1, Processing, Watermark(8)), Some(Watermark(8)));
+        assert_eq!(valve.on_idle(1), Some(Watermark(60)));
+        assert_eq!(valve.on_end(1), [(Event, None), (Processing, Some(Watermark(9)))]);
+        assert_eq!(valve.on_end(0)[0], (Event, Some(Watermark::MAX)));
     }
 
     fn marks(valve: &Valve, channel: usize, marks: &[i64]) -> Option<Vec<i64>> {
