@@ -218,3 +218,197 @@ proptest! {
         }
     }
 }
+
+/// A new feed that goes on where `old` stands.
+fn restored(old: &SourceFeed, node: &SourceNode, now: Millis) -> (SourceFeed, Vec<String>) {
+    let mut feed = SourceFeed::new(node, schema()).expect("a time column");
+    if old.open {
+        feed.keep_open();
+    }
+    for partition in 0..old.partitions.len() {
+        let memory = old.partition_state(partition);
+        assert_eq!(feed.add_saved_partition(partition.to_string(), memory, now), partition);
+        assert_eq!(feed.partition_state(partition), memory);
+    }
+    let effects = said(feed.resume(old.watermark(), old.clock));
+    (feed, effects)
+}
+
+#[test]
+fn a_restored_partition_counts_before_its_first_row() {
+    let mut old = feed(&node(Some(0)), 2);
+    old.on_rows(0, at(&[50]), 0).unwrap();
+    old.on_rows(1, at(&[20]), 0).unwrap();
+    let (mut feed, effects) = restored(&old, &node(Some(0)), 0);
+    assert_eq!(effects, ["event 20"]);
+    assert_eq!(said(feed.on_rows(0, at(&[60]), 0).unwrap()), ["rows 60"], "the other holds it at 20");
+    assert_eq!(said(feed.on_rows(1, at(&[70, 30]), 0).unwrap()), ["rows 70 30 marks 20 60", "event 60"]);
+    let e = feed.on_rows(1, rows(&[None]), 0).expect_err("a NULL");
+    assert_eq!(e.place(), Some(&Place("orders[1] row 4".into())), "rows are counted over the crash");
+}
+
+#[test]
+fn a_silent_partition_that_was_behind_stays_out_until_it_has_caught_up() {
+    let node = SourceNode { idle_timeout: Some(100), ..node(Some(0)) };
+    let mut old = feed(&node, 2);
+    old.on_rows(0, at(&[50]), 0).unwrap();
+    old.on_rows(1, at(&[20]), 0).unwrap();
+    assert_eq!(said(old.on_tick(100)), ["event 50", "idle"]);
+    let (mut feed, effects) = restored(&old, &node, 110);
+    assert_eq!(effects, ["event 50", "idle"]);
+    assert_eq!(said(feed.on_rows(1, at(&[30, 45]), 110).unwrap()), ["active", "rows 30 45"]);
+    let (mut feed, effects) = restored(&feed, &node, 120);
+    assert_eq!(effects, ["event 50"]);
+    assert_eq!(said(feed.on_rows(0, at(&[80]), 120).unwrap()), ["rows 80", "event 80"]);
+    assert_eq!(said(feed.on_rows(1, at(&[90, 75]), 120).unwrap()), ["rows 90 75"]);
+    assert_eq!(said(feed.on_rows(0, at(&[100]), 120).unwrap()), ["rows 100", "event 90"]);
+}
+
+#[test]
+fn partitions_that_come_from_other_tasks_hold_what_all_tasks_had_promised() {
+    let memory = |watermark| PartitionMemory { watermark: Watermark(watermark), rows: 1, idle: false, ended: false };
+    let resumed = |partitions: &[PartitionMemory]| {
+        let mut feed = SourceFeed::new(&node(Some(0)), schema()).expect("a time column");
+        for partition in partitions {
+            feed.add_saved_partition("p", *partition, 0);
+        }
+        let effects = said(feed.resume(Watermark(30), Watermark::MIN));
+        (feed, effects)
+    };
+    assert_eq!(resumed(&[memory(100), memory(20)]).1, ["event 30"], "the one behind was left out, and still is");
+    assert_eq!(resumed(&[memory(100), memory(70)]).1, ["event 70"], "alone, these have promised more");
+    let idle = |watermark| PartitionMemory { idle: true, ..memory(watermark) };
+    assert_eq!(resumed(&[memory(100), idle(10)]).1, ["event 100"]);
+    assert_eq!(resumed(&[idle(40), idle(10)]).1, ["event 40", "idle"]);
+    let ended = |watermark| PartitionMemory { ended: true, ..memory(watermark) };
+    assert_eq!(resumed(&[ended(10), memory(35)]).1, ["event 35"]);
+    let (mut feed, effects) = resumed(&[ended(10), ended(90)]);
+    assert_eq!(effects, ["event 30"]);
+    assert_eq!(said(feed.on_tick(1)), ["event max", "clock max", "end"]);
+    let (mut feed, effects) = resumed(&[]);
+    assert_eq!(effects, ["event 30"], "a task without a partition");
+    assert_eq!(said(feed.on_tick(1)), ["event max", "clock max", "end"]);
+}
+
+#[test]
+fn a_partition_that_had_ended_is_silent_while_more_may_be_found() {
+    let mut old = feed(&node(Some(0)), 2);
+    old.keep_open();
+    old.on_rows(0, at(&[7]), 0).unwrap();
+    old.on_rows(1, at(&[5]), 0).unwrap();
+    assert_eq!(said(old.on_end(1, 0)), ["event 7"]);
+    let (mut feed, effects) = restored(&old, &node(Some(0)), 0);
+    assert_eq!(effects, ["event 7"]);
+    assert_eq!(said(feed.on_end(0, 0)), [""; 0]);
+    let (mut feed, effects) = restored(&feed, &node(Some(0)), 0);
+    assert_eq!(effects, ["event 7", "idle"]);
+    assert_eq!(said(feed.on_tick(1)), [""; 0]);
+    assert_eq!(said(feed.close(2)), ["event max", "clock max", "end"]);
+}
+
+#[test]
+fn the_clock_that_was_handed_on_does_not_go_back() {
+    let stamped = Arc::new(Schema::new(vec![
+        Field::new("ts", timestamp(), true),
+        Field::new("n", DataType::Int64, true),
+        Field::new(PROCESSING_TIME, ltz_millis(), false),
+    ]));
+    let node = SourceNode { processing_time: true, watermark: None, ..node(None) };
+    let mut feed = SourceFeed::new(&node, stamped).unwrap();
+    let memory = PartitionMemory { watermark: Watermark::MIN, rows: 3, idle: false, ended: false };
+    feed.add_saved_partition("0", memory, 40);
+    assert_eq!(said(feed.resume(Watermark::MIN, Watermark(99))), ["clock 99"]);
+    let effects = feed.on_rows(0, at(&[1]), 50).unwrap();
+    let Effect::Batch(batch) = &effects[0] else { panic!("rows come first") };
+    let stamps = batch.rows.column(2).as_primitive::<arrow::datatypes::TimestampMillisecondType>();
+    assert_eq!(stamps.values().to_vec(), [100], "a row is not late by the clock of before the crash");
+    assert_eq!(said(effects)[1..], [""; 0]);
+    assert_eq!(said(feed.on_tick(150)), ["clock 149"]);
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    Rows(usize, Vec<i64>),
+    /// Nobody speaks for longer than the timeout.
+    Silence,
+    End(usize),
+    Found,
+    Crash,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        8 => (0usize..3, prop::collection::vec(0i64..60, 1..6)).prop_map(|(p, times)| Move::Rows(p, times)),
+        2 => Just(Move::Silence),
+        1 => (0usize..3).prop_map(Move::End),
+        1 => Just(Move::Found),
+        4 => Just(Move::Crash),
+    ];
+    prop::collection::vec(one, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+    #[test]
+    fn a_feed_restored_at_any_point_says_what_an_undisturbed_one_says(
+        moves in moves(), delay in 0i64..12, open: bool, follows_clock: bool,
+    ) {
+        let spec = SourceNode {
+            idle_timeout: Some(100),
+            wall_clock_fallback: follows_clock.then_some(950),
+            ..node(Some(delay))
+        };
+        let (mut undisturbed, mut feed) = (feed(&spec, 3), feed(&spec, 3));
+        if open {
+            undisturbed.keep_open();
+            feed.keep_open();
+        }
+        let mut now = 0;
+        for step in moves {
+            // Whether the feed is idle is said anew after a crash, so that is compared apart from the rest.
+            let rest = |effects| said(effects).into_iter().filter(|e| e != "idle" && e != "active").collect::<Vec<_>>();
+            let both = |undisturbed: Vec<Effect>, feed: Vec<Effect>| (rest(undisturbed), rest(feed));
+            let (expected, got) = match step {
+                Move::Rows(p, times) if !undisturbed.partitions[p].ended => {
+                    let times: Vec<i64> = times.iter().map(|t| t + now / 100).collect();
+                    let rows = |f: &mut SourceFeed| f.on_rows(p, at(&times), now).unwrap();
+                    both(rows(&mut undisturbed), rows(&mut feed))
+                }
+                Move::Silence => {
+                    now += 1_000;
+                    both(undisturbed.on_tick(now), feed.on_tick(now))
+                }
+                Move::End(p) if !undisturbed.partitions[p].ended => {
+                    let end = |f: &mut SourceFeed| {
+                        let mut effects = f.on_end(p, now);
+                        if !follows_clock {
+                            effects.extend(f.on_tick(now));
+                        }
+                        effects
+                    };
+                    both(end(&mut undisturbed), end(&mut feed))
+                }
+                Move::Found => {
+                    undisturbed.add_partition("later", now);
+                    feed.add_partition("later", now);
+                    continue;
+                }
+                Move::Crash => {
+                    let (again, effects) = restored(&feed, &spec, now);
+                    let watermark = (feed.watermark() > Watermark::MIN).then(|| format!("event {}", feed.watermark().0));
+                    let idle = (!follows_clock && undisturbed.merge.idle()).then(|| "idle".to_owned());
+                    let expected: Vec<String> = watermark.into_iter().chain(idle).collect();
+                    feed = again;
+                    (expected, effects)
+                }
+                Move::Rows(..) | Move::End(_) => continue,
+            };
+            prop_assert_eq!(got, expected);
+            prop_assert_eq!(feed.watermark(), undisturbed.watermark());
+            prop_assert_eq!(feed.merge.idle(), undisturbed.merge.idle());
+            if undisturbed.ended() {
+                break;
+            }
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The operators that remember nothing, over one small batch each.
+//! The operators that remember nothing, or next to nothing, over one small batch each.
 
 use crate::calc::Calc;
 use crate::expand::Expand;
@@ -6,7 +6,7 @@ use crate::expr::Expr;
 use crate::graph;
 use crate::limit::Limit;
 use crate::operator::{Event, Operator};
-use crate::testing::{Capture, render};
+use crate::testing::{Capture, Timeline, render};
 use crate::union::Union;
 use crate::unnest::Unnest;
 use arrow::array::builder::{Int64Builder, ListBuilder, MapBuilder, StringBuilder};
@@ -117,6 +117,21 @@ fn a_limit_cuts_the_batch_that_reaches_it_and_watermarks_go_on() {
     let mut out = Capture::default();
     limit.step(Event::Watermark(TimeDomain::Event, Watermark(3)), &mut out).expect("goes on");
     assert_eq!(out.advanced, [(TimeDomain::Event, Watermark(3))]);
+}
+
+#[test]
+fn a_limit_goes_on_counting_after_a_crash() {
+    let timeline = Timeline::new(&[("n", DataType::Int64)]);
+    timeline.check(
+        || Box::new(Limit::new(5)),
+        "
+        rows 1, 2     -> 1, 2
+        watermark 10
+        rows 3, 4     -> 3, 4
+        rows 5, 6     -> 5
+        rows 7
+        end",
+    );
 }
 
 #[test]

@@ -293,6 +293,24 @@ mod tests {
         assert_eq!(valve.on_watermark(1, Processing, Watermark(7)), Some(Watermark(7)));
     }
 
+    #[test]
+    fn a_resumed_valve_goes_on_from_its_output_and_never_goes_back() {
+        let mut valve = Valve::new(2);
+        valve.on_idle(1);
+        valve.resume(Watermark(50), Watermark(7));
+        assert_eq!((valve.output(Event), valve.output(Processing)), (Watermark(50), Watermark(7)));
+        assert_eq!((valve.idle(), valve.idle_changed()), (false, None));
+        assert_eq!(valve.on_watermark(0, Event, Watermark(40)), None);
+        assert_eq!(valve.on_watermark(0, Event, Watermark(60)), None, "the other stands at 50");
+        assert_eq!(marks(&valve, 1, &[55, 70]), Some(vec![55, 60]));
+        assert_eq!(valve.on_watermark(1, Event, Watermark(55)), Some(Watermark(55)));
+        assert_eq!(valve.on_watermark(0, Processing, Watermark(9)), None);
+        assert_eq!(valve.on_watermark(1, Processing, Watermark(8)), Some(Watermark(8)));
+        assert_eq!(valve.on_idle(1), Some(Watermark(60)));
+        assert_eq!(valve.on_end(1), [(Event, None), (Processing, Some(Watermark(9)))]);
+        assert_eq!(valve.on_end(0)[0], (Event, Some(Watermark::MAX)));
+    }
+
     fn marks(valve: &Valve, channel: usize, marks: &[i64]) -> Option<Vec<i64>> {
         let options = RecordBatchOptions::new().with_row_count(Some(marks.len()));
         let rows = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).expect("no column");

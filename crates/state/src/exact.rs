@@ -89,6 +89,26 @@ impl ExactSum {
     pub fn bytes(&self) -> usize {
         size_of::<ExactSum>() + self.wide.as_ref().map_or(0, |_| size_of::<Wide>())
     }
+
+    /// Appends the sum as bytes, for [`ExactSum::read`]: the fast part, then the wide one if there is one.
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.fixed.to_le_bytes());
+        bytes.push(u8::from(self.wide.is_some()));
+        if let Some(wide) = &self.wide {
+            wide.write(bytes);
+        }
+    }
+
+    /// Reads what [`ExactSum::write`] wrote, and gives back the bytes behind it.
+    pub fn read(bytes: &[u8]) -> Option<(ExactSum, &[u8])> {
+        let (fixed, rest) = bytes.split_first_chunk()?;
+        let (has_wide, rest) = rest.split_first()?;
+        let (wide, rest) = match has_wide {
+            0 => (None, rest),
+            _ => Wide::read(rest).map(|(wide, rest)| (Some(Box::new(wide)), rest))?,
+        };
+        Some((ExactSum { fixed: i128::from_le_bytes(*fixed), wide }, rest))
+    }
 }
 
 /// Adds (or takes away) a value to a sum whose two parts are kept apart by the caller.
@@ -276,6 +296,23 @@ impl ExactMoments {
     pub fn bytes(&self) -> usize {
         size_of::<ExactMoments>() + SQUARE_WORDS * 8 + self.sum.bytes()
     }
+
+    /// Appends the moments as bytes, for [`ExactMoments::read`].
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.count.to_le_bytes());
+        self.squares.iter().for_each(|w| bytes.extend_from_slice(&w.to_le_bytes()));
+        self.sum.write(bytes);
+    }
+
+    /// Reads what [`ExactMoments::write`] wrote, and gives back the bytes behind it.
+    pub fn read(bytes: &[u8]) -> Option<(ExactMoments, &[u8])> {
+        let (count, rest) = bytes.split_first_chunk()?;
+        let mut moments = ExactMoments { count: i64::from_le_bytes(*count), ..ExactMoments::default() };
+        let rest = read_words(rest, &mut moments.squares[..])?;
+        let (sum, rest) = ExactSum::read(rest)?;
+        moments.sum = sum;
+        Some((moments, rest))
+    }
 }
 
 /// Count, sum and sum of squares of integers, exact over all of i128's sums and 256 bits of squares.
@@ -305,6 +342,22 @@ impl IntegerMoments {
         add_words(&mut self.squares, &other.squares, true);
     }
 
+    /// Appends the moments as bytes, for [`IntegerMoments::read`].
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.count.to_le_bytes());
+        bytes.extend_from_slice(&self.sum.to_le_bytes());
+        self.squares.iter().for_each(|w| bytes.extend_from_slice(&w.to_le_bytes()));
+    }
+
+    /// Reads what [`IntegerMoments::write`] wrote, and gives back the bytes behind it.
+    pub fn read(bytes: &[u8]) -> Option<(IntegerMoments, &[u8])> {
+        let (count, rest) = bytes.split_first_chunk()?;
+        let (sum, rest) = rest.split_first_chunk()?;
+        let mut squares = [0; 4];
+        let rest = read_words(rest, &mut squares)?;
+        Some((IntegerMoments { count: i64::from_le_bytes(*count), sum: i128::from_le_bytes(*sum), squares }, rest))
+    }
+
     /// As [`ExactMoments::variance`], of values that are `unit` each.
     pub fn variance(&self, sample: bool, unit: f64) -> Option<f64> {
         let sum = self.sum.unsigned_abs();
@@ -312,6 +365,14 @@ impl IntegerMoments {
         let squares = Signed { negative: false, words: self.squares.to_vec() };
         variance(self.count, &sum, &squares, 0, sample).map(|v| v * unit * unit)
     }
+}
+
+/// Fills `words` from the front of `bytes`, and gives back the rest.
+fn read_words<'a>(bytes: &'a [u8], words: &mut [u64]) -> Option<&'a [u8]> {
+    let (mine, rest) = bytes.split_at_checked(words.len() * 8)?;
+    let read = mine.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().expect("eight bytes")));
+    words.iter_mut().zip(read).for_each(|(word, read)| *word = read);
+    Some(rest)
 }
 
 /// `(n * squares - sum^2) / (n * (n or n - 1))`: the upper part without any rounding, then one division.
@@ -596,6 +657,35 @@ mod tests {
             prop_assert_eq!(sum.value(), wanted);
             prop_assert_eq!(turned.value(), wanted);
             prop_assert_eq!(parts.value(), wanted);
+        }
+
+        #[test]
+        fn what_is_written_is_read_again(values in prop::collection::vec(any_float(), 0..12), more in any_float()) {
+            let (mut sum, mut moments) = (ExactSum::default(), ExactMoments::default());
+            let mut whole = IntegerMoments::default();
+            for x in &values {
+                sum.add(*x);
+                moments.add(*x);
+                whole.add(x.to_bits() as i64);
+            }
+            let mut bytes = Vec::new();
+            sum.write(&mut bytes);
+            moments.write(&mut bytes);
+            whole.write(&mut bytes);
+            let (mut read_sum, rest) = ExactSum::read(&bytes).expect("a sum");
+            let (mut read_moments, rest) = ExactMoments::read(rest).expect("moments");
+            let (read_whole, rest) = IntegerMoments::read(rest).expect("whole moments");
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(&read_sum, &sum);
+            prop_assert_eq!(&read_moments, &moments);
+            prop_assert_eq!(read_whole, whole);
+            read_sum.add(more);
+            sum.add(more);
+            read_moments.add(more);
+            moments.add(more);
+            prop_assert_eq!(read_sum.value().to_bits(), sum.value().to_bits());
+            prop_assert_eq!(read_moments, moments);
+            prop_assert!(ExactMoments::read(&bytes[..bytes.len().min(100)]).is_none());
         }
     }
 }

@@ -85,7 +85,7 @@ fn build_aggregate(spec: &AggregateCall, frame: Frame, input: &SchemaRef) -> Res
                 });
             }
             let result = Scalars(spec.result.data_type().clone());
-            let foreign = Foreign::new(function.clone(), Bytes::new(&build.kinds)?, bounded(frame));
+            let foreign = Foreign::new(function.clone(), Bytes::new(&build.kinds)?, bounded(frame))?;
             Ok(call(foreign, Bytes::new(&build.kinds)?, result, build.argument, frame))
         }
     }

@@ -12,11 +12,16 @@
 //! All rows of a run go in before the first of them is answered: they are peers. A ROWS frame keeps the last rows of
 //! each key and answers row by row; an unbounded one keeps no rows at all.
 
+mod saved;
+
+pub(super) use self::saved::{Lasting, Memory, Saved};
+
 use super::words::Codec;
 use crate::graph::Frame;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
-use millstream_core::{Millis, Result};
+use arrow::datatypes::DataType;
+use millstream_core::{Error, Millis, Result};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -38,9 +43,32 @@ pub(super) trait Accumulator: Send {
     fn forget(&mut self, _group: usize) {}
     /// Cheap: asked for with each batch.
     fn bytes(&self) -> usize;
+
+    /// How a frame without a beginning is saved; what leaves a bounded one again is saved as values, and added again.
+    /// `input`: types of the columns that values are read from.
+    fn lasting(&self, input: &[DataType]) -> Lasting;
+    /// [`Lasting::State`]: what these groups hold, in columns of its types. Values are written by `input`.
+    fn save(&mut self, _groups: &[u32], _input: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        Err(Error::internal("a state without columns"))
+    }
+    /// Takes in what `save` made. The groups are empty.
+    fn load(&mut self, _groups: &[u32], _columns: &[ArrayRef], _input: &dyn Codec<Value = Self::In>) -> Result<()> {
+        Err(Error::internal("a state without columns"))
+    }
+    /// [`Lasting::Values`]: from now on, keep the values that must be saved next.
+    fn track(&mut self) {}
+    /// [`Lasting::Values`]: the values that came since this was last asked, or all.
+    fn take_values(&mut self, _all: bool) -> Vec<(u32, Self::In)> {
+        Vec::new()
+    }
+    /// [`Lasting::Last`]: the value so many rows before the last one.
+    fn back(&self, _group: usize, _rows: usize) -> Option<Self::In> {
+        None
+    }
 }
 
 /// Where a call's values are in the rows.
+#[derive(Clone, PartialEq)]
 pub(super) struct Argument {
     pub columns: Vec<usize>,
     pub filter: Option<usize>,
@@ -91,7 +119,7 @@ pub(super) struct Log {
 }
 
 /// One call in one kind of frame.
-pub(super) trait Call: Send {
+pub(super) trait Call: Saved + Send {
     /// Answers the rows of a chunk, which stand in the log from `base` on. `leave[r]` is how far the cursor of the
     /// frame goes before run `r` is answered.
     fn answer(&mut self, chunk: &Chunk, log: &Log, cursor: usize, leave: &[usize]) -> Result<ArrayRef>;

@@ -83,7 +83,7 @@ impl Accumulator for State {
 
 #[test]
 fn an_aggregate_of_datafusion_gives_the_same_taken_back_or_anew() {
-    let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8), ("n", DataType::Int64)]);
+    let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8), ("n", DataType::Int64)]).keyed(&[1]);
     let kernel = |retracts| {
         let signature = Signature::any(1, Volatility::Immutable);
         let function = Arc::new(AggregateUDF::new_from_impl(Xor { signature, retracts }));

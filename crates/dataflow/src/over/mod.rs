@@ -10,26 +10,29 @@
 //!
 //! What is remembered: rows that wait ([`pending`]), the rows of the longest bounded RANGE frame ([`frame`]), the
 //! last rows of each key for ROWS frames, and for each key the state of its aggregates. With bounded RANGE frames
-//! alone a key is forgotten when its last row leaves; a ROWS frame or one without a beginning keeps its keys.
+//! alone a key is forgotten when its last row leaves; a ROWS frame or one without a beginning keeps its keys. What a
+//! checkpoint has of it stands in [`memory`].
 
 mod calls;
 mod frame;
+mod memory;
 mod numbers;
 mod pending;
-
 mod values;
 pub(crate) mod words;
 
 use self::frame::{Call, Chunk, Log, RangeFrame, past};
+use self::memory::{Tables, edge};
 use self::pending::Pending;
 use crate::graph;
-use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX};
+use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX, Watermarks};
 use crate::rows::{conform, time_column};
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::keys::{KeyCodec, KeyTable};
+use millstream_state::table::{Saver, TableDef};
 
 /// The log is shortened when this many rows of it, and half of it, have left every frame.
 const TRIM_MIN: usize = 16_384;
@@ -39,10 +42,12 @@ pub struct Over {
     domain: TimeDomain,
     time: usize,
     keys: Vec<usize>,
+    input: SchemaRef,
     output: SchemaRef,
     watermark: Watermark,
     pending: Pending,
     work: Frames,
+    tables: Tables,
 }
 
 /// What is remembered of the rows that have gone out.
@@ -96,14 +101,17 @@ impl Over {
             row_groups: Vec::new(),
             runs: Vec::new(),
         };
+        let tables = Tables::new(&work, input, spec.time);
         Ok(Over {
             domain: spec.domain,
             time: spec.time,
             keys: spec.keys.clone(),
+            input: input.clone(),
             output,
             watermark: Watermark::MIN,
             pending: Pending::new(spec.time, spec.order),
             work,
+            tables,
         })
     }
 
@@ -140,9 +148,9 @@ impl Over {
 
     /// Answers every row that the watermark has reached.
     fn answer_through(&mut self, to: Watermark, out: &mut dyn Output) -> Result<()> {
-        let Over { work, pending, output, .. } = self;
+        let Over { work, pending, output, tables, .. } = self;
         pending.take(to, |rows, times| {
-            let results = work.answer(rows, times)?;
+            let results = work.answer(rows, times, tables)?;
             let columns = rows.columns().iter().cloned().chain(results).collect();
             let rows = conform(output, columns, rows.num_rows())?;
             for from in (0..rows.num_rows()).step_by(ROWS_MAX) {
@@ -150,7 +158,7 @@ impl Over {
             }
             Ok(())
         })?;
-        self.work.leave_before(to)?;
+        self.work.leave_before(to, &mut self.tables)?;
         self.watermark = to;
         Ok(())
     }
@@ -177,19 +185,40 @@ impl Operator for Over {
     }
 
     fn state_bytes(&self) -> usize {
-        self.pending.bytes() + self.work.bytes() + self.keys.capacity() * 8
+        self.pending.bytes() + self.work.bytes() + self.tables.bytes() + self.keys.capacity() * 8
+    }
+
+    fn tables(&self) -> Vec<TableDef> {
+        self.tables.all()
+    }
+
+    fn track_changes(&mut self) {
+        self.track();
+    }
+
+    fn save(&mut self, saver: &mut Saver) -> Result<()> {
+        self.save_tables(saver)
+    }
+
+    fn load(&mut self, table: &str, _: u32, rows: &RecordBatch) -> Result<()> {
+        self.load_table(table, rows)
+    }
+
+    fn resume(&mut self, watermarks: Watermarks) -> Result<()> {
+        self.resume_from(watermarks.of(self.domain))
     }
 }
 
 impl Frames {
     /// One column for each call. `rows` are in order and end with the last row of their time.
-    fn answer(&mut self, rows: &RecordBatch, times: &[Millis]) -> Result<Vec<ArrayRef>> {
+    fn answer(&mut self, rows: &RecordBatch, times: &[Millis], tables: &mut Tables) -> Result<Vec<ArrayRef>> {
         let keys: Vec<ArrayRef> = self.keys.iter().map(|k| rows.column(*k).clone()).collect();
         self.groups.assign(&self.codec.encode(&keys, times.len())?, 0..times.len(), &mut self.row_groups);
         self.runs.clear();
         self.runs.extend((1..times.len()).filter(|i| times[*i] != times[i - 1]));
         self.runs.push(times.len());
         let slots = self.groups.len();
+        tables.touch(&self.row_groups, slots);
         if !self.frames.is_empty() {
             self.log.times.extend_from_slice(times);
             self.log.groups.extend_from_slice(&self.row_groups);
@@ -213,27 +242,27 @@ impl Frames {
         for frame in &mut self.frames {
             frame.cursor = frame.leave.last().copied().unwrap_or(frame.cursor);
         }
-        self.release();
+        self.release(tables);
         Ok(results)
     }
 
     /// Every row to come is later than the watermark: what is too old for the next of them leaves now, whether or not
     /// its key is seen again.
-    fn leave_before(&mut self, to: Watermark) -> Result<()> {
+    fn leave_before(&mut self, to: Watermark, tables: &mut Tables) -> Result<()> {
         for at in 0..self.frames.len() {
             let frame = &mut self.frames[at];
             let from = frame.cursor;
-            frame.cursor = past(&self.log.times, from, to.0.saturating_add(1).saturating_sub(frame.preceding));
+            frame.cursor = past(&self.log.times, from, edge(to, frame.preceding));
             for (call, _) in self.calls.iter_mut().filter(|(_, f)| *f == Some(at)) {
                 call.leave(&self.log, from..self.frames[at].cursor)?;
             }
         }
-        self.release();
+        self.release(tables);
         Ok(())
     }
 
     /// Forgets the rows that have left every frame, and the keys whose last row that was.
-    fn release(&mut self) {
+    fn release(&mut self, tables: &mut Tables) {
         let Some(left) = self.frames.iter().map(|f| f.cursor).min() else { return };
         if self.forgetful {
             for i in self.released..left {
@@ -254,6 +283,7 @@ impl Frames {
                 call.trim(left);
             }
             self.frames.iter_mut().for_each(|f| f.cursor -= left);
+            tables.trim(left);
             self.released = 0;
         }
     }
@@ -267,6 +297,9 @@ impl Frames {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod crash_tests;
 
 #[cfg(test)]
 mod kernel_tests;

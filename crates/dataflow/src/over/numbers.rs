@@ -1,9 +1,48 @@
 //! COUNT, SUM, AVG, VAR, STDDEV and the ranks: what can be taken back by taking away.
 
-use super::frame::Accumulator;
-use arrow::datatypes::{DataType, i256};
+use super::frame::{Accumulator, Lasting};
+use super::words::Codec;
+use arrow::array::{ArrayRef, AsArray, BinaryArray, Decimal128Array, Int64Array};
+use arrow::datatypes::{DataType, Decimal128Type, Int64Type, i256};
 use millstream_core::{Error, Result};
 use millstream_state::exact::{ExactMoments, ExactSum, IntegerMoments};
+use std::sync::Arc;
+
+/// The type of a saved sum of integers or unscaled decimals.
+const SUM: DataType = DataType::Decimal128(38, 0);
+
+/// A saved column of whole numbers, one for each group.
+fn saved_longs(groups: &[u32], number: impl Fn(usize) -> i64) -> ArrayRef {
+    Arc::new(groups.iter().map(|g| number(*g as usize)).collect::<Int64Array>())
+}
+
+fn longs(column: &ArrayRef) -> Result<&Int64Array> {
+    column.as_primitive_opt::<Int64Type>().ok_or_else(|| unreadable("is no BIGINT"))
+}
+
+/// A saved column of what is exact in words of its own.
+fn saved_bytes(groups: &[u32], write: impl Fn(usize, &mut Vec<u8>)) -> ArrayRef {
+    let mut bytes = Vec::new();
+    let written = groups.iter().map(|group| {
+        bytes.clear();
+        write(*group as usize, &mut bytes);
+        Some(bytes.clone())
+    });
+    Arc::new(written.collect::<BinaryArray>())
+}
+
+fn load_bytes(groups: &[u32], column: &ArrayRef, mut read: impl FnMut(usize, &[u8]) -> Option<()>) -> Result<()> {
+    let column = column.as_binary_opt::<i32>().ok_or_else(|| unreadable("is no BYTES"))?;
+    for (i, group) in groups.iter().enumerate() {
+        read(*group as usize, column.value(i)).ok_or_else(|| unreadable("holds too few bytes"))?;
+    }
+    Ok(())
+}
+
+fn unreadable(why: &str) -> Error {
+    Error::data(format!("a column of the state saved by an OVER window {why}"))
+        .remedy("start from an earlier checkpoint, or from none")
+}
 
 /// COUNT, with or without an argument; ROW_NUMBER over a frame without a beginning.
 #[derive(Default)]
@@ -43,6 +82,20 @@ impl Accumulator for Count {
     fn bytes(&self) -> usize {
         self.counts.capacity() * 8
     }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        Lasting::State(vec![DataType::Int64])
+    }
+
+    fn save(&mut self, groups: &[u32], _: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        Ok(vec![saved_longs(groups, |g| self.counts[g])])
+    }
+
+    fn load(&mut self, groups: &[u32], columns: &[ArrayRef], _: &dyn Codec<Value = Self::In>) -> Result<()> {
+        let counts = longs(&columns[0])?;
+        groups.iter().zip(counts.values()).for_each(|(g, count)| self.counts[*g as usize] = *count);
+        Ok(())
+    }
 }
 
 /// Sum and number of values. No sum of 2^64 words overflows it.
@@ -50,6 +103,21 @@ impl Accumulator for Count {
 struct Total {
     sum: i128,
     count: u64,
+}
+
+fn save_totals(totals: &[Total], groups: &[u32]) -> Result<Vec<ArrayRef>> {
+    let sums: Decimal128Array = groups.iter().map(|g| Some(totals[*g as usize].sum)).collect();
+    let sums = sums.with_precision_and_scale(38, 0)?;
+    Ok(vec![Arc::new(sums), saved_longs(groups, |g| totals[g].count as i64)])
+}
+
+fn load_totals(totals: &mut [Total], groups: &[u32], columns: &[ArrayRef]) -> Result<()> {
+    let sums = columns[0].as_primitive_opt::<Decimal128Type>().ok_or_else(|| unreadable("is no DECIMAL"))?;
+    let counts = longs(&columns[1])?;
+    for (i, group) in groups.iter().enumerate() {
+        totals[*group as usize] = Total { sum: sums.value(i), count: counts.value(i) as u64 };
+    }
+    Ok(())
 }
 
 /// SUM and AVG of integers.
@@ -118,6 +186,18 @@ impl Accumulator for WordTotals {
 
     fn bytes(&self) -> usize {
         self.totals.capacity() * size_of::<Total>()
+    }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        Lasting::State(vec![SUM, DataType::Int64])
+    }
+
+    fn save(&mut self, groups: &[u32], _: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        save_totals(&self.totals, groups)
+    }
+
+    fn load(&mut self, groups: &[u32], columns: &[ArrayRef], _: &dyn Codec<Value = Self::In>) -> Result<()> {
+        load_totals(&mut self.totals, groups, columns)
     }
 }
 
@@ -207,6 +287,18 @@ impl Accumulator for DecimalTotals {
     fn bytes(&self) -> usize {
         self.totals.capacity() * size_of::<Total>()
     }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        Lasting::State(vec![SUM, DataType::Int64])
+    }
+
+    fn save(&mut self, groups: &[u32], _: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        save_totals(&self.totals, groups)
+    }
+
+    fn load(&mut self, groups: &[u32], columns: &[ArrayRef], _: &dyn Codec<Value = Self::In>) -> Result<()> {
+        load_totals(&mut self.totals, groups, columns)
+    }
 }
 
 /// SUM and AVG of floating point numbers, exact: the same rows give the same bits in every order.
@@ -268,6 +360,26 @@ impl Accumulator for FloatTotals {
     fn bytes(&self) -> usize {
         self.counts.capacity() * 8 + self.sums.capacity() * size_of::<ExactSum>() + self.held
     }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        Lasting::State(vec![DataType::Binary, DataType::Int64])
+    }
+
+    fn save(&mut self, groups: &[u32], _: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        let sums = saved_bytes(groups, |g, bytes| self.sums[g].write(bytes));
+        Ok(vec![sums, saved_longs(groups, |g| self.counts[g] as i64)])
+    }
+
+    fn load(&mut self, groups: &[u32], columns: &[ArrayRef], _: &dyn Codec<Value = Self::In>) -> Result<()> {
+        let counts = longs(&columns[1])?;
+        groups.iter().zip(counts.values()).for_each(|(g, count)| self.counts[*g as usize] = *count as u64);
+        load_bytes(groups, &columns[0], |group, bytes| {
+            let (sum, _) = ExactSum::read(bytes)?;
+            self.held += sum.bytes() - size_of::<ExactSum>();
+            self.sums[group] = sum;
+            Some(())
+        })
+    }
 }
 
 /// Count, sum and squares of values that can be taken back.
@@ -282,6 +394,9 @@ pub(super) trait Moments: Default + Send {
     fn more_bytes(&self) -> usize {
         0
     }
+    /// Appends it as bytes, for `read`.
+    fn write(&self, bytes: &mut Vec<u8>);
+    fn read(bytes: &[u8]) -> Option<Self>;
 }
 
 /// By group, and on the heap: these are large, and many keys hold few rows.
@@ -308,6 +423,19 @@ impl Moments for FloatMoments {
     fn more_bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |m| m.bytes())
     }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        if let Some(moments) = &self.0 {
+            moments.write(bytes);
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Option<FloatMoments> {
+        if bytes.is_empty() {
+            return Some(FloatMoments(None));
+        }
+        ExactMoments::read(bytes).map(|(moments, _)| FloatMoments(Some(Box::new(moments))))
+    }
 }
 
 impl Moments for IntegerMoments {
@@ -327,6 +455,14 @@ impl Moments for IntegerMoments {
 
     fn variance(&self, sample: bool, unit: f64) -> Option<f64> {
         IntegerMoments::variance(self, sample, unit)
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        IntegerMoments::write(self, bytes);
+    }
+
+    fn read(bytes: &[u8]) -> Option<IntegerMoments> {
+        IntegerMoments::read(bytes).map(|(moments, _)| moments)
     }
 }
 
@@ -352,6 +488,14 @@ impl Moments for DecimalMoments {
 
     fn variance(&self, sample: bool, unit: f64) -> Option<f64> {
         self.0.variance(sample, unit)
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        self.0.write(bytes);
+    }
+
+    fn read(bytes: &[u8]) -> Option<DecimalMoments> {
+        IntegerMoments::read(bytes).map(|(moments, _)| DecimalMoments(moments))
     }
 }
 
@@ -409,6 +553,23 @@ impl<M: Moments> Accumulator for Spread<M> {
     fn bytes(&self) -> usize {
         self.moments.capacity() * size_of::<M>() + self.held
     }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        Lasting::State(vec![DataType::Binary])
+    }
+
+    fn save(&mut self, groups: &[u32], _: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        Ok(vec![saved_bytes(groups, |g, bytes| self.moments[g].write(bytes))])
+    }
+
+    fn load(&mut self, groups: &[u32], columns: &[ArrayRef], _: &dyn Codec<Value = Self::In>) -> Result<()> {
+        load_bytes(groups, &columns[0], |group, bytes| {
+            let moments = M::read(bytes)?;
+            self.held += moments.more_bytes();
+            self.moments[group] = moments;
+            Some(())
+        })
+    }
 }
 
 /// RANK and DENSE_RANK. Its values are the rows' times.
@@ -461,5 +622,23 @@ impl Accumulator for Rank {
 
     fn bytes(&self) -> usize {
         self.places.capacity() * size_of::<Place>()
+    }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        Lasting::State(vec![DataType::Int64; 4])
+    }
+
+    fn save(&mut self, groups: &[u32], _: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        let parts: [fn(&Place) -> i64; 4] = [|p| p.rows, |p| p.rank, |p| p.dense, |p| p.time];
+        Ok(parts.iter().map(|part| saved_longs(groups, |g| part(&self.places[g]))).collect())
+    }
+
+    fn load(&mut self, groups: &[u32], columns: &[ArrayRef], _: &dyn Codec<Value = Self::In>) -> Result<()> {
+        let parts = columns.iter().map(longs).collect::<Result<Vec<_>>>()?;
+        for (i, group) in groups.iter().enumerate() {
+            let [rows, rank, dense, time] = [0, 1, 2, 3].map(|part: usize| parts[part].value(i));
+            self.places[*group as usize] = Place { rows, rank, dense, time };
+        }
+        Ok(())
     }
 }

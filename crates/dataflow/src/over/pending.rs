@@ -35,6 +35,8 @@ struct Piece {
     /// Rows before this place have gone.
     next: usize,
     bytes: usize,
+    /// A checkpoint has these rows.
+    saved: bool,
 }
 
 /// A run of places of one piece.
@@ -55,6 +57,26 @@ impl Pending {
     }
 
     pub(super) fn add(&mut self, rows: RecordBatch) -> Result<()> {
+        self.insert(rows, false)
+    }
+
+    /// Takes rows in that a checkpoint has.
+    pub(super) fn load(&mut self, rows: RecordBatch) -> Result<()> {
+        self.insert(rows, true)
+    }
+
+    /// The rows that no checkpoint has, or all; from now on, one has them. In the order in which they came, as far as
+    /// that matters: rows of the same time and tie.
+    pub(super) fn save(&mut self, all: bool) -> Result<Vec<RecordBatch>> {
+        let mut rows = Vec::new();
+        for piece in self.pieces.iter_mut().filter(|p| all || !p.saved) {
+            piece.saved = true;
+            rows.push(piece.rows(piece.next, piece.times.len())?);
+        }
+        Ok(rows)
+    }
+
+    fn insert(&mut self, rows: RecordBatch, saved: bool) -> Result<()> {
         if rows.num_rows() == 0 {
             return Ok(());
         }
@@ -66,7 +88,7 @@ impl Pending {
             Some(ties) => (1..times.len()).all(|i| (times[i - 1], ties[i - 1]) <= (times[i], ties[i])),
         };
         if sorted {
-            self.pieces.push(Piece { rows, times, ties, places: None, next: 0, bytes });
+            self.pieces.push(Piece { rows, times, ties, places: None, next: 0, bytes, saved });
             return Ok(());
         }
         let mut places: Vec<u32> = (0..times.len() as u32).collect();
@@ -77,7 +99,7 @@ impl Pending {
         }
         let in_order = |column: &ScalarBuffer<i64>| places.iter().map(|&i| column[i as usize]).collect();
         let (times, ties) = (in_order(&times), ties.as_ref().map(in_order));
-        self.pieces.push(Piece { rows, times, ties, places: Some(places), next: 0, bytes });
+        self.pieces.push(Piece { rows, times, ties, places: Some(places), next: 0, bytes, saved });
         Ok(())
     }
 
@@ -177,14 +199,28 @@ impl Pending {
         }
         let small = |p: &Piece| p.times.len() - p.next < SMALL;
         if self.pieces.iter().filter(|p| small(p)).count() > 64 {
-            let (few, mut rest): (Vec<Piece>, Vec<Piece>) =
-                std::mem::take(&mut self.pieces).into_iter().partition(small);
-            let batches = few.iter().map(|p| p.rows(p.next, p.times.len())).collect::<Result<Vec<_>>>()?;
-            let joined = arrow::compute::concat_batches(&batches[0].schema(), &batches)?;
-            std::mem::swap(&mut self.pieces, &mut rest);
-            self.add(joined)?;
+            let mut run: Vec<Piece> = Vec::new();
+            for piece in std::mem::take(&mut self.pieces) {
+                // Neighbours alone: rows of the same time and tie keep the order in which they came.
+                if run.last().is_some_and(|last| !small(last) || !small(&piece) || last.saved != piece.saved) {
+                    self.join(std::mem::take(&mut run))?;
+                }
+                run.push(piece);
+            }
+            self.join(run)?;
         }
         Ok(())
+    }
+
+    /// Puts pieces back as one.
+    fn join(&mut self, run: Vec<Piece>) -> Result<()> {
+        let [first, _, ..] = run.as_slice() else {
+            self.pieces.extend(run);
+            return Ok(());
+        };
+        let (schema, saved) = (first.rows.schema(), first.saved);
+        let batches = run.iter().map(|p| p.rows(p.next, p.times.len())).collect::<Result<Vec<_>>>()?;
+        self.insert(arrow::compute::concat_batches(&schema, &batches)?, saved)
     }
 }
 
@@ -206,7 +242,7 @@ impl Piece {
         let copied = |column: &ScalarBuffer<i64>| column[self.next..].iter().copied().collect();
         let bytes = Batch::from(rows.clone()).bytes() + rows.num_rows() * 8;
         let (times, ties) = (copied(&self.times), self.ties.as_ref().map(copied));
-        Ok(Piece { rows, times, ties, places: None, next: 0, bytes })
+        Ok(Piece { rows, times, ties, places: None, next: 0, bytes, saved: self.saved })
     }
 }
 

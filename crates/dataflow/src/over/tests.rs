@@ -14,7 +14,7 @@ pub(super) fn aggregate(function: AggregateFunction, args: &[usize], result: Dat
     OverCall { function: OverFunction::Aggregate(call), frame }
 }
 
-fn distinct(mut call: OverCall) -> OverCall {
+pub(super) fn distinct(mut call: OverCall) -> OverCall {
     if let OverFunction::Aggregate(a) = &mut call.function {
         a.distinct = true;
     }
@@ -42,7 +42,7 @@ pub(super) fn build(spec: &graph::Over, input: &SchemaRef) -> Over {
 const RANGE_10_S: Frame = Frame::Range { preceding: Some(10_000) };
 
 fn check(calls: Vec<OverCall>, script: &str) {
-    let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8), ("n", DataType::Int64)]);
+    let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8), ("n", DataType::Int64)]).keyed(&[1]);
     let spec = over(&[1], 0, None, calls);
     timeline.check(|| Box::new(build(&spec, &timeline.schema())), script);
 }
@@ -151,16 +151,16 @@ fn keys_whose_rows_have_left_are_forgotten() {
 }
 
 #[derive(Debug, Clone)]
-struct Row {
-    key: Option<i64>,
-    time: i64,
-    place: i64,
-    int: Option<i64>,
-    double: Option<f64>,
-    text: Option<&'static str>,
+pub(super) struct Row {
+    pub key: Option<i64>,
+    pub time: i64,
+    pub place: i64,
+    pub int: Option<i64>,
+    pub double: Option<f64>,
+    pub text: Option<&'static str>,
 }
 
-fn schema() -> SchemaRef {
+pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("key", DataType::Int64, true),
         Field::new("ts", timestamp(), false),
@@ -172,7 +172,7 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn batch(rows: &[Row]) -> RecordBatch {
+pub(super) fn batch(rows: &[Row]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(rows.iter().map(|r| r.key).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|r| Some(r.time)).collect::<TimestampMillisecondArray>()),
@@ -189,7 +189,7 @@ fn keep(row: &Row) -> Option<bool> {
     row.int.map(|i| i % 2 == 0)
 }
 
-fn rows() -> impl Strategy<Value = Vec<Row>> {
+pub(super) fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row = (
         prop::option::weighted(0.9, 0i64..3),
         0i64..12,
@@ -207,7 +207,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     })
 }
 
-fn frames() -> impl Strategy<Value = Frame> {
+pub(super) fn frames() -> impl Strategy<Value = Frame> {
     prop_oneof![
         (0i64..9).prop_map(|p| Frame::Range { preceding: Some(p) }),
         Just(Frame::Range { preceding: None }),
@@ -216,7 +216,7 @@ fn frames() -> impl Strategy<Value = Frame> {
     ]
 }
 
-fn calls(a: Frame, b: Frame) -> Vec<OverCall> {
+pub(super) fn calls(a: Frame, b: Frame) -> Vec<OverCall> {
     use AggregateFunction::*;
     let int = || DataType::Int64;
     let list = DataType::List(Arc::new(Field::new("item", int(), true)));

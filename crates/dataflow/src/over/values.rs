@@ -1,9 +1,11 @@
 //! Aggregates that pick or keep values: MIN, MAX, FIRST_VALUE, LAST_VALUE, LAG, DISTINCT, and all that is computed
 //! anew from the rows of the frame.
 
-use super::frame::Accumulator;
-use super::words::Bytes;
-use arrow::array::ArrayRef;
+use super::frame::{Accumulator, Lasting};
+use super::words::{Bytes, Codec};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::Accumulator as Kernel;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
@@ -73,6 +75,11 @@ impl<T: Ord + Clone + Send, const MAX: bool> Accumulator for Extremes<T, MAX> {
     fn bytes(&self) -> usize {
         deque_bytes::<(u64, T)>(self.best.len(), self.held)
     }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        // Never asked for: it is for bounded frames.
+        Lasting::Values
+    }
 }
 
 /// MIN or MAX from the beginning.
@@ -113,6 +120,26 @@ impl<T: Ord + Clone + Send, const MAX: bool> Accumulator for Extreme<T, MAX> {
 
     fn bytes(&self) -> usize {
         self.best.capacity() * size_of::<Option<T>>()
+    }
+
+    fn lasting(&self, input: &[DataType]) -> Lasting {
+        Lasting::State(input.to_vec())
+    }
+
+    fn save(&mut self, groups: &[u32], input: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        let best = |g: &u32| self.best[*g as usize].clone();
+        let nulls: NullBuffer = groups.iter().map(|g| best(g).is_some()).collect();
+        let values = groups.iter().map(|g| best(g).unwrap_or_else(|| input.blank())).collect();
+        input.write_all(values, Some(nulls))
+    }
+
+    fn load(&mut self, groups: &[u32], columns: &[ArrayRef], input: &dyn Codec<Value = Self::In>) -> Result<()> {
+        let nulls = columns[0].logical_nulls();
+        for (i, value) in input.read(columns, groups.len())?.into_iter().enumerate() {
+            let there = nulls.as_ref().is_none_or(|n| n.is_valid(i));
+            self.best[groups[i] as usize] = there.then_some(value);
+        }
+        Ok(())
     }
 }
 
@@ -170,6 +197,30 @@ impl<T: Clone + Send> Accumulator for Ends<T> {
     fn bytes(&self) -> usize {
         deque_bytes::<Option<T>>(self.values.len(), self.held)
     }
+
+    fn lasting(&self, input: &[DataType]) -> Lasting {
+        // A first value that is NULL is another thing than none.
+        Lasting::State(input.iter().cloned().chain([DataType::Boolean]).collect())
+    }
+
+    fn save(&mut self, groups: &[u32], input: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        let end = |g: &u32| self.values[*g as usize].front();
+        let mut columns = input.write_all(groups.iter().map(|g| end(g).cloned().flatten()).collect(), None)?;
+        columns.push(Arc::new(groups.iter().map(|g| Some(end(g).is_some())).collect::<BooleanArray>()));
+        Ok(columns)
+    }
+
+    fn load(&mut self, groups: &[u32], columns: &[ArrayRef], input: &dyn Codec<Value = Self::In>) -> Result<()> {
+        let (values, there) = columns.split_at(columns.len() - 1);
+        let there = there[0].as_boolean();
+        for (i, value) in input.read(values, groups.len())?.into_iter().enumerate() {
+            if there.value(i) {
+                self.values[groups[i] as usize].push_back(value);
+                self.held += 1;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The value `offset` rows before. Over a ROWS frame without a beginning.
@@ -216,18 +267,33 @@ impl<T: Clone + Send> Accumulator for Lag<T> {
     fn bytes(&self) -> usize {
         deque_bytes::<Option<T>>(self.values.len(), self.held)
     }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        Lasting::Last(self.offset as u64 + 1)
+    }
+
+    fn back(&self, group: usize, rows: usize) -> Option<Option<T>> {
+        let values = self.values.get(group)?;
+        values.len().checked_sub(rows + 1).map(|at| values[at].clone())
+    }
 }
 
 /// What makes two values one for DISTINCT.
-pub(super) trait Identity {
+pub(super) trait Identity: Sized {
     type Key: Hash + Eq + Send;
     fn key(&self) -> Self::Key;
+    /// A value with this key.
+    fn of(key: &Self::Key) -> Self;
 }
 
 impl Identity for i64 {
     type Key = i64;
     fn key(&self) -> i64 {
         *self
+    }
+
+    fn of(key: &i64) -> i64 {
+        *key
     }
 }
 
@@ -236,6 +302,10 @@ impl Identity for i128 {
     fn key(&self) -> i128 {
         *self
     }
+
+    fn of(key: &i128) -> i128 {
+        *key
+    }
 }
 
 impl Identity for f64 {
@@ -243,12 +313,20 @@ impl Identity for f64 {
     fn key(&self) -> u64 {
         if self.is_nan() { f64::NAN.to_bits() } else { (*self + 0.0).to_bits() }
     }
+
+    fn of(key: &u64) -> f64 {
+        f64::from_bits(*key)
+    }
 }
 
 impl Identity for Arc<[u8]> {
     type Key = Arc<[u8]>;
     fn key(&self) -> Arc<[u8]> {
         self.clone()
+    }
+
+    fn of(key: &Arc<[u8]>) -> Arc<[u8]> {
+        key.clone()
     }
 }
 
@@ -277,6 +355,12 @@ impl Hasher for Mixer {
     }
 }
 
+/// The values of all groups, by group.
+fn all_seen<T: Identity>(seen: &[Seen<T::Key>]) -> Vec<(u32, T)> {
+    let by_group = (0u32..).zip(seen);
+    by_group.flat_map(|(group, seen)| seen.keys().map(move |key| (group, T::of(key)))).collect()
+}
+
 type Seen<K> = HashMap<K, u32, BuildHasherDefault<Mixer>>;
 
 /// Bytes of `slots` sets that hold `held` values together, with the room that hash tables leave.
@@ -292,6 +376,8 @@ where
     inner: A,
     seen: Vec<Seen<<A::In as Identity>::Key>>,
     held: usize,
+    /// Values to save next; `None`: nobody asks for them.
+    fresh: Option<Vec<(u32, A::In)>>,
 }
 
 impl<A: Accumulator> Distinct<A>
@@ -299,7 +385,7 @@ where
     A::In: Identity,
 {
     pub(super) fn new(inner: A) -> Distinct<A> {
-        Distinct { inner, seen: Vec::new(), held: 0 }
+        Distinct { inner, seen: Vec::new(), held: 0, fresh: None }
     }
 }
 
@@ -322,6 +408,9 @@ where
             return Ok(());
         }
         self.held += 1;
+        if let Some(fresh) = &mut self.fresh {
+            fresh.push((group as u32, value.clone()));
+        }
         self.inner.add(group, value, nth)
     }
 
@@ -347,7 +436,22 @@ where
     }
 
     fn bytes(&self) -> usize {
-        self.inner.bytes() + seen_bytes::<<A::In as Identity>::Key>(self.seen.len(), self.held)
+        let seen = seen_bytes::<<A::In as Identity>::Key>(self.seen.len(), self.held);
+        self.inner.bytes() + seen + fresh_bytes(self.fresh.as_deref())
+    }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        // Each once, for how often they came does not matter where nothing leaves.
+        Lasting::Values
+    }
+
+    fn track(&mut self) {
+        self.fresh = Some(Vec::new());
+    }
+
+    fn take_values(&mut self, all: bool) -> Vec<(u32, Self::In)> {
+        let fresh = self.fresh.as_mut().map(std::mem::take).unwrap_or_default();
+        if all { all_seen(&self.seen) } else { fresh }
     }
 }
 
@@ -355,11 +459,13 @@ where
 pub(super) struct CountDistinct<T: Identity> {
     seen: Vec<Seen<T::Key>>,
     held: usize,
+    /// Values to save next; `None`: nobody asks for them.
+    fresh: Option<Vec<(u32, T)>>,
 }
 
 impl<T: Identity> Default for CountDistinct<T> {
     fn default() -> Self {
-        CountDistinct { seen: Vec::new(), held: 0 }
+        CountDistinct { seen: Vec::new(), held: 0, fresh: None }
     }
 }
 
@@ -374,7 +480,12 @@ impl<T: Identity + Clone + Send> Accumulator for CountDistinct<T> {
     fn add(&mut self, group: usize, value: &T, _: u64) -> Result<()> {
         let rows = self.seen[group].entry(value.key()).or_insert(0);
         *rows += 1;
-        self.held += usize::from(*rows == 1);
+        if *rows == 1 {
+            self.held += 1;
+            if let Some(fresh) = &mut self.fresh {
+                fresh.push((group as u32, value.clone()));
+            }
+        }
         Ok(())
     }
 
@@ -399,8 +510,27 @@ impl<T: Identity + Clone + Send> Accumulator for CountDistinct<T> {
     }
 
     fn bytes(&self) -> usize {
-        seen_bytes::<T::Key>(self.seen.len(), self.held)
+        seen_bytes::<T::Key>(self.seen.len(), self.held) + fresh_bytes(self.fresh.as_deref())
     }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        // Each once, for how often they came does not matter where nothing leaves.
+        Lasting::Values
+    }
+
+    fn track(&mut self) {
+        self.fresh = Some(Vec::new());
+    }
+
+    fn take_values(&mut self, all: bool) -> Vec<(u32, Self::In)> {
+        let fresh = self.fresh.as_mut().map(std::mem::take).unwrap_or_default();
+        if all { all_seen(&self.seen) } else { fresh }
+    }
+}
+
+/// Bytes of the list of values to save next; what they point to is held elsewhere too.
+fn fresh_bytes<T>(fresh: Option<&[(u32, T)]>) -> usize {
+    fresh.map_or(0, size_of_val)
 }
 
 /// Computes a result from the argument columns of a frame's rows, in their order.
@@ -418,11 +548,13 @@ pub(super) struct Anew {
     distinct: bool,
     rows: Vec<VecDeque<Arc<[u8]>>>,
     value_bytes: usize,
+    /// Values to save next; `None`: nobody asks for them.
+    fresh: Option<Vec<(u32, Arc<[u8]>)>>,
 }
 
 impl Anew {
     pub(super) fn new(codec: Bytes, function: Function, of_nothing: ScalarValue, distinct: bool) -> Anew {
-        Anew { codec, function, of_nothing, distinct, rows: Vec::new(), value_bytes: 0 }
+        Anew { codec, function, of_nothing, distinct, rows: Vec::new(), value_bytes: 0, fresh: None }
     }
 }
 
@@ -437,6 +569,9 @@ impl Accumulator for Anew {
     fn add(&mut self, group: usize, value: &Arc<[u8]>, _: u64) -> Result<()> {
         self.value_bytes += value.len() + ROW_BYTES;
         self.rows[group].push_back(value.clone());
+        if let Some(fresh) = &mut self.fresh {
+            fresh.push((group as u32, value.clone()));
+        }
         Ok(())
     }
 
@@ -467,7 +602,24 @@ impl Accumulator for Anew {
     }
 
     fn bytes(&self) -> usize {
-        self.value_bytes + deque_bytes::<Arc<[u8]>>(self.rows.len(), 0)
+        self.value_bytes + deque_bytes::<Arc<[u8]>>(self.rows.len(), 0) + fresh_bytes(self.fresh.as_deref())
+    }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        Lasting::Values
+    }
+
+    fn track(&mut self) {
+        self.fresh = Some(Vec::new());
+    }
+
+    fn take_values(&mut self, all: bool) -> Vec<(u32, Arc<[u8]>)> {
+        let fresh = self.fresh.as_mut().map(std::mem::take).unwrap_or_default();
+        if !all {
+            return fresh;
+        }
+        let by_group = (0u32..).zip(&self.rows);
+        by_group.flat_map(|(group, rows)| rows.iter().map(move |row| (group, row.clone()))).collect()
     }
 }
 
@@ -475,6 +627,8 @@ impl Accumulator for Anew {
 pub(super) struct Foreign {
     function: Arc<AggregateFunctionExpr>,
     codec: Bytes,
+    /// Types of an accumulator's state.
+    state_types: Vec<DataType>,
     /// Rows will be taken back.
     sliding: bool,
     kernels: Vec<Option<Box<dyn Kernel>>>,
@@ -482,8 +636,10 @@ pub(super) struct Foreign {
 }
 
 impl Foreign {
-    pub(super) fn new(function: Arc<AggregateFunctionExpr>, codec: Bytes, sliding: bool) -> Foreign {
-        Foreign { function, codec, sliding, kernels: Vec::new(), held: 0 }
+    pub(super) fn new(function: Arc<AggregateFunctionExpr>, codec: Bytes, sliding: bool) -> Result<Foreign> {
+        let states = function.state_fields().map_err(explain)?;
+        let state_types = states.iter().map(|f| f.data_type().clone()).collect();
+        Ok(Foreign { function, codec, state_types, sliding, kernels: Vec::new(), held: 0 })
     }
 
     fn change(
@@ -501,13 +657,27 @@ impl Foreign {
         Ok(())
     }
 
+    fn create(&self) -> Result<Box<dyn Kernel>> {
+        let kernel = match self.sliding {
+            true => self.function.create_sliding_accumulator(),
+            false => self.function.create_accumulator(),
+        };
+        kernel.map_err(explain)
+    }
+
+    /// An accumulator that goes on from a saved state.
+    fn restore(&mut self, group: usize, states: &[ArrayRef]) -> Result<()> {
+        let mut kernel = self.create()?;
+        kernel.merge_batch(states).map_err(explain)?;
+        let size = kernel.size();
+        let before = self.kernels[group].replace(kernel).map_or(0, |k| k.size());
+        self.held = (self.held + size).saturating_sub(before);
+        Ok(())
+    }
+
     fn kernel(&mut self, group: usize) -> Result<&mut Box<dyn Kernel>> {
         if self.kernels[group].is_none() {
-            let kernel = match self.sliding {
-                true => self.function.create_sliding_accumulator(),
-                false => self.function.create_accumulator(),
-            };
-            let kernel = kernel.map_err(explain)?;
+            let kernel = self.create()?;
             self.held += kernel.size();
             self.kernels[group] = Some(kernel);
         }
@@ -546,5 +716,34 @@ impl Accumulator for Foreign {
 
     fn bytes(&self) -> usize {
         self.held + self.kernels.len() * 16
+    }
+
+    fn lasting(&self, _: &[DataType]) -> Lasting {
+        Lasting::State(self.state_types.clone())
+    }
+
+    fn save(&mut self, groups: &[u32], _: &dyn Codec<Value = Self::In>) -> Result<Vec<ArrayRef>> {
+        let mut states: Vec<Vec<ScalarValue>> = self.state_types.iter().map(|_| Vec::new()).collect();
+        for group in groups {
+            let state = self.kernel(*group as usize)?.state().map_err(explain)?;
+            // What has told its state may not go on.
+            let again: Vec<ArrayRef> =
+                state.iter().map(ScalarValue::to_array).collect::<Result<_, _>>().map_err(explain)?;
+            self.restore(*group as usize, &again)?;
+            states.iter_mut().zip(state).for_each(|(column, value)| column.push(value));
+        }
+        let column = |(values, kind): (Vec<ScalarValue>, &DataType)| {
+            let column = ScalarValue::iter_to_array(values).map_err(explain)?;
+            Ok(if column.data_type() == kind { column } else { arrow::compute::cast(&column, kind)? })
+        };
+        states.into_iter().zip(&self.state_types).map(column).collect()
+    }
+
+    fn load(&mut self, groups: &[u32], columns: &[ArrayRef], _: &dyn Codec<Value = Self::In>) -> Result<()> {
+        for (i, group) in groups.iter().enumerate() {
+            let states: Vec<ArrayRef> = columns.iter().map(|c| c.slice(i, 1)).collect();
+            self.restore(*group as usize, &states)?;
+        }
+        Ok(())
     }
 }

@@ -22,6 +22,19 @@ pub(super) trait Codec: Send {
 
     /// Value that stands at a NULL's place.
     fn blank(&self) -> Self::Value;
+
+    /// Types of the columns that values are read from.
+    fn types(&self) -> Vec<DataType>;
+
+    /// All columns that the values were read from; `write` where that is one.
+    fn write_all(&self, values: Vec<Self::Value>, nulls: Option<NullBuffer>) -> Result<Vec<ArrayRef>> {
+        Ok(vec![self.write(values, nulls)?])
+    }
+
+    /// Different values may be read as one, so that they do not come back as they were.
+    fn joins(&self) -> bool {
+        false
+    }
 }
 
 /// No value at all: what COUNT(*) needs.
@@ -39,6 +52,14 @@ impl Codec for Nothing {
     }
 
     fn blank(&self) {}
+
+    fn types(&self) -> Vec<DataType> {
+        Vec::new()
+    }
+
+    fn write_all(&self, _: Vec<()>, _: Option<NullBuffer>) -> Result<Vec<ArrayRef>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Types of at most 8 bytes that are no floating point numbers.
@@ -125,6 +146,10 @@ impl Codec for Words {
     fn blank(&self) -> i64 {
         0
     }
+
+    fn types(&self) -> Vec<DataType> {
+        vec![self.0.clone()]
+    }
 }
 
 /// FLOAT and DOUBLE.
@@ -144,6 +169,10 @@ impl Codec for Floats {
 
     fn blank(&self) -> f64 {
         0.0
+    }
+
+    fn types(&self) -> Vec<DataType> {
+        vec![self.0.clone()]
     }
 }
 
@@ -169,6 +198,14 @@ impl Codec for OrderedFloats {
     fn blank(&self) -> i64 {
         0
     }
+
+    fn types(&self) -> Vec<DataType> {
+        vec![self.0.clone()]
+    }
+
+    fn joins(&self) -> bool {
+        true
+    }
 }
 
 /// DECIMAL(p, s), unscaled.
@@ -190,10 +227,15 @@ impl Codec for Decimals {
     fn blank(&self) -> i128 {
         0
     }
+
+    fn types(&self) -> Vec<DataType> {
+        vec![DataType::Decimal128(self.0, self.1)]
+    }
 }
 
 /// Any columns, as the bytes of one row.
 pub(super) struct Bytes {
+    types: Vec<DataType>,
     converter: RowConverter,
     blank: Arc<[u8]>,
 }
@@ -210,13 +252,24 @@ impl Bytes {
             true => Arc::from([]),
             false => Arc::from(converter.convert_columns(&nulls)?.row(0).as_ref()),
         };
-        Ok(Bytes { converter, blank })
+        Ok(Bytes { types: types.to_vec(), converter, blank })
     }
 
     /// The columns of some rows.
     pub(super) fn columns<'a>(&self, rows: impl Iterator<Item = &'a Arc<[u8]>>) -> Result<Vec<ArrayRef>> {
         let parser = self.converter.parser();
         Ok(self.converter.convert_rows(rows.map(|r| parser.parse(r)))?)
+    }
+
+    fn shown<'a>(
+        &'a self,
+        values: &'a [Arc<[u8]>],
+        nulls: Option<&'a NullBuffer>,
+    ) -> impl Iterator<Item = &'a Arc<[u8]>> {
+        values.iter().enumerate().map(move |(i, v)| match nulls {
+            Some(n) if n.is_null(i) => &self.blank,
+            _ => v,
+        })
     }
 }
 
@@ -231,16 +284,23 @@ impl Codec for Bytes {
     }
 
     fn write(&self, values: Vec<Arc<[u8]>>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
-        let shown = values.iter().enumerate().map(|(i, v)| match &nulls {
-            Some(n) if n.is_null(i) => &self.blank,
-            _ => v,
-        });
-        let mut columns = self.columns(shown)?;
+        let mut columns = self.columns(self.shown(&values, nulls.as_ref()))?;
         columns.pop().ok_or_else(|| Error::internal("a result without a column"))
     }
 
     fn blank(&self) -> Arc<[u8]> {
         self.blank.clone()
+    }
+
+    fn types(&self) -> Vec<DataType> {
+        self.types.clone()
+    }
+
+    fn write_all(&self, values: Vec<Arc<[u8]>>, nulls: Option<NullBuffer>) -> Result<Vec<ArrayRef>> {
+        if self.types.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.columns(self.shown(&values, nulls.as_ref()))
     }
 }
 
@@ -265,6 +325,10 @@ impl Codec for Scalars {
     fn blank(&self) -> ScalarValue {
         ScalarValue::try_from(&self.0).unwrap_or(ScalarValue::Null)
     }
+
+    fn types(&self) -> Vec<DataType> {
+        vec![self.0.clone()]
+    }
 }
 
 /// The same values, with NULL as one of them.
@@ -287,5 +351,13 @@ impl<C: Codec> Codec for Nullable<C> {
 
     fn blank(&self) -> Option<C::Value> {
         None
+    }
+
+    fn types(&self) -> Vec<DataType> {
+        self.0.types()
+    }
+
+    fn joins(&self) -> bool {
+        self.0.joins()
     }
 }

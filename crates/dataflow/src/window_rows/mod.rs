@@ -16,7 +16,7 @@ mod sessions;
 
 use self::sessions::Sessions;
 use crate::graph::{self, Window};
-use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX};
+use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX, Watermarks};
 use crate::over::words::Words;
 use crate::rows::{conform, time_column};
 use crate::zone::Zone;
@@ -24,10 +24,12 @@ use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampMillisecon
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
 use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
+use millstream_state::table::{Saver, TableDef};
 use std::sync::Arc;
 
 /// The operator of [`graph::WindowRows`].
 pub struct WindowRows {
+    input: SchemaRef,
     window: Window,
     column: usize,
     domain: TimeDomain,
@@ -72,6 +74,7 @@ impl WindowRows {
             _ => None,
         };
         Ok(WindowRows {
+            input: input.clone(),
             window: spec.window.clone(),
             column: spec.time.column,
             domain: spec.time.domain,
@@ -90,10 +93,7 @@ impl WindowRows {
                 .remedy("filter such rows before the window: WHERE the column IS NOT NULL"));
         }
         let times = Words::of(times)?;
-        let locals = match &self.zone {
-            None => times.to_vec(),
-            Some(zone) => zone.column_to_local(&times),
-        };
+        let locals = self.locals(&times);
         let mut judge =
             Judge::new(self.zone, self.watermark, batch.marks.as_ref().filter(|_| self.domain == TimeDomain::Event));
         let mut late = Late::default();
@@ -107,6 +107,11 @@ impl WindowRows {
         }
         batch.marks = None;
         late.set_aside(&batch.rows, out)
+    }
+
+    /// The times on the clock that windows are cut by.
+    fn locals(&self, times: &[Millis]) -> Vec<Millis> {
+        self.zone.map_or_else(|| times.to_vec(), |zone| zone.column_to_local(times))
     }
 
     fn assign(
@@ -273,6 +278,34 @@ impl Operator for WindowRows {
 
     fn state_bytes(&self) -> usize {
         self.sessions.as_ref().map_or(0, Sessions::bytes)
+    }
+
+    fn tables(&self) -> Vec<TableDef> {
+        // Rows of fixed windows have gone on.
+        self.sessions.iter().map(|s| s.table().clone()).collect()
+    }
+
+    fn track_changes(&mut self) {
+        self.sessions.iter_mut().for_each(Sessions::track_changes);
+    }
+
+    fn save(&mut self, saver: &mut Saver) -> Result<()> {
+        self.sessions.as_mut().map_or(Ok(()), |s| s.save(saver))
+    }
+
+    fn load(&mut self, table: &str, _: u32, rows: &RecordBatch) -> Result<()> {
+        let saved = RecordBatch::try_new(self.input.clone(), rows.columns()[1..].to_vec())?;
+        let times = Words::of(saved.column(self.column))?;
+        let locals = self.locals(&times);
+        match &mut self.sessions {
+            Some(sessions) if table == "waiting" => sessions.load(rows.column(0), &saved, &times, &locals),
+            _ => Err(Error::internal(format!("there is no table `{table}` to load"))),
+        }
+    }
+
+    fn resume(&mut self, watermarks: Watermarks) -> Result<()> {
+        self.watermark = watermarks.of(self.domain);
+        Ok(())
     }
 }
 

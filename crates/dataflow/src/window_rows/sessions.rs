@@ -3,17 +3,24 @@
 //! For each key: open sessions, each with places of its rows. A row joins every open session it touches, which makes
 //! them one; at a distance of exactly the gap they still touch, as in Flink. A session that the row's mark has closed
 //! takes no more rows, even when the watermark itself has not arrived yet: so cuts do not matter.
+//!
+//! A checkpoint has the rows, each under the number of its session ([`Tables`]): so those of a session go together
+//! when it closes, and sessions come back as they were, also where a mark has closed one beside another. When two
+//! sessions become one, its rows are saved again under a number of its own, which is rare.
 
 use super::{Judge, Late};
 use crate::operator::ROWS_MAX;
 use crate::over::words::Words;
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::interleave_record_batch;
-use arrow::datatypes::SchemaRef;
-use millstream_core::{Batch, Millis, Result, Watermark};
+use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef};
+use millstream_core::{Batch, Error, Millis, Result, Watermark};
 use millstream_state::keys::{KeyCodec, KeyTable};
+use millstream_state::table::{Saver, TableDef};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 pub(super) struct Sessions {
     gap: Millis,
@@ -27,6 +34,7 @@ pub(super) struct Sessions {
     timers: BinaryHeap<Reverse<(Millis, u32)>>,
     store: Store,
     arrivals: u64,
+    tables: Tables,
     row_groups: Vec<u32>,
 }
 
@@ -35,6 +43,23 @@ struct Session {
     /// The last row's time and the gap: the session's end, exclusive.
     end: Millis,
     rows: Vec<Waiting>,
+    /// Numbers under which a checkpoint has rows of it.
+    saved_as: Vec<i64>,
+}
+
+/// What a checkpoint has of the sessions, and what has changed since.
+struct Tables {
+    tracking: bool,
+    waiting: TableDef,
+    /// Rows that arrived before this have been saved.
+    saved: u64,
+    /// The next session saved gets this number.
+    next: i64,
+    /// Groups with rows that have not been saved, and whether a group is among them.
+    touched: Vec<u32>,
+    is_touched: Vec<bool>,
+    /// Numbers of sessions that have closed.
+    closed: Vec<i64>,
 }
 
 /// Ordered as rows of a session come out: by time, tie, arrival.
@@ -61,6 +86,7 @@ impl Sessions {
             timers: BinaryHeap::new(),
             store: Store::default(),
             arrivals: 0,
+            tables: Tables::new(keys, input),
             row_groups: Vec::new(),
         })
     }
@@ -72,6 +98,113 @@ impl Sessions {
             + sessions
             + self.timers.len() * 16
             + self.groups.bytes()
+            + self.tables.touched.capacity() * 4
+            + self.tables.is_touched.capacity()
+            + self.tables.closed.capacity() * 8
+    }
+
+    pub(super) fn table(&self) -> &TableDef {
+        &self.tables.waiting
+    }
+
+    pub(super) fn track_changes(&mut self) {
+        self.tables.tracking = true;
+    }
+
+    pub(super) fn save(&mut self, saver: &mut Saver) -> Result<()> {
+        let Sessions { tables, open, store, arrivals, .. } = self;
+        let closed = std::mem::take(&mut tables.closed);
+        let mut groups = std::mem::take(&mut tables.touched);
+        groups.iter().for_each(|group| tables.is_touched[*group as usize] = false);
+        if saver.whole() {
+            groups = (0..open.len() as u32).collect();
+        } else {
+            saver.drop_parts(&tables.waiting, vec![Arc::new(Int64Array::from(closed))])?;
+        }
+        let (mut rows, mut numbers, mut joined): (Vec<Waiting>, Vec<i64>, Vec<i64>) = Default::default();
+        for group in groups {
+            for session in &mut open[group as usize] {
+                let mut unsaved = tables.saved;
+                if saver.whole() || session.saved_as.len() > 1 {
+                    // Anew: other tasks may have saved sessions under the same numbers, or they have become one.
+                    joined.append(&mut session.saved_as);
+                    unsaved = 0;
+                }
+                let before = rows.len();
+                rows.extend(session.rows.iter().filter(|r| r.arrival >= unsaved));
+                if rows.len() == before {
+                    continue;
+                }
+                // Rows of a session come back in the order of the table, which is that of their arrival.
+                rows[before..].sort_unstable_by_key(|r| r.arrival);
+                if session.saved_as.is_empty() {
+                    session.saved_as.push(tables.next);
+                    tables.next += 1;
+                }
+                numbers.resize(rows.len(), session.saved_as[0]);
+            }
+        }
+        tables.saved = *arrivals;
+        if !saver.whole() {
+            saver.drop_parts(&tables.waiting, vec![Arc::new(Int64Array::from(joined))])?;
+        }
+        for (rows, numbers) in rows.chunks(ROWS_MAX).zip(numbers.chunks(ROWS_MAX)) {
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(numbers.to_vec()))];
+            columns.extend(store.get(rows.iter())?.columns().iter().cloned());
+            saver.put(&tables.waiting, columns)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in saved rows without the number of their session, of which `times` and `locals` are the times.
+    pub(super) fn load(
+        &mut self,
+        numbers: &ArrayRef,
+        rows: &RecordBatch,
+        times: &[Millis],
+        locals: &[Millis],
+    ) -> Result<()> {
+        let numbers = numbers.as_primitive_opt::<Int64Type>();
+        let numbers = numbers.ok_or_else(|| Error::internal("the number of a session is a BIGINT"))?;
+        let (batch, row_groups, ties) = self.put(rows)?;
+        for (i, &group) in row_groups.iter().enumerate() {
+            let tie = ties.as_ref().map_or(0, |t| t[i]);
+            let row = Waiting { time: times[i], tie, arrival: self.arrivals, batch, row: i as u32 };
+            self.arrivals += 1;
+            self.store.hold(batch);
+            let (number, at, end) = (numbers.value(i), locals[i], locals[i].saturating_add(self.gap));
+            self.tables.next = self.tables.next.max(number + 1);
+            let sessions = &mut self.open[group as usize];
+            let risen = match sessions.iter_mut().find(|s| s.saved_as == [number]) {
+                Some(session) => {
+                    session.rows.push(row);
+                    session.start = session.start.min(at);
+                    let risen = end > session.end;
+                    session.end = session.end.max(end);
+                    risen
+                }
+                None => {
+                    sessions.push(Session { start: at, end, rows: vec![row], saved_as: vec![number] });
+                    true
+                }
+            };
+            if risen {
+                self.timers.push(Reverse((end, group)));
+            }
+        }
+        self.row_groups = row_groups;
+        self.tables.saved = self.arrivals;
+        Ok(())
+    }
+
+    /// Keeps a batch: its slot, the group of each row, and the ties.
+    fn put(&mut self, rows: &RecordBatch) -> Result<(u32, Vec<u32>, Option<ScalarBuffer<i64>>)> {
+        let keys: Vec<ArrayRef> = self.keys.iter().map(|k| rows.column(*k).clone()).collect();
+        let ties = self.order.map(|o| Words::of(rows.column(o))).transpose()?;
+        let mut row_groups = std::mem::take(&mut self.row_groups);
+        self.groups.assign(&self.codec.encode(&keys, rows.num_rows())?, 0..rows.num_rows(), &mut row_groups);
+        self.open.resize_with(self.groups.len().max(self.open.len()), Vec::new);
+        Ok((self.store.put(rows), row_groups, ties))
     }
 
     pub(super) fn take_in(
@@ -82,12 +215,7 @@ impl Sessions {
         judge: &mut Judge,
         late: &mut Late,
     ) -> Result<()> {
-        let keys: Vec<ArrayRef> = self.keys.iter().map(|k| rows.column(*k).clone()).collect();
-        let ties = self.order.map(|o| Words::of(rows.column(o))).transpose()?;
-        let mut row_groups = std::mem::take(&mut self.row_groups);
-        self.groups.assign(&self.codec.encode(&keys, times.len())?, 0..times.len(), &mut row_groups);
-        self.open.resize_with(self.groups.len().max(self.open.len()), Vec::new);
-        let batch = self.store.put(rows);
+        let (batch, row_groups, ties) = self.put(rows)?;
         let mut empty = Vec::new();
         // Row by row, because where a row belongs depends on the rows before it.
         for (i, &group) in row_groups.iter().enumerate() {
@@ -106,6 +234,9 @@ impl Sessions {
         empty.dedup();
         empty.retain(|g| self.open[*g as usize].is_empty());
         empty.into_iter().for_each(|group| self.release(group));
+        if self.tables.tracking {
+            self.tables.touch(&row_groups, self.open.len());
+        }
         self.row_groups = row_groups;
         self.store.drop_if_empty(batch);
         if self.store.wasteful() {
@@ -130,7 +261,7 @@ impl Sessions {
             if closed.closes(end) {
                 return false;
             }
-            sessions.push(Session { start: at, end, rows: vec![row] });
+            sessions.push(Session { start: at, end, rows: vec![row], saved_as: Vec::new() });
             self.timers.push(Reverse((end, group)));
             return true;
         };
@@ -145,6 +276,7 @@ impl Sessions {
             joined.start = joined.start.min(other.start);
             joined.end = joined.end.max(other.end);
             joined.rows.extend(other.rows);
+            joined.saved_as.extend(other.saved_as);
         }
         if sessions[first].end > before {
             self.timers.push(Reverse((sessions[first].end, group)));
@@ -171,6 +303,9 @@ impl Sessions {
             }
             let (done, left) = std::mem::take(sessions).into_iter().partition(|s| to.closes(s.end));
             *sessions = left;
+            if self.tables.tracking {
+                self.tables.closed.extend(done.iter().flat_map(|s: &Session| &s.saved_as));
+            }
             closed.extend::<Vec<Session>>(done);
             if sessions.is_empty() {
                 self.release(group);
@@ -203,6 +338,31 @@ impl Sessions {
         }
         self.store = fresh;
         Ok(())
+    }
+}
+
+impl Tables {
+    fn new(keys: &[usize], input: &SchemaRef) -> Tables {
+        let number = Field::new("session", DataType::Int64, true);
+        let fields = std::iter::once(number).chain(input.fields().iter().map(|f| f.as_ref().clone())).collect();
+        Tables {
+            tracking: false,
+            waiting: TableDef::new("waiting", fields, 0).part(1).group_by(keys.iter().map(|k| k + 1)),
+            saved: 0,
+            next: 0,
+            touched: Vec::new(),
+            is_touched: Vec::new(),
+            closed: Vec::new(),
+        }
+    }
+
+    fn touch(&mut self, groups: &[u32], slots: usize) {
+        self.is_touched.resize(slots.max(self.is_touched.len()), false);
+        for &group in groups {
+            if !std::mem::replace(&mut self.is_touched[group as usize], true) {
+                self.touched.push(group);
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::graph::WindowTime;
-use crate::testing::{Capture, Timeline, timestamp};
+use crate::testing::{Capture, Crew, Timeline, owners, timestamp};
 use arrow::datatypes::{Field, Schema, TimeUnit};
 use millstream_core::time::format_millis;
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ fn operator(window: Window, zone: Option<&str>, input: &SchemaRef) -> Box<dyn Op
 }
 
 fn check(window: Window, script: &str) {
-    let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8)]);
+    let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8)]).keyed(&[1]);
     timeline.check(|| operator(window.clone(), None, &timeline.schema()), script);
 }
 
@@ -130,7 +130,7 @@ fn hops_with_odd_sizes_and_gaps_cover_what_the_rule_says() {
 #[test]
 fn local_days_are_cut_by_the_wall_clock_and_end_as_instants() {
     let instant = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    let timeline = Timeline::new(&[("ts", instant), ("who", DataType::Utf8)]);
+    let timeline = Timeline::new(&[("ts", instant), ("who", DataType::Utf8)]).keyed(&[1]);
     let day = Window::Tumble { size: 24 * 60 * MINUTE, offset: 0 };
     // 2023-10-29 in Berlin has 25 hours: from 22:00 UTC of the day before (1698530400000) to 23:00 UTC.
     timeline.check(
@@ -229,4 +229,152 @@ proptest! {
         prop_assert_eq!(one_by_one, in_pieces);
         prop_assert!(bytes < 4096);
     }
+}
+
+#[test]
+fn sessions_that_become_one_stay_one_over_a_crash() {
+    check(
+        Window::Session { gap: 5, partition: vec![1] },
+        "
+        rows       10 ann, 20 ann, 30 null
+        rows       11 ann, 21 ann
+        rows       15 ann           # bridges the two
+        rows       26 ann, 1 bob
+        watermark  29               -> 1 bob 1 6 5
+        rows       40 null
+        watermark  30               -> 10 ann 10 31 30, 11 ann 10 31 30, 15 ann 10 31 30, 20 ann 10 31 30
+                                    -> 21 ann 10 31 30, 26 ann 10 31 30
+        rows       35 null          # the sessions of no name become one
+        watermark  43
+        watermark  44               -> 30 null 30 45 44, 35 null 30 45 44, 40 null 30 45 44
+        end",
+    );
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Move {
+    Take(usize),
+    Follow,
+    Save,
+    Crash(usize),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        4 => (1usize..8).prop_map(Move::Take),
+        3 => Just(Move::Follow),
+        1 => Just(Move::Save),
+        2 => prop::sample::select(vec![1, 2, 3, 7]).prop_map(Move::Crash),
+    ];
+    prop::collection::vec(one, 1..50)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn crashes_leave_no_trace(rows in prop::collection::vec((prop::option::weighted(0.9, 0i64..3), 0i64..30), 1..70),
+                              moves in moves(), gap in 1i64..8, delay in 0i64..25, marked: bool, keyed: bool) {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("ts", timestamp(), false),
+            Field::new("key", DataType::Int64, true),
+            Field::new("place", DataType::Int64, false),
+        ]));
+        let partition = if keyed { vec![1] } else { Vec::new() };
+        let make = || operator(Window::Session { gap, partition: partition.clone() }, None, &schema);
+        let rows: Vec<(Option<i64>, i64)> = rows.iter().enumerate().map(|(i, (k, t))| (*k, t + i as i64)).collect();
+        // The undisturbed one neither saves nor keeps track of anything.
+        let mut undisturbed = Crew::new(&make, 1);
+        undisturbed.tasks = vec![make()];
+        let mut crew = Crew::new(&make, 1);
+        let (mut expected, mut got) = (Capture::default(), Capture::default());
+        let (mut from, mut seen) = (0usize, i64::MIN);
+        let follow = |crew: &mut Crew, to: Watermark, out: &mut Capture| {
+            crew.watermarks.advance(TimeDomain::Event, to);
+            for operator in &mut crew.tasks {
+                operator.step(Event::Watermark(TimeDomain::Event, to), out).expect("sessions close");
+            }
+        };
+        for step in moves.into_iter().chain([Move::Take(usize::MAX)]) {
+            match step {
+                Move::Take(some) => {
+                    let to = rows.len().min(from.saturating_add(some));
+                    let part = &rows[from..to];
+                    let marks: Vec<i64> = part.iter().map(|r| {
+                        let mark = seen.saturating_sub(delay);
+                        seen = seen.max(r.1);
+                        mark
+                    }).collect();
+                    let times: TimestampMillisecondArray = part.iter().map(|r| Some(r.1)).collect();
+                    let keys: Int64Array = part.iter().map(|r| r.0).collect();
+                    let places: Int64Array = (from as i64..to as i64).map(Some).collect();
+                    let columns: Vec<ArrayRef> = vec![Arc::new(times), Arc::new(keys), Arc::new(places)];
+                    let rows = RecordBatch::try_new(schema.clone(), columns).expect("fits");
+                    let batch = Batch { rows, marks: marked.then(|| marks.into()), kinds: None };
+                    from = to;
+                    for (crew, out) in [(&mut undisturbed, &mut expected), (&mut crew, &mut got)] {
+                        let tasks = crew.tasks.len();
+                        let owners = match keyed && tasks > 1 {
+                            true => owners(&batch.rows.columns()[1..2], batch.len(), tasks),
+                            false => vec![0; batch.len()],
+                        };
+                        for (task, operator) in crew.tasks.iter_mut().enumerate() {
+                            let mine: Vec<u32> =
+                                (0..).zip(&owners).filter(|(_, o)| **o == task).map(|(i, _)| i).collect();
+                            let batch = batch.take(&UInt32Array::from(mine)).expect("rows that are there");
+                            if !batch.is_empty() {
+                                operator.step(Event::Batch { input: 0, batch }, out).expect("rows wait");
+                            }
+                        }
+                    }
+                }
+                Move::Follow => {
+                    let to = Watermark(seen.saturating_sub(delay));
+                    follow(&mut undisturbed, to, &mut expected);
+                    follow(&mut crew, to, &mut got);
+                }
+                Move::Save => crew.save(),
+                Move::Crash(tasks) => crew = crew.crash(&make, if keyed { tasks } else { 1 }),
+            }
+        }
+        follow(&mut undisturbed, Watermark::MAX, &mut expected);
+        follow(&mut crew, Watermark::MAX, &mut got);
+        let all = |out: &Capture| {
+            let mut all: Vec<String> =
+                out.emitted.iter().flat_map(|(_, b)| crate::testing::render(&b.rows, false)).collect();
+            all.extend(out.late.iter().flat_map(|l| crate::testing::render(&l.rows, false)).map(|l| format!("late {l}")));
+            all.sort();
+            all
+        };
+        prop_assert_eq!(all(&got), all(&expected));
+    }
+}
+
+/// A save holds what came and went since the last one, and not what waits.
+#[test]
+fn a_save_is_as_large_as_the_change() {
+    let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8)]);
+    let mut operator = operator(Window::Session { gap: 5, partition: vec![1] }, None, &timeline.schema());
+    operator.track_changes();
+    let mut out = Capture::default();
+    let mut feed = |operator: &mut Box<dyn Operator>, rows: &[(i64, &str)], to: i64| {
+        let rows: Vec<Vec<String>> = rows.iter().map(|(t, who)| vec![t.to_string(), who.to_string()]).collect();
+        let batch = timeline.batch(&rows).into();
+        operator.step(Event::Batch { input: 0, batch }, &mut out).expect("rows wait");
+        operator.step(Event::Watermark(TimeDomain::Event, Watermark(to)), &mut out).expect("sessions close");
+    };
+    let save = |operator: &mut Box<dyn Operator>, whole: bool| {
+        let mut saver = Saver::new(whole);
+        operator.save(&mut saver).expect("the save succeeds");
+        saver.into_pieces().iter().map(|p| p.rows.num_rows()).collect::<Vec<_>>()
+    };
+    feed(&mut operator, &[(10, "ann"), (12, "ann"), (20, "bob"), (30, "ann")], 9);
+    assert_eq!(save(&mut operator, true), [4]);
+    feed(&mut operator, &[(14, "ann"), (22, "bob")], 9);
+    assert_eq!(save(&mut operator, false), [2]);
+    feed(&mut operator, &[(21, "cid")], 19);
+    assert_eq!(save(&mut operator, false), [1, 1], "one session has closed, one row has come");
+    assert_eq!(save(&mut operator, false), [0usize; 0]);
+    feed(&mut operator, &[(25, "ann")], 19);
+    assert_eq!(save(&mut operator, false), [1], "it has joined the session of 30");
+    assert_eq!(save(&mut operator, true), [5]);
 }
