@@ -5,6 +5,7 @@
 //! `out.json.gz`), that one file is written by one writer.
 
 mod list;
+mod progress;
 mod read;
 mod sink;
 mod source;
