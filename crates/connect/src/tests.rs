@@ -1,5 +1,6 @@
 //! Tables opened through the registry, over real files.
 
+mod commits;
 mod positions;
 
 use super::*;

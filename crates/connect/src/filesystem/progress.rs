@@ -195,6 +195,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         /// Files come, with times that grow as those of real files do; looks, passes and crashes come in any order.
         /// Every file is read once.
         #[test]
