@@ -75,14 +75,21 @@ pub(super) fn sync(root: &Path, parts: &[PartFile]) -> Result<()> {
         let path = root.join(&part.hidden);
         folders.extend(path.ancestors().skip(1).take_while(|f| f.starts_with(root)).map(Path::to_owned));
     }
-    folders.extend(root.parent().map(Path::to_owned));
-    folders.iter().try_for_each(|folder| sync_folder(folder))
+    folders.iter().try_for_each(|folder| sync_folder(folder))?;
+    // So may that of the table be, unless what is above it may not even be looked into.
+    match root.parent().map(open_folder) {
+        Some(Ok(above)) => above.sync_all().map_err(|e| cannot("write", &root.display().to_string(), &e)),
+        _ => Ok(()),
+    }
+}
+
+fn open_folder(folder: &Path) -> io::Result<File> {
+    // The parent of a relative path without folders is the empty path.
+    File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
 pub(super) fn sync_folder(folder: &Path) -> Result<()> {
-    // The parent of a relative path without folders is the empty path.
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder)
+    open_folder(folder)
         .and_then(|file| file.sync_all())
         .map_err(|e| cannot("write into the folder", &folder.display().to_string(), &e))
 }
