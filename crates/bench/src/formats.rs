@@ -148,7 +148,7 @@ fn read(format: &FormatOptions, content: &[u8], path: &Path, projection: &[usize
     if let FormatOptions::Parquet(_) = format {
         let schema: SchemaRef = Arc::new(bid_schema().project(projection)?);
         let file = File::open(path).map_err(|e| io(path, e))?;
-        let mut reader = ParquetReader::open(file, "bids", &schema, BATCH_ROWS)?;
+        let mut reader = ParquetReader::open(file, "bids", &schema, 0, BATCH_ROWS)?;
         while let Some(batch) = reader.next_rows()? {
             take(&batch)?;
         }

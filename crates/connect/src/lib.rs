@@ -12,6 +12,7 @@ pub mod datagen;
 pub mod filesystem;
 pub mod nexmark;
 pub mod options;
+mod position;
 pub mod print;
 pub mod store;
 

@@ -1,5 +1,8 @@
 //! Tables opened through the registry, over real files.
 
+mod commits;
+mod positions;
+
 use super::*;
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
@@ -315,7 +318,10 @@ fn what_cannot_be_opened_is_named_with_its_declaration() {
 
     let blocked = dir.path().join("file");
     fs::write(&blocked, "").expect("written");
-    let e = Registry::new().open_sink(&files(&blocked.join("below"), "csv"), &SinkContext::one_of(0, 1)).err().expect("no folder there");
+    let e = Registry::new()
+        .open_sink(&files(&blocked.join("below"), "csv"), &SinkContext::one_of(0, 1))
+        .err()
+        .expect("no folder there");
     assert!(e.kind() == ErrorKind::Io && e.what().contains("below"), "{e}");
 
     let path = dir.path().join("in.csv.bz2");
@@ -370,7 +376,10 @@ fn files_take_no_changes() {
 #[test]
 fn a_folder_that_cannot_be_written_to_is_known_at_once() {
     // Not even the superuser can make a folder there.
-    let e = Registry::new().open_sink(&files(Path::new("/proc/out"), "csv"), &SinkContext::one_of(0, 1)).err().expect("no folder there");
+    let e = Registry::new()
+        .open_sink(&files(Path::new("/proc/out"), "csv"), &SinkContext::one_of(0, 1))
+        .err()
+        .expect("no folder there");
     assert!(e.kind() == ErrorKind::Io && e.what().contains("/proc/out") && e.help().is_some(), "{e}");
 }
 

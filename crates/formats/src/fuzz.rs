@@ -22,8 +22,9 @@ pub fn schema() -> SchemaRef {
     ]))
 }
 
-/// Decodes with rows set aside, in steps of `step` bytes; returns how many rows and bad rows there were.
-pub fn drain(decoder: &mut dyn Decoder, bytes: &[u8], step: usize) -> (usize, usize) {
+/// Decodes with rows set aside, in steps of `step` bytes; returns how many rows and bad rows there were. `forgetful`: as
+/// if a crash came after each step, and only the mark was left.
+pub fn drain(decoder: &mut dyn Decoder, bytes: &[u8], step: usize, forgetful: bool) -> (usize, usize) {
     decoder.start("fuzz");
     let (mut from, mut to, mut rows, mut bad) = (0, 0, 0, 0);
     loop {
@@ -35,6 +36,11 @@ pub fn drain(decoder: &mut dyn Decoder, bytes: &[u8], step: usize) -> (usize, us
             bad += decoded.bad.len();
             from += decoded.consumed;
             assert!(from <= to, "more was consumed than was there");
+            if forgetful {
+                let mark = decoder.mark();
+                decoder.start("other");
+                decoder.resume("fuzz", &mark).expect("no header to be missed");
+            }
             if decoded.consumed == 0 || from == to {
                 break;
             }
@@ -51,8 +57,12 @@ pub fn csv(bytes: &[u8]) {
     let all: Vec<usize> = (0..schema.fields().len()).collect();
     let options = CsvOptions { header: Header::No, ..CsvOptions::default() };
     let Ok(mut decoder) = CsvDecoder::new(options, schema, &all, OnBadRow::SetAside) else { return };
-    let whole = drain(&mut decoder, bytes, usize::MAX / 2);
-    assert_eq!(whole, drain(&mut decoder, bytes, 7), "the cut of the bytes shows in the rows");
+    let whole = drain(&mut decoder, bytes, usize::MAX / 2, false);
+    assert_eq!(
+        whole,
+        drain(&mut decoder, bytes, 7, true),
+        "how the bytes are cut, or a crash between, shows in the rows"
+    );
 }
 
 /// Also holds the decoder to its promise: every line that is not blank is a row or a bad row.
@@ -60,8 +70,12 @@ pub fn json(bytes: &[u8]) {
     let schema = schema();
     let all: Vec<usize> = (0..schema.fields().len()).collect();
     let Ok(mut decoder) = JsonDecoder::new(JsonOptions::default(), &schema, &all, OnBadRow::SetAside) else { return };
-    let whole = drain(&mut decoder, bytes, usize::MAX / 2);
-    assert_eq!(whole, drain(&mut decoder, bytes, 7), "the cut of the bytes shows in the rows");
+    let whole = drain(&mut decoder, bytes, usize::MAX / 2, false);
+    assert_eq!(
+        whole,
+        drain(&mut decoder, bytes, 7, true),
+        "how the bytes are cut, or a crash between, shows in the rows"
+    );
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let lines = text.split(|&c| c == b'\n').filter(|l| !l.trim_ascii().is_empty()).count();
     assert_eq!(whole.0 + whole.1, lines, "a line is neither a row nor a bad row");
@@ -69,7 +83,7 @@ pub fn json(bytes: &[u8]) {
 
 /// Reads `file` as Parquet, whatever it holds.
 pub fn parquet(file: std::fs::File) {
-    if let Ok(mut reader) = ParquetReader::open(file, "fuzz", &schema(), 64) {
+    if let Ok(mut reader) = ParquetReader::open(file, "fuzz", &schema(), 0, 64) {
         while let Ok(Some(_)) = reader.next_rows() {}
     }
 }

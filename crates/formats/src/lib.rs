@@ -32,6 +32,7 @@ pub use options::{Format, FormatOptions};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{BadRow, Batch, Result};
+use serde::{Deserialize, Serialize};
 
 /// The longest record that a text decoder takes, in bytes. Bounds what is held back while its end is awaited.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -48,6 +49,32 @@ pub trait Decoder: Send {
     /// the last record needs no line end. Where [`Decoded::consumed`] is 0, more bytes are needed; with `last` and
     /// bytes left it never is.
     fn decode(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded>;
+
+    /// Where the decoder stands. With the number of bytes consumed since the file began it is a position: a decoder
+    /// that is resumed there and given the bytes behind it reads what this one would have read.
+    fn mark(&self) -> Mark;
+
+    /// In place of [`start`](Decoder::start): goes on inside a file whose messages call it `name`. The columns that are
+    /// read may be others than those of the decoder that gave the mark.
+    fn resume(&mut self, name: &str, mark: &Mark) -> Result<()>;
+}
+
+/// What a decoder knows of a file behind which it stands, but for how many bytes that was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The line on which the next record begins, from 1.
+    pub line: u64,
+    /// The byte order mark has been passed, or seen to be absent.
+    pub begun: bool,
+    /// What there is of a header has been read.
+    #[serde(default)]
+    pub header_read: bool,
+    /// The names in the header, where columns go by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<Vec<String>>,
+    /// In the middle of a record that is too long: its line is passed over to its end.
+    #[serde(default)]
+    pub skipping: bool,
 }
 
 /// What became of the front of the bytes.

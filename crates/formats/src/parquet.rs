@@ -36,11 +36,13 @@ pub struct ParquetReader {
 }
 
 impl ParquetReader {
-    /// Opens a file whose messages call it `name`, to read the columns of `schema`, `rows_max` at a time.
+    /// Opens a file whose messages call it `name`, to read the columns of `schema`, `rows_max` at a time, from row `from`
+    /// on.
     pub fn open(
         file: impl ChunkReader + 'static,
         name: &str,
         schema: &SchemaRef,
+        from: u64,
         rows_max: usize,
     ) -> Result<ParquetReader> {
         let builder = guarded(name, || ParquetRecordBatchReaderBuilder::try_new(file))?;
@@ -79,8 +81,16 @@ impl ParquetReader {
         in_order.sort_unstable();
         in_order.dedup();
         let positions = roots.iter().map(|r| in_order.partition_point(|x| x < r)).collect();
-        let reader = guarded(name, || builder.with_projection(mask).with_batch_size(rows_max).build())?;
-        Ok(ParquetReader { name: name.to_owned(), schema: schema.clone(), positions, reader, rows_read: 0 })
+        let skipped = usize::try_from(from).map_err(|_| Error::internal("a row number beyond the memory"))?;
+        // Row groups that lie before it as a whole are not read at all.
+        let builder = builder.with_projection(mask).with_batch_size(rows_max).with_offset(skipped);
+        let reader = guarded(name, || builder.build())?;
+        Ok(ParquetReader { name: name.to_owned(), schema: schema.clone(), positions, reader, rows_read: from })
+    }
+
+    /// Rows of the file before the next one.
+    pub fn rows_read(&self) -> u64 {
+        self.rows_read
     }
 
     /// The next rows, or `None` at the end.
@@ -308,7 +318,7 @@ mod tests {
     }
 
     fn read(file: std::fs::File, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
-        let mut reader = ParquetReader::open(file, "in.parquet", schema, 5)?;
+        let mut reader = ParquetReader::open(file, "in.parquet", schema, 0, 5)?;
         let mut all = Vec::new();
         while let Some(rows) = reader.next_rows()? {
             all.push(rows);

@@ -3,17 +3,22 @@
 //! What row `i` holds depends on `i`, the column and the seed alone, never on batches or parallelism: at parallelism
 //! `n`, partition `p` makes the rows `p`, `p + n`, `p + 2n` … So any number of tasks makes the same rows.
 //! Timestamps are the exception, as in Flink: they are the clock's, or lie before it by up to `max-past`.
+//! So a position is the number of a row, and a job restored at another parallelism keeps the partitions it had.
 
 mod fields;
 
 use crate::Connector;
 use crate::options::{check_keys, number, only};
+use crate::position;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use fields::Generator;
 use millstream_core::metadata::ROW_ORDER;
 use millstream_core::table::TableUse;
-use millstream_core::{Error, PartitionReader, Polled, Result, Sink, SinkContext, Source, TableSpec};
+use millstream_core::{
+    Error, PartitionReader, Place, Polled, Result, SavedPartition, Sink, SinkContext, Source, TableSpec,
+};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -63,6 +68,17 @@ struct Plan {
     rows_per_second: Option<u64>,
     /// `None`: no end.
     rows: Option<u64>,
+    seed: u64,
+}
+
+/// Where a partition goes on. Partitions stay as they were cut, so that each goes on with its own rows.
+#[derive(Debug, Serialize, Deserialize)]
+struct Position {
+    /// The number of the next row.
+    next: u64,
+    /// How many partitions there are.
+    of: u64,
+    seed: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -103,7 +119,7 @@ impl Plan {
             columns.push(Column::Order);
             fields.push(field.clone());
         }
-        Ok(Plan { schema: Arc::new(Schema::new(fields)), columns, rows_per_second, rows })
+        Ok(Plan { schema: Arc::new(Schema::new(fields)), columns, rows_per_second, rows, seed })
     }
 }
 
@@ -120,15 +136,51 @@ impl Source for DatagenSource {
 
     fn partitions(&mut self, parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
         let of = parallelism.max(1) as u64;
-        let reader = |index| DatagenReader {
-            name: format!("datagen-{index}"),
-            plan: self.0.clone(),
-            next: index,
-            of,
-            made: 0,
-            began: None,
-        };
-        Ok((0..of).map(|index| Box::new(reader(index)) as Box<dyn PartitionReader>).collect())
+        Ok((0..of).map(|index| self.reader(index, index, of)).collect())
+    }
+
+    fn resume(&mut self, saved: &[SavedPartition], parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
+        let Some(first) = saved.first() else { return self.partitions(parallelism) };
+        let of = position::read::<Position>(first)?.of;
+        let mut next: Vec<u64> = (0..of.min(PARTITIONS_MAX)).collect();
+        for saved in saved {
+            let position: Position = position::read(saved)?;
+            let index = position.next.checked_rem(position.of).unwrap_or(u64::MAX);
+            let slot = next.get_mut(usize::try_from(index).unwrap_or(usize::MAX));
+            match slot {
+                Some(slot) if position.of == of && saved.name == name(index) => *slot = position.next,
+                _ => {
+                    return Err(Error::data("the saved partitions of the generator do not belong together")
+                        .at(Place(saved.name.clone()))
+                        .remedy("start the job afresh"));
+                }
+            }
+            if position.seed != self.0.seed {
+                return Err(Error::usage(format!(
+                    "the job was started with '{SEED}' = '{}' and is to go on with '{}'",
+                    position.seed, self.0.seed
+                ))
+                .remedy("set it back, or start the job afresh"));
+            }
+        }
+        Ok((0..of).zip(next).map(|(index, next)| self.reader(index, next, of)).collect())
+    }
+
+    fn replays(&self) -> bool {
+        true
+    }
+}
+
+/// More partitions than this are a damaged position.
+const PARTITIONS_MAX: u64 = 1 << 16;
+
+fn name(index: u64) -> String {
+    format!("datagen-{index}")
+}
+
+impl DatagenSource {
+    fn reader(&self, index: u64, next: u64, of: u64) -> Box<dyn PartitionReader> {
+        Box::new(DatagenReader { name: name(index), plan: self.0.clone(), next, of, made: 0, began: None })
     }
 }
 
@@ -188,5 +240,9 @@ impl PartitionReader for DatagenReader {
         self.made += count;
         let options = RecordBatchOptions::new().with_row_count(Some(count as usize));
         Ok(Polled::Rows(RecordBatch::try_new_with_options(self.plan.schema.clone(), columns, &options)?.into()))
+    }
+
+    fn position(&self) -> Result<String> {
+        position::write(&Position { next: self.next, of: self.of, seed: self.plan.seed })
     }
 }

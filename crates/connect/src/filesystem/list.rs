@@ -65,7 +65,7 @@ pub(super) fn files(path: &str) -> Result<Vec<FileInfo>> {
 }
 
 /// Hidden files, marks such as `_SUCCESS`, and files that are still being written.
-fn left_out(path: &Path) -> bool {
+pub(super) fn left_out(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with(['.', '_']) || name.ends_with(".tmp") || name.ends_with(".inprogress")
 }

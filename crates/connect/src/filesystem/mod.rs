@@ -4,7 +4,9 @@
 //! every run. Output goes to part files in a folder, as in Flink; where `path` names a file (`out.csv`,
 //! `out.json.gz`), that one file is written by one writer.
 
+mod commit;
 mod list;
+mod progress;
 mod read;
 mod sink;
 mod source;
@@ -12,9 +14,10 @@ mod source;
 use crate::Connector;
 use crate::options::{check_keys, duration, required, size};
 use arrow::datatypes::{DataType, Field};
+use commit::Guarantee;
 use millstream_core::error::did_you_mean;
 use millstream_core::table::TableUse;
-use millstream_core::{Error, Result, Sink, SinkContext, Source, TableSpec, metadata};
+use millstream_core::{Committer, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec, metadata};
 use millstream_formats::{Format, FormatOptions};
 use std::io;
 
@@ -25,19 +28,31 @@ const FORMAT: &str = "format";
 const MONITOR_INTERVAL: &str = "source.monitor-interval";
 const ROLLING_SIZE: &str = "sink.rolling-policy.file-size";
 
-const OPTIONS: [&str; 4] = [PATH, FORMAT, MONITOR_INTERVAL, ROLLING_SIZE];
+const ROLLOVER_INTERVAL: &str = "sink.rolling-policy.rollover-interval";
+const CHECK_INTERVAL: &str = "sink.rolling-policy.check-interval";
+const GUARANTEE: &str = "sink.delivery-guarantee";
+const COMMIT_TRIGGER: &str = "sink.partition-commit.trigger";
+const COMMIT_DELAY: &str = "sink.partition-commit.delay";
+const COMMIT_POLICY: &str = "sink.partition-commit.policy.kind";
+const SUCCESS_NAME: &str = "sink.partition-commit.success-file.name";
+const SUCCESS_NAME_DEFAULT: &str = "_SUCCESS";
+
+const OPTIONS: [&str; 11] = [
+    PATH,
+    FORMAT,
+    MONITOR_INTERVAL,
+    ROLLING_SIZE,
+    ROLLOVER_INTERVAL,
+    CHECK_INTERVAL,
+    GUARANTEE,
+    COMMIT_TRIGGER,
+    COMMIT_DELAY,
+    COMMIT_POLICY,
+    SUCCESS_NAME,
+];
 
 /// Flink's keys that ask for what happens here anyway, or for what only Flink's cluster does.
-const ACCEPTED: [&str; 8] = [
-    "auto-compaction",
-    "sink.partition-commit.delay",
-    "sink.partition-commit.policy.kind",
-    "sink.partition-commit.success-file.name",
-    "sink.partition-commit.trigger",
-    "sink.rolling-policy.check-interval",
-    "sink.rolling-policy.rollover-interval",
-    "source.path.regex-pattern",
-];
+const ACCEPTED: [&str; 2] = ["auto-compaction", "source.path.regex-pattern"];
 
 impl Connector for Filesystem {
     fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
@@ -65,6 +80,13 @@ impl Connector for Filesystem {
         if size(table, ROLLING_SIZE)?.is_some_and(|s| s.0 == 0) {
             return Err(Error::sql(format!("'{ROLLING_SIZE}' cannot be zero")).remedy("write for example '128mb'"));
         }
+        for key in [ROLLOVER_INTERVAL, CHECK_INTERVAL] {
+            if duration(table, key)?.is_some_and(|d| d.is_zero()) {
+                return Err(Error::sql(format!("'{key}' cannot be zero")).remedy("write for example '1 min'"));
+            }
+        }
+        guarantee(table)?;
+        check_partition_commit(table)?;
         for column in &table.partitioned_by {
             if table.schema.index_of(column).is_err() {
                 let known = table.schema.fields().iter().map(|f| f.name().as_str());
@@ -105,6 +127,74 @@ impl Connector for Filesystem {
     fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
         self.validate(table, TableUse::Sink)?;
         Ok(Box::new(sink::FileSink::open(table, context)?))
+    }
+
+    fn open_committer(&self, table: &TableSpec, job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
+        let path = list::local_path(required(table, PATH, "out/orders")?);
+        // Streams and devices give rows away as they come.
+        if path == "-" || sink::names_a_file(path, !table.partitioned_by.is_empty()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(commit::FileCommitter {
+            root: path.into(),
+            table: table.name.clone(),
+            job: job.clone(),
+            guarantee: guarantee(table)?,
+            success: success(table),
+            depth: table.partitioned_by.len(),
+        })))
+    }
+}
+
+fn guarantee(table: &TableSpec) -> Result<Guarantee> {
+    match table.option(GUARANTEE) {
+        None | Some("exactly-once") => Ok(Guarantee::ExactlyOnce),
+        Some("at-least-once") => Ok(Guarantee::AtLeastOnce),
+        Some("none") => Ok(Guarantee::None),
+        Some(other) => Err(Error::sql(format!("'{GUARANTEE}' cannot be '{other}'"))
+            .remedy("use 'exactly-once', 'at-least-once' or 'none'")),
+    }
+}
+
+/// The name of the file that marks a folder of PARTITIONED BY as complete, if one is wanted.
+fn success(table: &TableSpec) -> Option<String> {
+    table.option(COMMIT_POLICY)?;
+    Some(table.option(SUCCESS_NAME).unwrap_or(SUCCESS_NAME_DEFAULT).to_owned())
+}
+
+fn check_partition_commit(table: &TableSpec) -> Result<()> {
+    match table.option(COMMIT_TRIGGER) {
+        None | Some("process-time") => {}
+        Some("partition-time") => {
+            return Err(Error::sql(format!("'{COMMIT_TRIGGER}' = 'partition-time' is not supported"))
+                .remedy("use 'process-time': a partition is marked with every checkpoint that adds to it"));
+        }
+        Some(other) => {
+            return Err(Error::sql(format!("'{COMMIT_TRIGGER}' cannot be '{other}'")).remedy("use 'process-time'"));
+        }
+    }
+    if duration(table, COMMIT_DELAY)?.is_some_and(|d| !d.is_zero()) {
+        return Err(Error::sql(format!("'{COMMIT_DELAY}' can only be '0 s'"))
+            .remedy("leave it out: a partition is marked with every checkpoint that adds to it"));
+    }
+    match table.option(COMMIT_POLICY) {
+        None => {}
+        Some("success-file") if table.partitioned_by.is_empty() => {
+            return Err(Error::sql(format!("'{COMMIT_POLICY}' is set, and the table has no partitions"))
+                .remedy("add PARTITIONED BY (..) to the table, or leave the option out"));
+        }
+        Some("success-file") => {}
+        Some(other) => {
+            return Err(Error::sql(format!("'{COMMIT_POLICY}' cannot be '{other}'")).remedy("use 'success-file'"));
+        }
+    }
+    match table.option(SUCCESS_NAME) {
+        // Any other would be read as rows of the table.
+        Some(name) if !name.starts_with(['_', '.']) || name.contains('/') || name.len() < 2 => {
+            Err(Error::sql(format!("'{SUCCESS_NAME}' cannot be '{name}'"))
+                .remedy("use a name that begins with _, for example '_SUCCESS'"))
+        }
+        _ => Ok(()),
     }
 }
 

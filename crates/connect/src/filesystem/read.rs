@@ -1,19 +1,18 @@
 //! The thread that reads files ahead: finds them, opens them, unpacks them, and hands on blocks of bytes.
 //!
 //! ```text
-//!  thread: list ─▶ open ─▶ unpack ─▶ [ queue, at most PREFETCH_BYTES_MAX ] ─▶ poll: decode
+//!  thread: look ─▶ open ─▶ unpack ─▶ [ queue, at most PREFETCH_BYTES_MAX ] ─▶ poll: decode
 //!            ▲──── wait for the interval, where the folder is watched ──┘
 //! ```
 //!
 //! Where the queue is full the thread waits, so a slow job reads slowly. It ends when its reader is dropped.
 
 use super::list::{FileInfo, files};
+use super::progress::{Pass, Progress};
 use super::{Packing, cannot};
 use millstream_core::{Error, Place, Result};
-use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -26,9 +25,12 @@ pub(super) const PREFETCH_BYTES_MAX: usize = 8 << 20;
 /// Bytes of one block.
 const BLOCK_BYTES: usize = 256 << 10;
 
-/// What the thread tells, in order: a file begins, its bytes, it ends, the next begins.
+/// What the thread tells, in order: there are new files; a file begins, its bytes, it ends, the next begins; that was
+/// the last of them.
 #[derive(Debug)]
 pub(super) enum Piece {
+    Look(Box<Pass>),
+    Looked,
     Begin(FileInfo),
     Bytes(Vec<u8>),
     End,
@@ -63,6 +65,10 @@ pub(super) struct Plan {
     pub contents: bool,
     /// The files that were there when the table was opened.
     pub first: Vec<FileInfo>,
+    /// What has been read of them before.
+    pub progress: Progress,
+    /// A file that was being read, and how much of its unpacked bytes is done with.
+    pub inside: Option<(FileInfo, u64)>,
 }
 
 impl Ahead {
@@ -115,24 +121,39 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), G
             Err(e) => put(Piece::Failed(e)),
         };
     }
-    let mut seen: HashSet<PathBuf> = HashSet::new();
+    let mut progress = plan.progress.clone();
+    // What an interrupted run had before it comes first, so that its rows come in the order they would have come in.
+    let mut pass = match progress.left(&plan.first) {
+        Ok(mut left) => {
+            if let Some((inside, from)) = &plan.inside {
+                left.retain(|f| f.path != inside.path);
+                send_file(inside, *from, plan.contents, send)?;
+            }
+            left
+        }
+        Err(e) => return put(Piece::Failed(e)),
+    };
     let mut found = plan.first.clone();
     loop {
-        for file in found {
+        for file in &pass {
             if stop.load(Ordering::Relaxed) {
                 return Err(Gone);
             }
-            if plan.interval.is_some() && !seen.insert(file.path.clone()) {
+            send_file(file, 0, plan.contents, send)?;
+        }
+        put(Piece::Looked)?;
+        progress.end();
+        match progress.look(&found) {
+            Ok(Some((listed, new))) => {
+                put(Piece::Look(Box::new(listed.clone())))?;
+                progress.begin(listed);
+                pass = new;
                 continue;
             }
-            put(Piece::Begin(file.clone()))?;
-            if plan.contents
-                && let Err(e) = send_file(&file, send)?
-            {
-                return put(Piece::Failed(e));
-            }
-            put(Piece::End)?;
+            Ok(None) => {}
+            Err(e) => return put(Piece::Failed(e)),
         }
+        pass.clear();
         let Some(interval) = plan.interval else { return put(Piece::Over) };
         let until = std::time::Instant::now() + interval;
         loop {
@@ -152,24 +173,68 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), G
     }
 }
 
-fn send_file(file: &FileInfo, send: &SyncSender<Piece>) -> Result<Result<()>, Gone> {
+/// Sends a file from byte `from` of its contents on. After a failure nothing follows.
+fn send_file(file: &FileInfo, from: u64, contents: bool, send: &SyncSender<Piece>) -> Result<(), Gone> {
+    let put = |piece| send.send(piece).map_err(|_| Gone);
+    put(Piece::Begin(file.clone()))?;
+    if contents && let Err(e) = send_contents(file, from, send)? {
+        put(Piece::Failed(e))?;
+        return Err(Gone);
+    }
+    put(Piece::End)
+}
+
+fn send_contents(file: &FileInfo, from: u64, send: &SyncSender<Piece>) -> Result<Result<()>, Gone> {
     let shown = file.shown();
-    let open = match File::open(&file.path) {
+    let mut open = match File::open(&file.path) {
         Ok(open) => open,
         Err(e) => return Ok(Err(cannot("read", &shown, &e))),
     };
     let packing = Packing::of(&shown);
     match packing {
-        Packing::Plain => send_all(&mut { open }, file, packing, send),
+        Packing::Plain => {
+            if from > 0
+                && let Err(e) = open.seek(SeekFrom::Start(from))
+            {
+                return Ok(Err(cannot("read", &shown, &e)));
+            }
+            send_all(&mut { open }, file, packing, send)
+        }
         Packing::Gzip => {
             let input = io::BufReader::with_capacity(BLOCK_BYTES, open);
-            send_all(&mut flate2::bufread::MultiGzDecoder::new(input), file, packing, send)
+            send_behind(flate2::bufread::MultiGzDecoder::new(input), from, file, packing, send)
         }
         Packing::Zstd => match zstd::stream::read::Decoder::new(open) {
-            Ok(mut input) => send_all(&mut input, file, packing, send),
+            Ok(input) => send_behind(input, from, file, packing, send),
             Err(e) => Ok(Err(cannot("read", &shown, &e))),
         },
     }
+}
+
+/// What lies behind `from` in a packed file, which has to be unpacked up to there.
+fn send_behind(
+    mut input: impl Read,
+    from: u64,
+    file: &FileInfo,
+    packing: Packing,
+    send: &SyncSender<Piece>,
+) -> Result<Result<()>, Gone> {
+    match io::copy(&mut (&mut input).take(from), &mut io::sink()) {
+        Ok(passed) if passed == from => send_all(&mut input, file, packing, send),
+        Ok(passed) => Ok(Err(Error::data(format!("the file holds {passed} bytes, and {from} had been read of it"))
+            .at(Place(file.shown()))
+            .remedy("put the file back as it was, or start the job afresh"))),
+        Err(e) => Ok(Err(unreadable(&e, file, packing))),
+    }
+}
+
+fn unreadable(e: &io::Error, file: &FileInfo, packing: Packing) -> Error {
+    if packing != Packing::Plain && e.raw_os_error().is_none() {
+        return Error::data(format!("the compressed data is damaged or cut off: {e}"))
+            .at(Place(file.shown()))
+            .remedy("check that the file is complete and that its ending tells how it is compressed");
+    }
+    cannot("read", &file.shown(), e)
 }
 
 fn send_all(
@@ -178,7 +243,6 @@ fn send_all(
     packing: Packing,
     send: &SyncSender<Piece>,
 ) -> Result<Result<()>, Gone> {
-    let shown = file.shown();
     // A stream (a pipe, a terminal) has no size.
     let is_stream = file.size.is_none();
     loop {
@@ -196,12 +260,7 @@ fn send_all(
                 }
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if packing != Packing::Plain && e.raw_os_error().is_none() => {
-                    return Ok(Err(Error::data(format!("the compressed data is damaged or cut off: {e}"))
-                        .at(Place(shown))
-                        .remedy("check that the file is complete and that its ending tells how it is compressed")));
-                }
-                Err(e) => return Ok(Err(cannot("read", &shown, &e))),
+                Err(e) => return Ok(Err(unreadable(&e, file, packing))),
             }
             if filled == block.len() || is_stream {
                 break;
@@ -226,7 +285,7 @@ mod tests {
     fn plan(path: &std::path::Path, interval: Option<Duration>) -> Plan {
         let path = path.display().to_string();
         let first = files(&path).expect("readable");
-        Plan { path, interval, contents: true, first }
+        Plan { path, interval, contents: true, first, progress: Progress::default(), inside: None }
     }
 
     /// Drops the near end and waits for the thread.
@@ -247,6 +306,8 @@ mod tests {
         let dir = tempfile::TempDir::new().expect("a folder");
         std::fs::write(dir.path().join("big.csv"), vec![b'\n'; 3 * PREFETCH_BYTES_MAX]).expect("written");
         let ahead = Ahead::start(plan(dir.path(), None)).expect("started");
+        assert!(matches!(ahead.next(Duration::from_secs(10)), Next::Piece(Piece::Looked)));
+        assert!(matches!(ahead.next(Duration::from_secs(10)), Next::Piece(Piece::Look(_))));
         assert!(matches!(ahead.next(Duration::from_secs(10)), Next::Piece(Piece::Begin(_))));
         // The file is three times what the queue holds, so the thread stands before a full queue and cannot be done.
         thread::sleep(Duration::from_millis(50));
@@ -258,6 +319,7 @@ mod tests {
     fn a_folder_that_is_watched_is_let_go_at_once() {
         let dir = tempfile::TempDir::new().expect("a folder");
         let ahead = Ahead::start(plan(dir.path(), Some(Duration::from_secs(3600)))).expect("started");
+        assert!(matches!(ahead.next(Duration::from_secs(10)), Next::Piece(Piece::Looked)));
         assert!(matches!(ahead.next(Duration::from_millis(5)), Next::Nothing));
         ends_when_dropped(ahead);
     }

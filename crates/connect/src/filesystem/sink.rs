@@ -2,31 +2,43 @@
 //!
 //! ```text
 //!  rows ─▶ .part-… .inprogress ──full──▶ closed, still hidden ──finish──▶ part-…
+//!                │                                └──────────────prepare──▶ named by the checkpoint, see `commit`
 //!                └───────────── abort, or dropped ─────────────────────▶ removed
 //! ```
 //!
 //! A file gets its name only when the job has ended well, so what can be seen is complete. A job adds files to those
 //! that are there, as Flink's INSERT INTO does; where `path` names one file, that file is replaced at the end.
+//!
+//! In a job with checkpoints every checkpoint closes the files that have rows, whatever their format: no file goes on
+//! over a barrier, so a crash never has to cut one back. They get their names when the checkpoint is complete.
 
+use super::commit::{self, Guarantee, PartFile, Parts};
 use super::list::{DEFAULT_PARTITION, escape, local_path};
-use super::{PATH, Packing, ROLLING_SIZE, cannot, format_options};
-use crate::options::{required, size};
+use super::{
+    CHECK_INTERVAL, PATH, Packing, ROLLING_SIZE, ROLLOVER_INTERVAL, cannot, format_options, guarantee, success,
+};
+use crate::options::{duration, required, size};
+use crate::position;
 use crate::print::Terminal;
 use arrow::array::UInt32Array;
 use arrow::datatypes::{Schema, SchemaRef};
 use flate2::write::GzEncoder;
-use millstream_core::{Batch, ByteSize, Error, Place, Result, Sink, SinkContext, TableSpec};
+use millstream_core::{Batch, ByteSize, Error, Place, Prepared, Result, Sink, SinkContext, TableSpec};
 use millstream_formats::parquet::ParquetWriter;
 use millstream_formats::text::Printer;
 use millstream_formats::{Encoder, FormatOptions, encoder};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const ROLLING_SIZE_DEFAULT: ByteSize = ByteSize::mib(128);
+
+/// Flink's: a file older than this is closed, and whether one is gets looked at so often.
+const ROLLOVER_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
+const CHECK_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Text held back before it is written.
 const HELD_BYTES_MAX: usize = 256 << 10;
@@ -66,6 +78,10 @@ pub(super) struct FileSink {
     folders: Vec<usize>,
     target: Target,
     rolling_size: u64,
+    /// Set in a job with checkpoints.
+    job: Option<InJob>,
+    /// The name of the file that marks a folder as complete, where the sink itself has to write it.
+    success: Option<String>,
     /// Open files by folder.
     open: BTreeMap<PathBuf, Part>,
     /// Files that are closed and still hidden, with the names they will get.
@@ -74,6 +90,13 @@ pub(super) struct FileSink {
     clock: u64,
     bytes_closed: u64,
     done: bool,
+}
+
+struct InJob {
+    guarantee: Guarantee,
+    rollover_interval: Duration,
+    check_interval: Duration,
+    checked: Instant,
 }
 
 enum Target {
@@ -94,6 +117,7 @@ struct Part {
     hidden: PathBuf,
     target: PathBuf,
     used: u64,
+    opened: Instant,
 }
 
 enum Writer {
@@ -131,7 +155,35 @@ impl FileSink {
                         NAMED.map(|n| format!(".{n}")).join(", ")
                     )));
             }
-            Target::Folder { root: PathBuf::from(path), prefix: format!("part-{}-{index}", job_id()), next: 0 }
+            let prefix = match &context.job {
+                Some(job) => commit::prefix(job, &table.name, index),
+                None => format!("part-{}-{index}", job_id()),
+            };
+            Target::Folder { root: PathBuf::from(path), prefix, next: 0 }
+        };
+        if context.job.is_some() && matches!(target, Target::One(_)) {
+            return Err(Error::usage(format!(
+                "'path' = '{path}' names one file, and a job with checkpoints shows its rows checkpoint by checkpoint"
+            ))
+            .remedy("name a folder, for example 'out', or run the job without checkpoints"));
+        }
+        let success = success(table).filter(|_| context.job.is_none());
+        if success.is_some() && parallelism > 1 {
+            return Err(Error::usage(format!(
+                "without checkpoints none of the {parallelism} tasks that write `{}` knows when all files of a \
+                 partition are there",
+                table.name
+            ))
+            .remedy("set 'sink.parallelism' = '1', or run the job with checkpoints"));
+        }
+        let job = match context.job {
+            Some(_) => Some(InJob {
+                guarantee: guarantee(table)?,
+                rollover_interval: duration(table, ROLLOVER_INTERVAL)?.unwrap_or(ROLLOVER_INTERVAL_DEFAULT),
+                check_interval: duration(table, CHECK_INTERVAL)?.unwrap_or(CHECK_INTERVAL_DEFAULT),
+                checked: Instant::now(),
+            }),
+            None => None,
         };
         if parallelism > 1 && !matches!(target, Target::Folder { .. }) {
             return Err(Error::internal(format!("'{path}' takes one writer and is given {parallelism}")));
@@ -145,6 +197,8 @@ impl FileSink {
             folders,
             target,
             rolling_size: size(table, ROLLING_SIZE)?.unwrap_or(ROLLING_SIZE_DEFAULT).0,
+            job,
+            success,
             open: BTreeMap::new(),
             closed: Vec::new(),
             clock: 0,
@@ -218,7 +272,7 @@ impl FileSink {
                 loop {
                     let name = format!("{prefix}-{next}.{ending}");
                     *next += 1;
-                    let (hidden, target) = (folder.join(format!(".{name}.inprogress")), folder.join(&name));
+                    let (hidden, target) = (folder.join(commit::hidden(&name)), folder.join(&name));
                     match OpenOptions::new().write(true).create_new(true).open(&hidden) {
                         // Another sink of this job may have used the number and be done with it.
                         Ok(_) if target.exists() => {
@@ -235,7 +289,7 @@ impl FileSink {
         if writer.is_err() && !hidden.as_os_str().is_empty() {
             let _ = fs::remove_file(&hidden);
         }
-        Ok(Part { writer: writer?, hidden, target, used: 0 })
+        Ok(Part { writer: writer?, hidden, target, used: 0, opened: Instant::now() })
     }
 
     fn writer(&self, file: Option<File>, target: &Path) -> Result<Writer> {
@@ -266,10 +320,32 @@ impl FileSink {
         let named = !hidden.as_os_str().is_empty();
         if named {
             // First, so that it is removed should closing fail.
-            self.closed.push((hidden, target.clone()));
+            self.closed.push((hidden.clone(), target.clone()));
         }
-        self.bytes_closed += writer.finish(&target, named)?;
+        // In a job with checkpoints what is closed is synced all at once, away from the worker.
+        self.bytes_closed += writer.finish(&target, named && self.job.is_none())?;
+        if named && self.job.as_ref().is_some_and(|job| job.guarantee == Guarantee::None) {
+            fs::rename(&hidden, &target).map_err(|e| cannot("name", &target.display().to_string(), &e))?;
+        }
         Ok(())
+    }
+
+    fn close_all(&mut self) -> Result<()> {
+        while let Some(folder) = self.open.keys().next().cloned() {
+            self.close(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the files that are older than they may become.
+    fn close_old(&mut self) -> Result<()> {
+        let Some(job) = self.job.as_mut().filter(|job| job.checked.elapsed() >= job.check_interval) else {
+            return Ok(());
+        };
+        job.checked = Instant::now();
+        let old = |part: &Part| part.opened.elapsed() >= job.rollover_interval;
+        let folders: Vec<PathBuf> = self.open.iter().filter(|(_, p)| old(p)).map(|(f, _)| f.clone()).collect();
+        folders.iter().try_for_each(|folder| self.close(folder))
     }
 
     fn write_to(&mut self, folder: &Path, batch: &Batch) -> Result<()> {
@@ -428,19 +504,64 @@ impl Sink for FileSink {
                     put(out, held, bytes, &part.target)?;
                 }
             }
+            return Ok(());
         }
-        Ok(())
+        self.close_old()
+    }
+
+    fn prepare(&mut self, _epoch: u64) -> Result<Prepared> {
+        let (Target::Folder { root, .. }, Some(job)) = (&self.target, &self.job) else {
+            self.flush()?;
+            return Ok(Prepared::default());
+        };
+        let (root, guarantee) = (root.clone(), job.guarantee);
+        self.close_all()?;
+        let mut parts = Vec::with_capacity(self.closed.len());
+        for (hidden, target) in &self.closed {
+            let there = if guarantee == Guarantee::None { target } else { hidden };
+            let size = fs::metadata(there).map_err(|e| cannot("read", &there.display().to_string(), &e))?.len();
+            let relative = |path: &Path| match path.strip_prefix(&root).ok().and_then(Path::to_str) {
+                Some(path) => Ok(path.to_owned()),
+                None => Err(Error::internal(format!("{} is not in the folder of its table", path.display()))),
+            };
+            parts.push(PartFile { hidden: relative(hidden)?, name: relative(target)?, size });
+        }
+        // From here on they are the checkpoint's, whatever becomes of this sink.
+        self.closed.clear();
+        if parts.is_empty() {
+            return Ok(Prepared::default());
+        }
+        let parts = Parts { parts };
+        let committable = Some(position::write(&parts)?);
+        let settle: Option<Box<dyn FnOnce() -> Result<()> + Send>> = match guarantee {
+            Guarantee::ExactlyOnce => Some(Box::new(move || commit::sync(&root, &parts.parts))),
+            Guarantee::AtLeastOnce => Some(Box::new(move || {
+                commit::sync(&root, &parts.parts)?;
+                commit::show(&root, &parts.parts)
+            })),
+            Guarantee::None => None,
+        };
+        Ok(Prepared { committable, settle, ..Prepared::default() })
     }
 
     fn finish(&mut self) -> Result<()> {
-        let folders: Vec<PathBuf> = self.open.keys().cloned().collect();
-        for folder in folders {
-            self.close(&folder)?;
+        if self.job.is_some() && matches!(self.target, Target::Folder { .. }) {
+            self.done = self.open.is_empty() && self.closed.is_empty();
+            return match self.done {
+                true => Ok(()),
+                false => Err(Error::internal("rows behind the last checkpoint of a job that has ended")),
+            };
         }
+        self.close_all()?;
+        let mut folders = BTreeSet::new();
         // Only now, when all of them are whole.
         while let Some((hidden, target)) = self.closed.first() {
             fs::rename(hidden, target).map_err(|e| cannot("name", &target.display().to_string(), &e))?;
+            folders.extend(target.parent().map(Path::to_owned));
             self.closed.remove(0);
+        }
+        if let Some(success) = &self.success {
+            commit::mark(&folders, success)?;
         }
         self.done = true;
         Ok(())

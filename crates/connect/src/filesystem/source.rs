@@ -1,9 +1,15 @@
 //! Reads all files of a table as one partition.
+//!
+//! A position names the files that have been read ([`Progress`]), the file that is being read with the place in it, and
+//! how many rows that was. The place is a number of unpacked bytes and what the decoder knows there, or a row of a
+//! Parquet file. The file must still be the one it was: its size and time of modification are compared.
 
 use super::list::{FileInfo, files, local_path, partition_value};
+use super::progress::{Progress, vanished};
 use super::read::{Ahead, Next, Piece, Plan};
-use super::{MONITOR_INTERVAL, PATH, cannot, format_options};
+use super::{MONITOR_INTERVAL, PATH, Packing, cannot, format_options};
 use crate::options::{BAD_ROWS, duration, required};
+use crate::position;
 use arrow::array::{
     Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray, UInt32Array,
     new_null_array,
@@ -11,11 +17,15 @@ use arrow::array::{
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_core::metadata::ROW_ORDER;
-use millstream_core::{BadRow, Error, PartitionReader, Place, Polled, Result, Source, SourceRows, TableSpec};
+use millstream_core::{
+    BadRow, Error, PartitionReader, Place, Polled, Result, SavedPartition, Source, SourceRows, TableSpec,
+};
 use millstream_formats::parquet::ParquetReader;
 use millstream_formats::types::sql_type;
-use millstream_formats::{Decoder, Format, FormatOptions, OnBadRow, decoder};
+use millstream_formats::{Decoder, Format, FormatOptions, Mark, OnBadRow, decoder};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,27 +114,18 @@ impl FileSource {
         let path = required(table, PATH, "data/orders")?;
         let interval = duration(table, MONITOR_INTERVAL)?;
         let first = if path == "-" { Vec::new() } else { files(path)? };
-        if first.is_empty() && interval.is_none() && path != "-" {
-            return Err(Error::io(format!("'path' = '{path}' names no file")).remedy(format!(
-                "files whose names begin with . or _ and those that end with .tmp or .inprogress do not count; to wait \
-                 for files that are still to come, set '{MONITOR_INTERVAL}' = '1 s'"
-            )));
-        }
-        let plan = Plan { path: path.to_owned(), interval, contents: options.format() != Format::Parquet, first };
+        let plan = Plan {
+            path: path.to_owned(),
+            interval,
+            contents: options.format() != Format::Parquet,
+            first,
+            progress: Progress::default(),
+            inside: None,
+        };
         Ok(FileSource { table: table.clone(), layout: Layout::of(table)?, options, plan })
     }
-}
 
-impl Source for FileSource {
-    fn schema(&self) -> SchemaRef {
-        self.layout.schema.clone()
-    }
-
-    fn bounded(&self) -> bool {
-        self.plan.interval.is_none()
-    }
-
-    fn partitions(&mut self, _parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
+    fn reader(&self, plan: Plan, rows: i64, inside: Option<FilePosition>) -> Result<Box<dyn PartitionReader>> {
         let on_bad_row = match self.table.option(BAD_ROWS) {
             Some(_) => OnBadRow::SetAside,
             None if self.options.ignore_parse_errors() => OnBadRow::Skip,
@@ -139,29 +140,156 @@ impl Source for FileSource {
                 decoder: decoder(text, &self.layout.stored, &self.layout.projection, on_bad_row)?,
                 bytes: Vec::new(),
                 from: 0,
+                offset: 0,
                 wanted: 0,
                 last: false,
             }),
         };
-        Ok(vec![Box::new(FileReader {
+        Ok(Box::new(FileReader {
             name: local_path(&self.plan.path).to_owned(),
             layout: self.layout.clone(),
-            ahead: Ahead::start(self.plan.clone())?,
+            replays: self.replays(),
+            progress: plan.progress.clone(),
+            ahead: Ahead::start(plan)?,
             contents,
             file: None,
-            order: 0,
+            inside,
+            order: rows,
             skipped: 0,
             over: false,
-        })])
+        }))
     }
+}
+
+/// Where reading goes on.
+#[derive(Debug, Serialize, Deserialize)]
+struct Position {
+    /// Rows handed on, through all files.
+    rows: i64,
+    files: Progress,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inside: Option<FilePosition>,
+}
+
+/// A file that is being read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct FilePosition {
+    path: PathBuf,
+    size: Option<u64>,
+    modified: Option<i64>,
+    /// Unpacked bytes of it that are done with; for Parquet rows.
+    offset: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<Mark>,
+}
+
+impl FilePosition {
+    /// The file as it is now, if it is what it was.
+    fn find(&self, found: &[FileInfo]) -> Result<Option<FileInfo>> {
+        let Ok(at) = found.binary_search_by(|f| f.path.cmp(&self.path)) else {
+            // Whoever reads a text file to its end sees that it was the end only afterwards.
+            let whole = self.mark.is_some()
+                && Packing::of(&self.path.display().to_string()) == Packing::Plain
+                && self.size == Some(self.offset);
+            return if whole { Ok(None) } else { Err(vanished(&self.path)) };
+        };
+        let file = &found[at];
+        if (file.size, file.modified) == (self.size, self.modified) {
+            return Ok(Some(file.clone()));
+        }
+        let (was, is) = (self.size.unwrap_or_default(), file.size.unwrap_or_default());
+        let what = match is.cmp(&was) {
+            std::cmp::Ordering::Less => format!("has shrunk from {was} to {is} bytes"),
+            std::cmp::Ordering::Greater => format!("has grown from {was} to {is} bytes"),
+            std::cmp::Ordering::Equal => "has been written to".into(),
+        };
+        let shown = file.shown();
+        let modified = self.modified.unwrap_or_default();
+        Err(Error::data(format!("the file {what} since the job has read a part of it"))
+            .at(Place(shown.clone()))
+            .remedy(format!(
+                "put the file back as it was ({was} bytes); if it holds the same, set its time back: touch -d \
+                 @{}.{:03} '{shown}'; or start the job afresh",
+                modified.div_euclid(1000),
+                modified.rem_euclid(1000)
+            )))
+    }
+}
+
+impl Source for FileSource {
+    fn schema(&self) -> SchemaRef {
+        self.layout.schema.clone()
+    }
+
+    fn bounded(&self) -> bool {
+        self.plan.interval.is_none()
+    }
+
+    fn partitions(&mut self, _parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
+        let Plan { path, interval, first, .. } = &self.plan;
+        if first.is_empty() && interval.is_none() && path != "-" {
+            let error = Error::io(format!("'path' = '{path}' names no file")).remedy(format!(
+                "files whose names begin with . or _ and those that end with .tmp or .inprogress do not count; to wait \
+                 for files that are still to come, set '{MONITOR_INTERVAL}' = '1 s'"
+            ));
+            return Err(match &self.table.place {
+                Some(place) => error.at(place.clone()),
+                None => error,
+            });
+        }
+        Ok(vec![self.reader(self.plan.clone(), 0, None)?])
+    }
+
+    fn resume(&mut self, saved: &[SavedPartition], parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
+        let [saved] = saved else {
+            return match saved {
+                [] => self.partitions(parallelism),
+                _ => Err(Error::internal(format!("files are one partition, and {} were saved", saved.len()))),
+            };
+        };
+        let name = local_path(&self.plan.path);
+        if saved.name != name {
+            return Err(Error::usage(format!("the job has read '{}' and is now to go on in '{name}'", saved.name))
+                .remedy("set 'path' back, or start the job afresh"));
+        }
+        if !self.replays() {
+            return Err(no_positions(name));
+        }
+        let Position { rows, mut files, inside } = position::read(saved)?;
+        let mut plan = self.plan.clone();
+        if let Some(inside) = &inside {
+            match inside.find(&plan.first)? {
+                Some(file) => plan.inside = Some((file, inside.offset)),
+                None => files.done_with(&inside.path),
+            }
+        }
+        plan.progress = files;
+        let inside = inside.filter(|_| plan.inside.is_some());
+        Ok(vec![self.reader(plan, rows, inside)?])
+    }
+
+    fn replays(&self) -> bool {
+        // Pipes and devices have no size.
+        self.plan.path != "-" && self.plan.first.iter().all(|file| file.size.is_some())
+    }
+}
+
+fn no_positions(name: &str) -> Error {
+    let name = if name == "-" { "standard input" } else { name };
+    Error::usage(format!("{name} is a stream: what was read of it cannot be read again after a crash"))
+        .remedy("write the input to a file and read that, or run the job without checkpoints")
 }
 
 struct FileReader {
     name: String,
     layout: Layout,
+    replays: bool,
+    progress: Progress,
     ahead: Ahead,
     contents: Contents,
     file: Option<OpenFile>,
+    /// Where to go on in the first file, if a former run had read a part of it.
+    inside: Option<FilePosition>,
     /// Rows handed on so far, through all files.
     order: i64,
     skipped: u64,
@@ -180,6 +308,8 @@ struct Text {
     bytes: Vec<u8>,
     /// Where in `bytes` what is not decoded begins.
     from: usize,
+    /// How much of the file is decoded.
+    offset: u64,
     /// The decoder needs at least so many bytes before it is asked again.
     wanted: usize,
     /// The file has no more.
@@ -188,6 +318,7 @@ struct Text {
 
 /// What is the same for all rows of a file.
 struct OpenFile {
+    about: FileInfo,
     /// One-row columns, for those of the layout that come from the file as a whole.
     constants: Vec<Option<ArrayRef>>,
 }
@@ -205,7 +336,7 @@ impl FileReader {
         for (column, field) in self.layout.columns.iter().zip(self.layout.schema.fields()) {
             constants.push(constant(column, field, &file)?);
         }
-        self.file = Some(OpenFile { constants });
+        let inside = self.inside.take();
         match &mut self.contents {
             Contents::Text(text) => {
                 let ending = file.path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
@@ -214,19 +345,32 @@ impl FileReader {
                         .at(Place(file.shown()))
                         .remedy("unpack the file, or pack it with gzip or zstd"));
                 }
-                text.decoder.start(&file.shown());
+                match inside.as_ref().and_then(|i| i.mark.as_ref()) {
+                    Some(mark) => text.decoder.resume(&file.shown(), mark)?,
+                    None => text.decoder.start(&file.shown()),
+                }
                 text.bytes.clear();
                 text.from = 0;
+                text.offset = inside.map_or(0, |i| i.offset);
                 text.wanted = 1;
                 text.last = false;
             }
             Contents::Parquet { schema, reader } => {
                 let shown = file.shown();
                 let open = File::open(&file.path).map_err(|e| cannot("read", &shown, &e))?;
-                *reader = Some(ParquetReader::open(open, &shown, schema, ROWS_MAX)?);
+                let from = inside.map_or(0, |i| i.offset);
+                *reader = Some(ParquetReader::open(open, &shown, schema, from, ROWS_MAX)?);
             }
         }
+        self.file = Some(OpenFile { about: file, constants });
         Ok(())
+    }
+
+    /// The file is read to its end.
+    fn done_with_file(&mut self) {
+        if let Some(file) = self.file.take() {
+            self.progress.done_with(&file.about.path);
+        }
     }
 
     /// Works on what has arrived.
@@ -240,7 +384,7 @@ impl FileReader {
                 }
                 None => {
                     self.contents.end();
-                    self.file = None;
+                    self.done_with_file();
                     Ok(Step::Again)
                 }
             },
@@ -250,11 +394,12 @@ impl FileReader {
                     return Ok(Step::NeedMore);
                 }
                 if left == 0 && text.last {
-                    self.file = None;
+                    self.done_with_file();
                     return Ok(Step::Again);
                 }
                 let decoded = text.decoder.decode(&text.bytes[text.from..], text.last, ROWS_MAX)?;
                 text.from += decoded.consumed;
+                text.offset += decoded.consumed as u64;
                 self.skipped += decoded.skipped;
                 if decoded.consumed == 0 {
                     if text.last {
@@ -298,6 +443,14 @@ impl FileReader {
     /// Takes in a piece.
     fn take(&mut self, piece: Piece) -> Result<()> {
         match piece {
+            Piece::Look(pass) => {
+                self.progress.begin(*pass);
+                Ok(())
+            }
+            Piece::Looked => {
+                self.progress.end();
+                Ok(())
+            }
             Piece::Begin(file) => self.begin(file),
             Piece::Failed(e) => Err(e),
             Piece::Over => Err(Error::internal("the end of all files inside of one")),
@@ -378,6 +531,25 @@ impl PartitionReader for FileReader {
 
     fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    fn position(&self) -> Result<String> {
+        if !self.replays {
+            return Err(no_positions(&self.name));
+        }
+        let inside = match (&self.file, &self.contents) {
+            // Not even opened again since the restore.
+            (None, _) => self.inside.clone(),
+            (Some(file), contents) => {
+                let (offset, mark) = match contents {
+                    Contents::Text(text) => (text.offset, Some(text.decoder.mark())),
+                    Contents::Parquet { reader, .. } => (reader.as_ref().map_or(0, ParquetReader::rows_read), None),
+                };
+                let FileInfo { path, size, modified } = file.about.clone();
+                Some(FilePosition { path, size, modified, offset, mark })
+            }
+        };
+        position::write(&Position { rows: self.order, files: self.progress.clone(), inside })
     }
 }
 

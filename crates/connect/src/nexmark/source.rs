@@ -3,8 +3,10 @@
 use super::generator::{Generator, Rows, rows_of_partition};
 use super::layout::Layout;
 use super::options::Options;
+use crate::position;
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Batch, PartitionReader, Polled, Result, Source, SourceRows};
+use millstream_core::{Batch, Error, PartitionReader, Place, Polled, Result, SavedPartition, Source, SourceRows};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,20 +39,68 @@ impl Source for NexmarkSource {
 
     fn partitions(&mut self, parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
         let of = parallelism.max(1) as u64;
-        let reader = |partition: u64| -> Box<dyn PartitionReader> {
-            let kind = self.options.kind;
-            Box::new(Reader {
-                name: format!("{}[{partition}]", self.table),
-                generator: self.generator.clone(),
-                next: Rows { kind, partition, of, first: 0, count: 0 },
-                rows: self.options.events.map(|events| rows_of_partition(kind, partition, of, events)),
-                keep_alive: self.options.keep_alive,
-                // Epochs are dealt out evenly, and so is the rate.
-                rate: self.options.row_rate.map(|rate| rate / of as f64),
-                started: None,
-            })
-        };
-        Ok((0..of).map(reader).collect())
+        Ok((0..of).map(|partition| self.reader(partition, of, 0)).collect())
+    }
+
+    fn resume(&mut self, saved: &[SavedPartition], parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
+        let Some(first) = saved.first() else { return self.partitions(parallelism) };
+        let of = position::read::<Position>(first)?.of;
+        let mut rows = vec![0; usize::try_from(of.min(PARTITIONS_MAX)).unwrap_or_default()];
+        for saved in saved {
+            let position: Position = position::read(saved)?;
+            match usize::try_from(position.partition).ok().and_then(|n| rows.get_mut(n)) {
+                Some(row) if position.of == of => *row = position.row,
+                _ => {
+                    return Err(Error::data("the saved partitions of the generator do not belong together")
+                        .at(Place(saved.name.clone()))
+                        .remedy("start the job afresh"));
+                }
+            }
+            if position.seed != self.options.seed {
+                return Err(Error::usage(format!(
+                    "the job was started with 'seed' = '{}' and is to go on with '{}'",
+                    position.seed, self.options.seed
+                ))
+                .remedy("set it back, or start the job afresh"));
+            }
+        }
+        Ok((0..of).zip(rows).map(|(partition, row)| self.reader(partition, of, row)).collect())
+    }
+
+    fn replays(&self) -> bool {
+        true
+    }
+}
+
+/// More partitions than this are a damaged position.
+const PARTITIONS_MAX: u64 = 1 << 16;
+
+/// Where a partition goes on. Partitions stay as they were cut, so that each goes on with its own rows.
+#[derive(Debug, Serialize, Deserialize)]
+struct Position {
+    partition: u64,
+    /// How many partitions there are.
+    of: u64,
+    /// The row of the partition to go on with.
+    row: u64,
+    seed: u64,
+}
+
+impl NexmarkSource {
+    fn reader(&self, partition: u64, of: u64, row: u64) -> Box<dyn PartitionReader> {
+        let kind = self.options.kind;
+        Box::new(Reader {
+            name: format!("{}[{partition}]", self.table),
+            generator: self.generator.clone(),
+            next: Rows { kind, partition, of, first: row, count: 0 },
+            rows: self.options.events.map(|events| rows_of_partition(kind, partition, of, events)),
+            keep_alive: self.options.keep_alive,
+            // Epochs are dealt out evenly, and so is the rate.
+            rate: self.options.row_rate.map(|rate| rate / of as f64),
+            seed: self.options.seed,
+            given: 0,
+            started: None,
+        })
     }
 }
 
@@ -64,6 +114,9 @@ struct Reader {
     keep_alive: bool,
     /// Rows per second of the wall clock.
     rate: Option<f64>,
+    seed: u64,
+    /// Rows since `started`.
+    given: u64,
     /// When the first row was asked for.
     started: Option<Instant>,
 }
@@ -74,13 +127,13 @@ impl PartitionReader for Reader {
     }
 
     fn poll(&mut self) -> Result<Polled> {
-        let left = self.rows.map_or(u64::MAX, |rows| rows - self.next.first);
+        let left = self.rows.map_or(u64::MAX, |rows| rows.saturating_sub(self.next.first));
         if left == 0 {
             return Ok(if self.keep_alive { Polled::Pending } else { Polled::End });
         }
         let due = match self.rate {
             None => BATCH_ROWS,
-            Some(rate) => due(rate, self.started.get_or_insert_with(Instant::now).elapsed(), self.next.first),
+            Some(rate) => due(rate, self.started.get_or_insert_with(Instant::now).elapsed(), self.given),
         };
         let count = due.min(left).min(BATCH_ROWS);
         if count == 0 {
@@ -88,8 +141,14 @@ impl PartitionReader for Reader {
         }
         let rows = self.generator.make(Rows { count: count as usize, ..self.next })?;
         self.next.first += count;
+        self.given += count;
         let bytes = Batch::from(rows.clone()).bytes() as u64;
         Ok(Polled::Rows(SourceRows { rows, bad: Vec::new(), bytes }))
+    }
+
+    fn position(&self) -> Result<String> {
+        let Rows { partition, of, first, .. } = self.next;
+        position::write(&Position { partition, of, row: first, seed: self.seed })
     }
 }
 

@@ -20,7 +20,7 @@ pub use encode::CsvEncoder;
 
 use crate::bad::{Fault, OnBadRow, settle, shown};
 use crate::options::{CsvOptions, Header};
-use crate::{Decoded, Decoder, RECORD_BYTES_MAX};
+use crate::{Decoded, Decoder, Mark, RECORD_BYTES_MAX};
 use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -51,6 +51,8 @@ pub struct CsvDecoder {
     fields: usize,
     at_start: bool,
     header_read: bool,
+    /// What the header names, where columns go by it.
+    header: Option<Vec<String>>,
     /// In the middle of a record that is too long: skip to the end of its line.
     skipping: bool,
 }
@@ -78,6 +80,7 @@ impl CsvDecoder {
             positions: projection.to_vec(),
             at_start: true,
             header_read: false,
+            header: None,
             skipping: false,
             options,
         })
@@ -110,13 +113,19 @@ impl CsvDecoder {
             .collect();
         let consumed = cut.consumed;
         let header_line = self.line + memchr::memchr_iter(b'\n', &bytes[..first.raw.start]).count() as u64;
-        let declared: Vec<&str> = self.declared.fields().iter().map(|f| f.name().as_str()).collect();
         self.header_read = true;
+        let declared = self.declared.fields().iter().map(|f| f.name().as_str());
         if self.options.header == Header::Unsaid {
             return Ok(Some(if names.iter().map(|n| n.trim()).eq(declared) { consumed } else { 0 }));
         }
+        self.go_by_names(names, header_line)?;
+        Ok(Some(consumed))
+    }
+
+    /// Finds the wanted columns among the names of a header.
+    fn go_by_names(&mut self, names: Vec<String>, header_line: u64) -> Result<()> {
         for (slot, &column) in self.projection.iter().enumerate() {
-            let name = declared[column];
+            let name = self.declared.field(column).name().as_str();
             let found = names.iter().position(|n| n.trim() == name);
             let Some(at) = found else {
                 let trimmed = names.iter().map(|n| n.trim());
@@ -132,7 +141,8 @@ impl CsvDecoder {
             self.positions[slot] = at;
         }
         self.fields = names.len();
-        Ok(Some(consumed))
+        self.header = Some(names);
+        Ok(())
     }
 
     fn read_rows(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded> {
@@ -273,6 +283,7 @@ impl Decoder for CsvDecoder {
         self.line = 1;
         self.at_start = true;
         self.header_read = false;
+        self.header = None;
         self.skipping = false;
         self.positions.clone_from(&self.projection);
         self.fields = self.declared.fields().len();
@@ -318,6 +329,28 @@ impl Decoder for CsvDecoder {
         }
         decoded.consumed += header;
         Ok(decoded)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            line: self.line,
+            begun: !self.at_start,
+            header_read: self.header_read,
+            header: self.header.clone(),
+            skipping: self.skipping,
+        }
+    }
+
+    fn resume(&mut self, name: &str, mark: &Mark) -> Result<()> {
+        self.start(name);
+        if let Some(names) = &mark.header {
+            self.go_by_names(names.clone(), 1)?;
+        }
+        self.line = mark.line;
+        self.at_start = !mark.begun;
+        self.header_read = mark.header_read;
+        self.skipping = mark.skipping;
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ pub use encode::JsonEncoder;
 use crate::bad::{Fault, OnBadRow, settle, shown};
 use crate::options::JsonOptions;
 use crate::types::sql_type;
-use crate::{Decoded, Decoder, RECORD_BYTES_MAX};
+use crate::{Decoded, Decoder, Mark, RECORD_BYTES_MAX};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -304,6 +304,18 @@ impl Decoder for JsonDecoder {
         self.line = 1;
         self.at_start = true;
         self.skipping = false;
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { line: self.line, begun: !self.at_start, skipping: self.skipping, ..Mark::default() }
+    }
+
+    fn resume(&mut self, name: &str, mark: &Mark) -> Result<()> {
+        self.start(name);
+        self.line = mark.line;
+        self.at_start = !mark.begun;
+        self.skipping = mark.skipping;
+        Ok(())
     }
 
     fn decode(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded> {

@@ -1,0 +1,225 @@
+//! Makes the part files of an epoch visible, once.
+//!
+//! ```text
+//!  writers: .part-… .inprogress ─prepare─▶ closed, synced ──▶ manifest ─commit─▶ part-… ─▶ _SUCCESS
+//!                                                     a crash here: the manifest names it, or `clean` removes it
+//! ```
+//!
+//! A part's name tells the job, the table, the run, the writer and a number, so no two runs write to the same file, and
+//! what a run left behind is known by its name. To commit is to rename; a file that has its name already is done.
+//!
+//! Renames come one after the other: who looks in the middle of a commit sees a part of the epoch. For a folder of
+//! PARTITIONED BY, `_SUCCESS` says that all of it is there.
+
+use super::{cannot, list};
+use crate::position;
+use millstream_core::{Committable, Committer, Error, JobRun, Place, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// When rows become visible, and what a crash does to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guarantee {
+    /// At the commit of their epoch, each once.
+    ExactlyOnce,
+    /// When their epoch is saved; again after a crash in the moments before the manifest is written.
+    AtLeastOnce,
+    /// As soon as their file is full or old enough; on the disk when the system likes.
+    None,
+}
+
+/// What a writer hands over at a barrier.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Parts {
+    pub parts: Vec<PartFile>,
+}
+
+/// A file that is complete. Its paths count from the folder of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PartFile {
+    pub hidden: String,
+    pub name: String,
+    pub size: u64,
+}
+
+/// What the names of a writer's parts begin with.
+pub(super) fn prefix(job: &JobRun, table: &str, writer: usize) -> String {
+    format!("{}{}-{writer}", of_job(job, table), job.generation)
+}
+
+/// Two tables of a job may share a folder; neither may take the other's parts for its own.
+fn of_job(job: &JobRun, table: &str) -> String {
+    // FNV-1a: the same in every version, which the hash of the standard library need not be.
+    let hash = table.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    format!("part-{}-{hash:08x}-", job.job)
+}
+
+pub(super) fn hidden(name: &str) -> String {
+    format!(".{name}.inprogress")
+}
+
+/// Brings the contents of files, and that they are there, to the disk.
+pub(super) fn sync(root: &Path, parts: &[PartFile]) -> Result<()> {
+    for part in parts {
+        let path = root.join(&part.hidden);
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| cannot("write", &path.display().to_string(), &e))?;
+    }
+    // The folders may be new themselves, up to that of the table.
+    let mut folders = BTreeSet::new();
+    for part in parts {
+        let path = root.join(&part.hidden);
+        folders.extend(path.ancestors().skip(1).take_while(|f| f.starts_with(root)).map(Path::to_owned));
+    }
+    folders.iter().try_for_each(|folder| sync_folder(folder))?;
+    // So may that of the table be, unless what is above it may not even be looked into.
+    match root.parent().map(open_folder) {
+        Some(Ok(above)) => above.sync_all().map_err(|e| cannot("write", &root.display().to_string(), &e)),
+        _ => Ok(()),
+    }
+}
+
+fn open_folder(folder: &Path) -> io::Result<File> {
+    // The parent of a relative path without folders is the empty path.
+    File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
+pub(super) fn sync_folder(folder: &Path) -> Result<()> {
+    open_folder(folder)
+        .and_then(|file| file.sync_all())
+        .map_err(|e| cannot("write into the folder", &folder.display().to_string(), &e))
+}
+
+/// Gives parts their names, whether or not some have them already.
+pub(super) fn show(root: &Path, parts: &[PartFile]) -> Result<()> {
+    for part in parts {
+        let (hidden, name) = (root.join(&part.hidden), root.join(&part.name));
+        match fs::metadata(&hidden) {
+            Ok(about) if about.len() == part.size => {
+                fs::rename(&hidden, &name).map_err(|e| cannot("name", &name.display().to_string(), &e))?;
+            }
+            Ok(about) => {
+                return Err(Error::data(format!(
+                    "the file holds {} bytes, and {} were written: it is damaged",
+                    about.len(),
+                    part.size
+                ))
+                .at(Place(hidden.display().to_string()))
+                .remedy("restore it from a copy, or restore the job from an earlier checkpoint"));
+            }
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(cannot("read", &hidden.display().to_string(), &e));
+            }
+            Err(_) if name.exists() => {}
+            Err(_) => {
+                return Err(Error::data(format!(
+                    "neither {} nor {} is there, and the job has saved rows in it",
+                    hidden.display(),
+                    name.display()
+                ))
+                .remedy(
+                    "if whoever reads the table has taken the file away, put an empty file of the second name in its \
+                     place; if not, restore it from a copy",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the mark of completeness into folders.
+pub(super) fn mark(folders: &BTreeSet<PathBuf>, success: &str) -> Result<()> {
+    for folder in folders {
+        let path = folder.join(success);
+        File::create(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| cannot("write", &path.display().to_string(), &e))?;
+        sync_folder(folder)?;
+    }
+    Ok(())
+}
+
+pub(super) struct FileCommitter {
+    pub root: PathBuf,
+    pub table: String,
+    pub job: JobRun,
+    pub guarantee: Guarantee,
+    /// The name of the file that marks a folder as complete.
+    pub success: Option<String>,
+    /// How many folders lie between that of the table and the files.
+    pub depth: usize,
+}
+
+impl Committer for FileCommitter {
+    fn commit(&mut self, _epoch: u64, committables: &[Committable]) -> Result<()> {
+        let mut folders = BTreeSet::new();
+        for committable in committables {
+            let Parts { parts } = self.parts(committable)?;
+            if self.guarantee == Guarantee::ExactlyOnce {
+                show(&self.root, &parts)?;
+            }
+            let files = parts.iter().map(|part| self.root.join(&part.name));
+            folders.extend(files.filter_map(|file| file.parent().map(Path::to_owned)));
+        }
+        folders.iter().try_for_each(|folder| sync_folder(folder))?;
+        match &self.success {
+            Some(success) => mark(&folders, success),
+            None => Ok(()),
+        }
+    }
+
+    fn clean(&mut self, _epoch: u64, kept: &[Committable]) -> Result<()> {
+        let mut keep = HashSet::new();
+        for committable in kept {
+            keep.extend(self.parts(committable)?.parts.into_iter().map(|part| self.root.join(part.hidden)));
+        }
+        self.clean_folder(&self.root, self.depth, &keep)
+    }
+}
+
+impl FileCommitter {
+    fn parts(&self, committable: &Committable) -> Result<Parts> {
+        match &committable.data {
+            Some(text) => position::parse(text, &self.table),
+            None => Ok(Parts::default()),
+        }
+    }
+
+    fn clean_folder(&self, folder: &Path, depth: usize, keep: &HashSet<PathBuf>) -> Result<()> {
+        let failed = |e: &io::Error| cannot("read the folder", &folder.display().to_string(), e);
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(failed(&e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|e| failed(&e))?;
+            let (path, name) = (entry.path(), entry.file_name());
+            if depth > 0 && !list::left_out(&path) && entry.file_type().is_ok_and(|t| t.is_dir()) {
+                self.clean_folder(&path, depth - 1, keep)?;
+            } else if name.to_str().is_some_and(|name| self.is_leftover(name)) && !keep.contains(&path) {
+                match fs::remove_file(&path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        return Err(cannot("remove", &path.display().to_string(), &e));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file was left behind by an earlier run of this job. Later runs are none of ours: should there be one,
+    /// this run is the one that ought to be gone.
+    fn is_leftover(&self, name: &str) -> bool {
+        let rest = name.strip_prefix('.').and_then(|n| n.strip_prefix(&of_job(&self.job, &self.table)));
+        let Some(rest) = rest.and_then(|n| n.strip_suffix(".inprogress")) else { return false };
+        let numbers: Vec<&str> = rest.split_once('.').map_or(rest, |(stem, _)| stem).split('-').collect();
+        let numbers: Option<Vec<u64>> = numbers.iter().map(|n| n.parse().ok()).collect();
+        matches!(numbers.as_deref(), Some([generation, _, _]) if *generation < self.job.generation)
+    }
+}
