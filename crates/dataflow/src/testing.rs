@@ -21,7 +21,9 @@
 //! another number of tasks after every line.
 
 use crate::operator::{Event, LateRows, Operator, Output, Watermarks};
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -65,6 +67,7 @@ impl Output for Capture {
 }
 
 /// How the rows of a script look, and which columns of the result it shows.
+#[derive(Clone)]
 pub struct Timeline {
     schema: SchemaRef,
     show: Option<Vec<usize>>,
@@ -386,29 +389,61 @@ impl Timeline {
 }
 
 /// The tasks of one operator, with what has been saved of each.
-struct Crew {
+pub struct Crew {
     tasks: Vec<Box<dyn Operator>>,
     /// By task and table: the pieces saved, oldest first.
     saved: Vec<BTreeMap<String, (TableDef, Vec<RecordBatch>)>>,
-    watermarks: Watermarks,
+    pub watermarks: Watermarks,
 }
 
 impl Crew {
-    fn new(make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
+    pub fn new(make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
         let mut tasks: Vec<_> = (0..tasks).map(|_| make()).collect();
         tasks.iter_mut().for_each(|t| t.track_changes());
         let saved = tasks.iter().map(|_| BTreeMap::new()).collect();
         Crew { tasks, saved, watermarks: Watermarks::NONE }
     }
 
+    /// Hands an event on: to all tasks, or each row to the one that owns it by these columns.
+    pub fn step(&mut self, keys: &[usize], event: Event) -> Capture {
+        let mut capture = Capture::default();
+        if let Event::Watermark(domain, to) = &event {
+            self.watermarks.advance(*domain, *to);
+        }
+        let owners = match &event {
+            Event::Batch { batch, .. } if !keys.is_empty() => {
+                let columns: Vec<ArrayRef> = keys.iter().map(|k| batch.rows.column(*k).clone()).collect();
+                owners(&columns, batch.len(), self.tasks.len())
+            }
+            Event::Batch { batch, .. } => vec![0; batch.len()],
+            _ => Vec::new(),
+        };
+        for (task, operator) in self.tasks.iter_mut().enumerate() {
+            let mine = match &event {
+                Event::Watermark(domain, to) => Event::Watermark(*domain, *to),
+                Event::End => Event::End,
+                Event::Batch { input, batch } => {
+                    let mine = BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
+                    Event::Batch { input: *input, batch: batch.filter(&mine).expect("as many as rows") }
+                }
+            };
+            if !matches!(&mine, Event::Batch { batch, .. } if batch.is_empty()) {
+                operator.step(mine, &mut capture).expect("the step succeeds");
+            }
+        }
+        capture
+    }
+
     /// Saves everything, forgets the operators and restores new ones. On as many tasks as before the chains of changes
     /// go on; otherwise they begin anew, with everything.
-    fn crash(mut self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
+    pub fn crash(mut self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
         for (operator, saved) in self.tasks.iter_mut().zip(&mut self.saved) {
             let mut saver = Saver::new(saved.is_empty());
             operator.save(&mut saver).expect("the save succeeds");
             let defs = operator.tables();
-            defs.iter().for_each(|d| drop(saved.entry(d.name.clone()).or_insert_with(|| (d.clone(), Vec::new()))));
+            for d in &defs {
+                saved.entry(d.name.clone()).or_insert_with(|| (d.clone(), Vec::new()));
+            }
             for piece in saver.into_pieces() {
                 assert!(defs.contains(&piece.table), "`{}` is no declared table", piece.table.name);
                 saved.get_mut(&piece.table.name).expect("a declared table").1.push(piece.rows);
@@ -424,7 +459,7 @@ impl Crew {
                     false => owners(&columns, rows.num_rows(), tasks),
                 };
                 for (task, operator) in crew.tasks.iter_mut().enumerate() {
-                    let mine = arrow::array::BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
+                    let mine = BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
                     let mine = arrow::compute::filter_record_batch(&rows, &mine).expect("as many as rows");
                     if mine.num_rows() > 0 {
                         operator.load(&table.name, table.version, &mine).expect("the rows load");
