@@ -1,6 +1,7 @@
 //! CPU time of window aggregations over Nexmark-like bids, in nanoseconds for each row. Not a test: it prints.
 //!
-//! `cargo run -p millstream-dataflow --example window_speed [rows]`, with `CARGO_PROFILE_DEV_OPT_LEVEL=3`.
+//! `cargo run -p millstream-dataflow --example window_speed [rows [part of the names [track | save]]]`, with
+//! `CARGO_PROFILE_DEV_OPT_LEVEL=3`. `track`: as in a job that takes checkpoints; `save`: and takes one each second.
 #![expect(clippy::disallowed_macros, reason = "a program that measures prints what it measured")]
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
@@ -9,6 +10,7 @@ use millstream_core::{Batch, Result, TimeDomain, Watermark};
 use millstream_dataflow::graph::{AggregateCall, AggregateFunction, Window, WindowAggregate, WindowTime};
 use millstream_dataflow::operator::{Event, LateRows, Output};
 use millstream_dataflow::window;
+use millstream_state::table::Saver;
 use std::sync::Arc;
 
 /// SplitMix64.
@@ -145,6 +147,7 @@ fn main() -> Result<()> {
         ("q17 eight aggregates by auction, 1 day", tumble(day), vec![1], q17),
     ];
     let only = std::env::args().nth(2).unwrap_or_default();
+    let checkpoints = std::env::args().nth(3).unwrap_or_default();
     for (name, window, keys, calls) in cases.into_iter().filter(|c| c.0.contains(&only)) {
         let node = WindowAggregate {
             window,
@@ -159,7 +162,11 @@ fn main() -> Result<()> {
         for _ in 0..3 {
             out = Counted::default();
             let mut operator = window::build(&node, &schema(), false)?;
+            if !checkpoints.is_empty() {
+                operator.track_changes();
+            }
             let from = cpu_nanos();
+            let mut saved = None;
             for rows in &batches {
                 let times = rows.column(0).as_any().downcast_ref::<TimestampMillisecondArray>();
                 let last = times.map_or(0, |t| t.value(t.len() - 1));
@@ -167,6 +174,10 @@ fn main() -> Result<()> {
                 let watermark = Watermark(last - 4 * second);
                 operator.step(Event::Watermark(TimeDomain::Event, watermark), &mut out)?;
                 peak = peak.max(operator.state_bytes());
+                if checkpoints == "save" && saved != Some(last / second) {
+                    operator.save(&mut Saver::new(saved.is_none()))?;
+                    saved = Some(last / second);
+                }
             }
             operator.step(Event::Watermark(TimeDomain::Event, Watermark::MAX), &mut out)?;
             runs.push((cpu_nanos() - from) as f64 / (batches.len() * ROWS) as f64);

@@ -21,7 +21,9 @@
 //! another number of tasks after every line.
 
 use crate::operator::{Event, LateRows, Operator, Output, Watermarks};
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -65,6 +67,7 @@ impl Output for Capture {
 }
 
 /// How the rows of a script look, and which columns of the result it shows.
+#[derive(Clone)]
 pub struct Timeline {
     schema: SchemaRef,
     show: Option<Vec<usize>>,
@@ -401,6 +404,36 @@ impl Crew {
         Crew { tasks, saved, watermarks: Watermarks::NONE }
     }
 
+    /// Hands an event on: to all tasks, or each row to the one that owns it by these columns.
+    pub fn step(&mut self, keys: &[usize], event: Event) -> Capture {
+        let mut capture = Capture::default();
+        if let Event::Watermark(domain, to) = &event {
+            self.watermarks.advance(*domain, *to);
+        }
+        let owners = match &event {
+            Event::Batch { batch, .. } if !keys.is_empty() => {
+                let columns: Vec<ArrayRef> = keys.iter().map(|k| batch.rows.column(*k).clone()).collect();
+                owners(&columns, batch.len(), self.tasks.len())
+            }
+            Event::Batch { batch, .. } => vec![0; batch.len()],
+            _ => Vec::new(),
+        };
+        for (task, operator) in self.tasks.iter_mut().enumerate() {
+            let mine = match &event {
+                Event::Watermark(domain, to) => Event::Watermark(*domain, *to),
+                Event::End => Event::End,
+                Event::Batch { input, batch } => {
+                    let mine = BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
+                    Event::Batch { input: *input, batch: batch.filter(&mine).expect("as many as rows") }
+                }
+            };
+            if !matches!(&mine, Event::Batch { batch, .. } if batch.is_empty()) {
+                operator.step(mine, &mut capture).expect("the step succeeds");
+            }
+        }
+        capture
+    }
+
     /// Saves everything, forgets the operators and restores new ones. On as many tasks as before the chains of changes
     /// go on; otherwise they begin anew, with everything.
     pub fn crash(mut self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
@@ -435,7 +468,7 @@ impl Crew {
                     false => owners(&columns, rows.num_rows(), tasks),
                 };
                 for (task, operator) in crew.tasks.iter_mut().enumerate() {
-                    let mine = arrow::array::BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
+                    let mine = BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
                     let mine = arrow::compute::filter_record_batch(&rows, &mine).expect("as many as rows");
                     if mine.num_rows() > 0 {
                         operator.load(&table.name, table.version, &mine).expect("the rows load");

@@ -69,13 +69,13 @@ pub(super) struct Cell {
 }
 
 #[inline(always)]
-fn wide_at(words: &[u64], at: usize) -> i128 {
+pub(super) fn wide_at(words: &[u64], at: usize) -> i128 {
     let pair = &words[at..at + 2];
     (u128::from(pair[1]) << 64 | u128::from(pair[0])) as i128
 }
 
 #[inline(always)]
-fn put_wide(words: &mut [u64], at: usize, value: i128) {
+pub(super) fn put_wide(words: &mut [u64], at: usize, value: i128) {
     let pair = &mut words[at..at + 2];
     pair[0] = value as u64;
     pair[1] = (value as u128 >> 64) as u64;
@@ -94,7 +94,7 @@ fn add_three(words: &mut [u64], at: usize, other: [u64; 3], away: bool) {
     }
 }
 
-fn three(value: i128) -> [u64; 3] {
+pub(super) fn three(value: i128) -> [u64; 3] {
     [value as u64, (value as u128 >> 64) as u64, (value >> 127) as u64]
 }
 
@@ -292,7 +292,7 @@ fn sum_of(values: &[i64]) -> i128 {
 pub(super) struct Wides(Vec<Option<Box<Wide>>>);
 
 impl Wides {
-    fn get(&self, group: usize) -> Option<&Wide> {
+    pub fn get(&self, group: usize) -> Option<&Wide> {
         self.0.get(group)?.as_deref()
     }
 
@@ -315,6 +315,13 @@ impl Wides {
             }
             self.0[group] = wide;
         }
+    }
+
+    pub fn put(&mut self, group: usize, wide: Wide) {
+        if self.0.len() <= group {
+            self.0.resize(group + 1, None);
+        }
+        self.0[group] = Some(Box::new(wide));
     }
 
     pub fn reset(&mut self, group: u32) {

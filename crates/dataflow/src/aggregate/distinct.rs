@@ -30,6 +30,23 @@ pub(super) struct DistinctInput {
     masks: Vec<u32>,
 }
 
+/// Entries of a set, as a table keeps them.
+pub struct Entries {
+    pub groups: Vec<u32>,
+    /// One column for each argument.
+    pub values: Vec<ArrayRef>,
+    /// By entry: the filters under which the value has been seen, as bits.
+    pub masks: Int64Array,
+}
+
+/// An entry that is new, or has been seen under another filter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Changed {
+    group: u32,
+    serial: u32,
+    word: u64,
+}
+
 /// What a set has gained by a merge: entries, and for each bit the entries that gained it.
 pub(super) struct Gained {
     pub groups: Vec<u32>,
@@ -51,6 +68,10 @@ impl DistinctSpec {
         find_or_push(&mut self.filters, filter)
     }
 
+    pub fn filter(&self, bit: usize) -> Option<usize> {
+        self.filters[bit]
+    }
+
     pub fn set(&self) -> DistinctSet {
         DistinctSet {
             slots: Vec::new(),
@@ -63,6 +84,7 @@ impl DistinctSpec {
             values: self.codec.table(),
             ids: Vec::new(),
             fresh: vec![Vec::new(); self.filters.len()],
+            changed: None,
         }
     }
 
@@ -108,6 +130,8 @@ pub(super) struct DistinctSet {
     values: KeyTable,
     ids: Vec<u32>,
     fresh: Vec<Vec<u32>>,
+    /// What has changed since the last save, where that is kept track of. At most one for each bit that was set.
+    changed: Option<Vec<Changed>>,
 }
 
 fn home(word: u64, serial: u32, shift: u32) -> usize {
@@ -143,6 +167,9 @@ impl DistinctSet {
                 Groups::Each(ids) => ids[offset] as usize,
             };
             let mut gained = set.see(word, group, mask);
+            if gained != 0 {
+                set.note(word, group);
+            }
             while gained != 0 {
                 let bit = gained.trailing_zeros() as usize;
                 fresh[bit].push((rows.start + offset) as u32);
@@ -213,6 +240,72 @@ impl DistinctSet {
         }
     }
 
+    #[inline]
+    fn note(&mut self, word: u64, group: usize) {
+        if let Some(changed) = &mut self.changed {
+            changed.push(Changed { group: group as u32, serial: self.serials[group], word });
+        }
+    }
+
+    /// From now on, keeps note of what changes.
+    pub fn track(&mut self) {
+        self.changed.get_or_insert_default();
+    }
+
+    /// The entries that have changed since the last call, or all.
+    pub fn save(&mut self, spec: &DistinctSpec, whole: bool) -> Result<Entries> {
+        let mut changed = self.changed.as_mut().map(std::mem::take).unwrap_or_default();
+        let (mut groups, mut words, mut masks) = (Vec::new(), Vec::new(), Vec::new());
+        if whole {
+            let mut group_of = vec![u32::MAX; self.next_serial as usize];
+            self.serials.iter().enumerate().for_each(|(group, serial)| group_of[*serial as usize] = group as u32);
+            for slot in self.slots.iter().filter(|s| s.mask != 0 && group_of[s.serial as usize] != u32::MAX) {
+                groups.push(group_of[slot.serial as usize]);
+                words.push(slot.word);
+                masks.push(i64::from(slot.mask));
+            }
+        } else {
+            changed.sort_unstable();
+            changed.dedup();
+            // What has been reset since then has another serial.
+            for change in changed.iter().filter(|c| self.serials.get(c.group as usize) == Some(&c.serial)) {
+                groups.push(change.group);
+                words.push(change.word);
+                masks.push(i64::from(self.mask(change.word, change.serial)));
+            }
+        }
+        Ok(Entries { groups, values: self.columns(spec, &words)?, masks: masks.into() })
+    }
+
+    fn mask(&self, word: u64, serial: u32) -> u32 {
+        let last = self.slots.len() - 1;
+        let mut at = home(word, serial, self.shift);
+        loop {
+            let slot = &self.slots[at & last];
+            if slot.mask == 0 || (slot.word == word && slot.serial == serial) {
+                return slot.mask;
+            }
+            at += 1;
+        }
+    }
+
+    /// Takes entries in. That is no change.
+    pub fn load(&mut self, spec: &DistinctSpec, groups: &[u32], values: &[ArrayRef], masks: &Int64Array) -> Result<()> {
+        let keys = spec.codec.encode(values, groups.len())?;
+        let words: Vec<u64> = match keys.words() {
+            Some(words) => words.to_vec(),
+            None => {
+                let mut ids = Vec::new();
+                self.values.assign(&keys, 0..groups.len(), &mut ids);
+                ids.into_iter().map(u64::from).collect()
+            }
+        };
+        for ((word, group), mask) in words.iter().zip(groups).zip(masks.values()) {
+            self.see(*word, *group as usize, *mask as u32);
+        }
+        Ok(())
+    }
+
     /// More slots, or as many without the dead.
     #[cold]
     fn grow(&mut self) {
@@ -266,6 +359,7 @@ impl DistinctSet {
             if bits == 0 {
                 continue;
             }
+            self.note(word, group as usize);
             let entry = gained.groups.len() as u32;
             gained.groups.push(group);
             gained.words.push(word);
@@ -279,13 +373,7 @@ impl DistinctSet {
 
     /// The gained values in the columns of the input; all other columns are NULL.
     pub fn values(&self, spec: &DistinctSpec, gained: &Gained, schema: &Arc<Schema>) -> Result<RecordBatch> {
-        let values = match spec.codec.decode_words(&gained.words) {
-            Some(column) => vec![column],
-            None => {
-                let ids: Vec<u32> = gained.words.iter().map(|w| *w as u32).collect();
-                spec.codec.decode_ids(&self.values, &ids)?
-            }
-        };
+        let values = self.columns(spec, &gained.words)?;
         let nullable: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let columns = nullable.iter().enumerate().map(|(at, field)| match spec.args.iter().position(|a| *a == at) {
             Some(arg) => values[arg].clone(),
@@ -293,6 +381,16 @@ impl DistinctSet {
         });
         let columns = columns.collect();
         Ok(RecordBatch::try_new(Arc::new(Schema::new(nullable)), columns)?)
+    }
+
+    fn columns(&self, spec: &DistinctSpec, words: &[u64]) -> Result<Vec<ArrayRef>> {
+        match spec.codec.decode_words(words) {
+            Some(column) => Ok(vec![column]),
+            None => {
+                let ids: Vec<u32> = words.iter().map(|w| *w as u32).collect();
+                spec.codec.decode_ids(&self.values, &ids)
+            }
+        }
     }
 
     pub fn reset(&mut self, group: u32) {
@@ -322,6 +420,10 @@ impl DistinctSet {
 
     /// Serials from 0 again, so that they never run out.
     fn renumber(&mut self) {
+        if let Some(changed) = &mut self.changed {
+            changed.retain(|c| self.serials.get(c.group as usize) == Some(&c.serial));
+            changed.iter_mut().for_each(|c| c.serial = c.group);
+        }
         let mut renamed = vec![0; self.next_serial as usize];
         for (group, serial) in self.serials.iter_mut().enumerate() {
             renamed[*serial as usize] = group as u32;
@@ -336,7 +438,8 @@ impl DistinctSet {
     pub fn clear(&mut self, spec: &DistinctSpec) {
         let slots = std::mem::take(&mut self.slots);
         let used = self.used;
-        *self = spec.set();
+        let changed = self.changed.is_some().then(Vec::new);
+        *self = DistinctSet { changed, ..spec.set() };
         // Memory is kept for the next window unless this one hardly used it.
         if used * 16 > slots.len() {
             self.shift = 64 - slots.len().trailing_zeros();
@@ -346,6 +449,9 @@ impl DistinctSet {
     }
 
     pub fn bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>() + self.serials.capacity() * 8 + self.values.bytes()
+        self.slots.capacity() * size_of::<Slot>()
+            + self.serials.capacity() * 8
+            + self.values.bytes()
+            + self.changed.as_ref().map_or(0, |c| c.capacity() * size_of::<Changed>())
     }
 }

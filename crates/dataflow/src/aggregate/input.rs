@@ -179,7 +179,7 @@ pub(super) fn fits_lane(kind: &DataType) -> bool {
     )
 }
 
-fn lane(column: &ArrayRef, kind: LaneKind) -> Result<Lane> {
+pub(super) fn lane(column: &ArrayRef, kind: LaneKind) -> Result<Lane> {
     let nulls = column.logical_nulls().filter(|n| n.null_count() > 0);
     let values = match kind {
         LaneKind::Nulls => LaneValues::None,

@@ -8,12 +8,13 @@ use super::input::Picked;
 use super::ordered::explain;
 use super::{Fold, Groups, PerGroup, Prepared, Side, each_row};
 use arrow::array::*;
+use arrow::buffer::NullBuffer;
 use arrow::compute::take;
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion_common::ScalarValue;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
-use millstream_core::Result;
+use millstream_core::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -56,6 +57,12 @@ impl Kernel {
         (0..self.state.len())
             .map(|c| ScalarValue::iter_to_array(states.clone().map(|s| s[c].clone())).map_err(explain))
             .collect()
+    }
+
+    /// The state columns as fields of a struct. The library's own names hold the text of the query, which may change.
+    fn saved_fields(&self) -> Fields {
+        let field = |(at, f): (usize, &FieldRef)| Field::new(format!("state_{}", at + 1), f.data_type().clone(), true);
+        self.state.iter().enumerate().map(field).collect()
     }
 
     /// A grouped accumulator holding the states of groups 0, 1, 2 ..
@@ -174,5 +181,43 @@ impl Fold for Kernel {
 
     fn held(&self, state: &State) -> usize {
         state.as_ref().map_or(0, |s| s.iter().map(ScalarValue::size).sum())
+    }
+
+    fn saved_type(&self) -> DataType {
+        DataType::Struct(self.saved_fields())
+    }
+
+    fn encode(&self, states: &[&State]) -> Result<ArrayRef> {
+        let fields = self.saved_fields();
+        let column = |at: usize| {
+            let kind = fields[at].data_type();
+            let null = ScalarValue::try_new_null(kind).map_err(explain)?;
+            let values = states.iter().map(|s| s.as_ref().map_or_else(|| null.clone(), |s| s[at].clone()));
+            let values = ScalarValue::iter_to_array(values).map_err(explain)?;
+            if values.data_type() == kind {
+                return Ok(values);
+            }
+            Ok(arrow::compute::cast(&values, kind)?)
+        };
+        let columns = (0..fields.len()).map(column).collect::<Result<Vec<_>>>()?;
+        let valid = states.iter().map(|s| s.is_some()).collect::<Vec<bool>>();
+        Ok(Arc::new(StructArray::try_new(fields, columns, Some(NullBuffer::from(valid)))?))
+    }
+
+    fn decode(&self, saved: &ArrayRef, row: usize) -> Result<State> {
+        if saved.is_null(row) {
+            return Ok(None);
+        }
+        let columns = saved.as_struct().columns();
+        if columns.len() != self.state.len() {
+            return Err(Error::internal(format!("the state of `{}` has other columns", self.function.name())));
+        }
+        let values = columns.iter().map(|c| {
+            let mut value = ScalarValue::try_from_array(c, row).map_err(explain)?;
+            // A nested value would keep all rows alive.
+            value.compact();
+            Ok(value)
+        });
+        Ok(Some(values.collect::<Result<_>>()?))
     }
 }

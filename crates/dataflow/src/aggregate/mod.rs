@@ -15,20 +15,24 @@
 
 mod cells;
 mod distinct;
+mod fold;
 mod input;
 mod kernel;
 mod ordered;
+mod saved;
 mod sketch;
 #[cfg(test)]
 mod tests;
 
 pub use input::Prepared;
+pub use saved::Names;
 
 use crate::graph::{AggregateCall, AggregateFunction};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Schema};
 use cells::{Cell, CellKind};
 use distinct::{DistinctSet, DistinctSpec};
+use fold::{Fold, PerGroup};
 use input::{LaneKind, LaneSpec, Pick, Picked};
 use millstream_core::{Error, Result};
 use std::any::Any;
@@ -58,8 +62,16 @@ pub struct Plan {
     filters: Vec<usize>,
     distincts: Vec<DistinctSpec>,
     sides: Vec<SideSpec>,
+    /// Cells and sides in the order in which the calls asked for them: that of their columns in a table.
+    layout: Vec<Part>,
     time: Option<usize>,
     order: Option<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Cell(usize),
+    Side(usize),
 }
 
 struct Call {
@@ -83,6 +95,8 @@ struct Present {
 }
 
 struct SideSpec {
+    /// What it is of, for the name of its column: `min_title`.
+    name: String,
     pick: Pick,
     make: Arc<dyn Fn() -> Box<dyn Side> + Send + Sync>,
     invertible: bool,
@@ -99,6 +113,11 @@ trait Side: Send {
     fn reset(&mut self, group: u32);
     fn swap_remove(&mut self, group: u32);
     fn finish(&self, groups: &mut dyn Iterator<Item = usize>) -> Result<ArrayRef>;
+    /// Type of the column that the states are saved in.
+    fn saved_type(&self) -> DataType;
+    fn save(&self, groups: &[u32]) -> Result<ArrayRef>;
+    /// Row `i` of a column that `save` made is the state of group `groups[i]`.
+    fn load(&mut self, groups: &[u32], column: &ArrayRef) -> Result<()>;
     fn bytes(&self) -> usize;
     fn as_any(&self) -> &dyn Any;
 }
@@ -121,6 +140,7 @@ impl Plan {
             filters: Vec::new(),
             distincts: Vec::new(),
             sides: Vec::new(),
+            layout: vec![Part::Cell(0)],
             time,
             order,
         };
@@ -146,6 +166,7 @@ impl Plan {
             (false, None) => Pick::All,
             (false, Some(filter)) => Pick::Filter(filter),
         };
+        let name = self.side_name(call, pick);
         Ok(match &call.function {
             Count if distinct || call.args.is_empty() => {
                 Finish::Count(Present { base: self.cell(CellKind::Count, 0, pick), nulls: None })
@@ -192,7 +213,7 @@ impl Plan {
                         let cell = if least { CellKind::Min } else { CellKind::Max };
                         Finish::Extreme(self.cell(cell, lane, pick), present)
                     }
-                    _ => self.side(pick, true, false, ordered::extreme(column, call.result.data_type(), least)),
+                    _ => self.side(&name, pick, true, false, ordered::extreme(column, call.result.data_type(), least)),
                 }
             }
             VarPop | VarSamp | StddevPop | StddevSamp => {
@@ -212,29 +233,43 @@ impl Plan {
                     DataType::Decimal128(_, scale) => i32::from(scale),
                     _ => 0,
                 };
-                self.side(pick, true, true, sketch::moments(lane, sample, root, scale, call.result.data_type()))
+                self.side(&name, pick, true, true, sketch::moments(lane, sample, root, scale, call.result.data_type()))
             }
             FirstValue | LastValue => {
                 let first = matches!(call.function, FirstValue);
-                self.side(pick, true, false, ordered::edge(arg("FIRST_VALUE")?, call.result.data_type(), first))
+                self.side(&name, pick, true, false, ordered::edge(arg("FIRST_VALUE")?, call.result.data_type(), first))
             }
-            ListAgg { separator } => {
-                self.side(pick, true, false, ordered::listagg(arg("LISTAGG")?, separator, distinct))
-            }
-            ArrayAgg => {
-                self.side(pick, true, false, ordered::array_agg(arg("ARRAY_AGG")?, call.result.data_type(), distinct))
-            }
+            ListAgg { separator } => self.side(
+                &name,
+                pick,
+                true,
+                false,
+                ordered::listagg(arg("LISTAGG")?, &kind(arg("LISTAGG")?), separator, distinct),
+            ),
+            ArrayAgg => self.side(
+                &name,
+                pick,
+                true,
+                false,
+                ordered::array_agg(arg("ARRAY_AGG")?, &kind(arg("ARRAY_AGG")?), call.result.data_type(), distinct),
+            ),
             ApproxCountDistinct => {
                 let column = arg("APPROX_COUNT_DISTINCT")?;
-                self.side(pick, true, false, sketch::approx_count_distinct(column))
+                self.side(&name, pick, true, false, sketch::approx_count_distinct(column))
             }
             ApproxPercentile { fraction } => {
                 let column = arg("APPROX_PERCENTILE")?;
-                self.side(pick, true, false, sketch::approx_percentile(column, *fraction, call.result.data_type()))
+                self.side(
+                    &name,
+                    pick,
+                    true,
+                    false,
+                    sketch::approx_percentile(column, *fraction, call.result.data_type()),
+                )
             }
             Kernel(function) => {
                 let make = kernel::kernel(function.clone(), call.args.clone())?;
-                self.side(pick, true, false, make)
+                self.side(&name, pick, true, false, make)
             }
         })
     }
@@ -252,6 +287,7 @@ impl Plan {
         self.cells.push(Cell { kind, at: self.stride, lane, pick });
         self.stride += kind.words();
         self.blank.extend_from_slice(kind.blank());
+        self.layout.push(Part::Cell(self.cells.len() - 1));
         self.cells.len() - 1
     }
 
@@ -271,12 +307,14 @@ impl Plan {
 
     fn side(
         &mut self,
+        name: &str,
         pick: Pick,
         mergeable: bool,
         invertible: bool,
         make: Arc<dyn Fn() -> Box<dyn Side> + Send + Sync>,
     ) -> Finish {
-        self.sides.push(SideSpec { pick, make, invertible, mergeable });
+        self.layout.push(Part::Side(self.sides.len()));
+        self.sides.push(SideSpec { name: name.to_owned(), pick, make, invertible, mergeable });
         Finish::Side(self.sides.len() - 1)
     }
 
@@ -624,100 +662,6 @@ fn pick<'a>(sets: &'a [DistinctSet], input: &'a Prepared, pick: Pick, rows: &Ran
         Pick::All => Picked::All(rows.clone()),
         Pick::Filter(at) => Picked::Bits { bits: input.filter(at), rows: rows.clone() },
         Pick::Fresh { set, bit } => Picked::List { rows: sets[set].fresh(bit), from: rows.start },
-    }
-}
-
-/// One state of type `S` for each group: what most sides are.
-struct PerGroup<F: Fold> {
-    fold: F,
-    states: Vec<F::State>,
-    /// Bytes that the states hold beside themselves, about.
-    held: usize,
-}
-
-trait Fold: Send + Sized + 'static {
-    type State: Default + Clone + Send;
-
-    /// Adds the picked rows. Adds to `held` what the states hold more.
-    fn update(
-        &self,
-        states: &mut [Self::State],
-        input: &Prepared,
-        rows: &Picked<'_>,
-        groups: Groups<'_>,
-        held: &mut usize,
-    ) -> Result<()>;
-
-    fn merge(&self, into: &mut Self::State, from: &Self::State) -> Result<()>;
-
-    /// Takes away what was merged before. Only called where the plan says that it can be.
-    fn unmerge(&self, _into: &mut Self::State, _from: &Self::State) {}
-
-    fn finish(&self, states: &[&Self::State]) -> Result<ArrayRef>;
-
-    fn held(&self, state: &Self::State) -> usize;
-}
-
-impl<F: Fold> PerGroup<F> {
-    fn boxed(fold: F) -> Box<dyn Side> {
-        Box::new(PerGroup { fold, states: Vec::new(), held: 0 })
-    }
-}
-
-impl<F: Fold> Side for PerGroup<F> {
-    fn resize(&mut self, groups: usize) {
-        self.states.resize(groups, F::State::default());
-    }
-
-    fn update(&mut self, input: &Prepared, rows: &Picked<'_>, groups: Groups<'_>) -> Result<()> {
-        self.fold.update(&mut self.states, input, rows, groups, &mut self.held)
-    }
-
-    fn merge(&mut self, into: &[u32], from: &dyn Side, away: bool) -> Result<()> {
-        let from = from.as_any().downcast_ref::<PerGroup<F>>().expect("sides of one plan are of one make");
-        for (state, group) in from.states.iter().zip(into) {
-            let mine = &mut self.states[*group as usize];
-            self.held -= self.fold.held(mine).min(self.held);
-            if away {
-                self.fold.unmerge(mine, state);
-            } else {
-                self.fold.merge(mine, state)?;
-            }
-            self.held += self.fold.held(mine);
-        }
-        Ok(())
-    }
-
-    fn merge_within(&mut self, into: u32, from: u32) -> Result<()> {
-        let from = self.states[from as usize].clone();
-        let mine = &mut self.states[into as usize];
-        self.held -= self.fold.held(mine).min(self.held);
-        self.fold.merge(mine, &from)?;
-        self.held += self.fold.held(mine);
-        Ok(())
-    }
-
-    fn reset(&mut self, group: u32) {
-        let old = std::mem::take(&mut self.states[group as usize]);
-        self.held -= self.fold.held(&old).min(self.held);
-    }
-
-    fn swap_remove(&mut self, group: u32) {
-        let old = self.states.swap_remove(group as usize);
-        self.held -= self.fold.held(&old).min(self.held);
-    }
-
-    fn finish(&self, groups: &mut dyn Iterator<Item = usize>) -> Result<ArrayRef> {
-        let states: Vec<&F::State> = groups.map(|g| &self.states[g]).collect();
-        self.fold.finish(&states)
-    }
-
-    fn bytes(&self) -> usize {
-        self.held + self.states.capacity() * size_of::<F::State>()
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

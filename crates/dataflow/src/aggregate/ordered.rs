@@ -6,7 +6,8 @@
 use super::input::Picked;
 use super::{Fold, Groups, PerGroup, Prepared, Side, each_row};
 use arrow::array::*;
-use arrow::datatypes::DataType;
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field, Fields};
 use datafusion_common::{DataFusionError, ScalarValue};
 use millstream_core::{Error, Result};
 use std::cmp::Ordering;
@@ -29,10 +30,42 @@ fn column<'a>(kind: &DataType, values: impl Iterator<Item = Option<&'a ScalarVal
 }
 
 fn value(input: &Prepared, column: usize, row: usize) -> Result<ScalarValue> {
-    let mut value = ScalarValue::try_from_array(input.rows.column(column), row).map_err(explain)?;
+    one(input.rows.column(column), row)
+}
+
+fn one(array: &ArrayRef, row: usize) -> Result<ScalarValue> {
+    let mut value = ScalarValue::try_from_array(array, row).map_err(explain)?;
     // Nested values would keep the whole batch alive.
     value.compact();
     Ok(value)
+}
+
+/// What a value with its place in time and in the table is saved as.
+fn placed_fields(value: &DataType) -> Fields {
+    let place = |name| Field::new(name, DataType::Int64, true);
+    Fields::from(vec![place("time"), place("order"), Field::new("value", value.clone(), true)])
+}
+
+/// Values with their places, in a struct of [`placed_fields`]; `None` is NULL.
+fn place<'a>(
+    kind: &DataType,
+    items: impl Iterator<Item = Option<(i64, i64, Option<&'a ScalarValue>)>> + Clone,
+) -> Result<StructArray> {
+    let times: Int64Array = items.clone().map(|i| i.map(|i| i.0)).collect();
+    let orders: Int64Array = items.clone().map(|i| i.map(|i| i.1)).collect();
+    let values = column(kind, items.clone().map(|i| i.and_then(|i| i.2)))?;
+    let valid = items.map(|i| i.is_some()).collect::<Vec<bool>>();
+    Ok(StructArray::try_new(
+        placed_fields(kind),
+        vec![Arc::new(times), Arc::new(orders), values],
+        Some(NullBuffer::from(valid)),
+    )?)
+}
+
+/// One of them.
+fn placed(saved: &StructArray, row: usize) -> Result<(i64, i64, ScalarValue)> {
+    let number = |at: usize| saved.column(at).as_primitive::<arrow::datatypes::Int64Type>().value(row);
+    Ok((number(0), number(1), one(saved.column(2), row)?))
 }
 
 /// Bytes that a value holds on the heap, about.
@@ -127,6 +160,18 @@ impl Fold for Extreme {
     fn held(&self, state: &Self::State) -> usize {
         state.as_ref().map_or(0, heap)
     }
+
+    fn saved_type(&self) -> DataType {
+        self.kind.clone()
+    }
+
+    fn encode(&self, states: &[&Self::State]) -> Result<ArrayRef> {
+        self.finish(states)
+    }
+
+    fn decode(&self, saved: &ArrayRef, row: usize) -> Result<Self::State> {
+        Ok(if saved.is_null(row) { None } else { Some(one(saved, row)?) })
+    }
 }
 
 // ---- FIRST_VALUE and LAST_VALUE
@@ -205,12 +250,31 @@ impl Fold for Edge {
     fn held(&self, state: &EdgeState) -> usize {
         state.value.as_ref().map_or(0, heap)
     }
+
+    fn saved_type(&self) -> DataType {
+        DataType::Struct(placed_fields(&self.kind))
+    }
+
+    fn encode(&self, states: &[&EdgeState]) -> Result<ArrayRef> {
+        let items = states.iter().map(|s| s.order.map(|(time, order)| (time, order, s.value.as_ref())));
+        Ok(Arc::new(place(&self.kind, items)?))
+    }
+
+    fn decode(&self, saved: &ArrayRef, row: usize) -> Result<EdgeState> {
+        if saved.is_null(row) {
+            return Ok(EdgeState::default());
+        }
+        let (time, order, value) = placed(saved.as_struct(), row)?;
+        Ok(EdgeState { order: Some((time, order)), value: Some(value), pending: None })
+    }
 }
 
 // ---- LISTAGG and ARRAY_AGG
 
 struct List {
     column: usize,
+    /// Type of the argument.
+    kind: DataType,
     /// `None` for LISTAGG.
     array: Option<DataType>,
     separator: String,
@@ -219,14 +283,21 @@ struct List {
 
 type Item = (i64, i64, ScalarValue);
 
-pub(super) fn listagg(column: usize, separator: &str, by_value: bool) -> Make {
-    let separator = separator.to_string();
-    Arc::new(move || PerGroup::boxed(List { column, array: None, separator: separator.clone(), by_value }))
+pub(super) fn listagg(column: usize, kind: &DataType, separator: &str, by_value: bool) -> Make {
+    let (kind, separator) = (kind.clone(), separator.to_string());
+    Arc::new(move || {
+        let (kind, separator) = (kind.clone(), separator.clone());
+        PerGroup::boxed(List { column, kind, array: None, separator, by_value })
+    })
 }
 
-pub(super) fn array_agg(column: usize, kind: &DataType, by_value: bool) -> Make {
-    let kind = kind.clone();
-    Arc::new(move || PerGroup::boxed(List { column, array: Some(kind.clone()), separator: String::new(), by_value }))
+/// `list` is the type of the result.
+pub(super) fn array_agg(column: usize, kind: &DataType, list: &DataType, by_value: bool) -> Make {
+    let (kind, list) = (kind.clone(), list.clone());
+    Arc::new(move || {
+        let (kind, array) = (kind.clone(), Some(list.clone()));
+        PerGroup::boxed(List { column, kind, array, separator: String::new(), by_value })
+    })
 }
 
 impl Fold for List {
@@ -294,5 +365,28 @@ impl Fold for List {
 
     fn held(&self, state: &Vec<Item>) -> usize {
         state.iter().map(|i| size_of::<Item>() + heap(&i.2)).sum()
+    }
+
+    fn saved_type(&self) -> DataType {
+        DataType::List(self.saved_item())
+    }
+
+    fn encode(&self, states: &[&Vec<Item>]) -> Result<ArrayRef> {
+        let items = states.iter().flat_map(|s| s.iter()).map(|i| Some((i.0, i.1, Some(&i.2))));
+        let items = place(&self.kind, items)?;
+        let offsets = OffsetBuffer::from_lengths(states.iter().map(|s| s.len()));
+        Ok(Arc::new(ListArray::try_new(self.saved_item(), offsets, Arc::new(items), None)?))
+    }
+
+    fn decode(&self, saved: &ArrayRef, row: usize) -> Result<Vec<Item>> {
+        let items = saved.as_list::<i32>().value(row);
+        let items = items.as_struct();
+        (0..items.len()).map(|at| placed(items, at)).collect()
+    }
+}
+
+impl List {
+    fn saved_item(&self) -> Arc<Field> {
+        Arc::new(Field::new("item", DataType::Struct(placed_fields(&self.kind)), true))
     }
 }

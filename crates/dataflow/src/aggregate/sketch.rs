@@ -3,6 +3,8 @@
 //! The approximations too are functions of the rows alone: HyperLogLog registers and histogram bins do not depend on
 //! order, cuts or merges. (A t-digest would.)
 
+mod saved;
+
 use super::input::{Lane, LaneValues, Picked};
 use super::{Fold, Groups, PerGroup, Prepared, Side, each_row};
 use arrow::array::*;
@@ -137,6 +139,18 @@ impl Fold for Moments {
             MomentsState::None => 0,
             _ => size_of::<ExactMoments>() + 544,
         }
+    }
+
+    fn saved_type(&self) -> DataType {
+        DataType::Binary
+    }
+
+    fn encode(&self, states: &[&MomentsState]) -> Result<ArrayRef> {
+        Ok(saved::column(states, MomentsState::write))
+    }
+
+    fn decode(&self, column: &ArrayRef, row: usize) -> Result<MomentsState> {
+        saved::read(column, row, MomentsState::read)
     }
 }
 
@@ -278,6 +292,18 @@ impl Fold for CountDistinct {
     fn held(&self, state: &Registers) -> usize {
         state.sparse.len() * 8 + state.dense.as_ref().map_or(0, |d| d.len())
     }
+
+    fn saved_type(&self) -> DataType {
+        DataType::Binary
+    }
+
+    fn encode(&self, states: &[&Registers]) -> Result<ArrayRef> {
+        Ok(saved::column(states, Registers::write))
+    }
+
+    fn decode(&self, column: &ArrayRef, row: usize) -> Result<Registers> {
+        saved::read(column, row, Registers::read)
+    }
 }
 
 /// First row and number of rows that cover what is picked.
@@ -405,5 +431,17 @@ impl Fold for Percentile {
 
     fn held(&self, state: &Histogram) -> usize {
         state.values.len() * 8 + state.bins.len() * 24
+    }
+
+    fn saved_type(&self) -> DataType {
+        DataType::Binary
+    }
+
+    fn encode(&self, states: &[&Histogram]) -> Result<ArrayRef> {
+        Ok(saved::column(states, Histogram::write))
+    }
+
+    fn decode(&self, column: &ArrayRef, row: usize) -> Result<Histogram> {
+        saved::read(column, row, Histogram::read)
     }
 }

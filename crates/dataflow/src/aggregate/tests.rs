@@ -27,6 +27,7 @@ fn aggregate(calls: &[AggregateCall], rows: &RecordBatch) -> Result<Vec<ArrayRef
             part.update(Groups::Each(&[2]), &prepared, row..row + 1)?;
         }
     }
+    let (mut left, right) = (through_tables(&mut left, &plan)?, through_tables(&mut right, &plan)?);
     left.merge(&[0, 1, 2], &right)?;
     left.swap_remove(0);
     assert_eq!(left.finish_ids(&[0])?, results, "row by row, in halves, merged and moved");
@@ -46,6 +47,33 @@ fn aggregate(calls: &[AggregateCall], rows: &RecordBatch) -> Result<Vec<ArrayRef
         assert_eq!(left.finish_ids(&[1])?, results, "added and taken away");
     }
     Ok(results)
+}
+
+/// The groups as they come back from tables, with the distinct sets loaded before the groups or behind them.
+fn through_tables(from: &mut Accumulators, plan: &Arc<Plan>) -> Result<Accumulators> {
+    let groups: Vec<u32> = (0..from.groups() as u32).collect();
+    let columns = from.save(&groups)?;
+    let kinds: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
+    let fields = plan.saved_fields(&mut Names::default());
+    assert_eq!(kinds, fields.iter().map(|f| f.data_type().clone()).collect::<Vec<_>>(), "as declared");
+    let sets = (0..plan.distinct_sets()).map(|set| from.save_distinct(set, true)).collect::<Result<Vec<_>>>()?;
+    let load = |sets_first: bool| -> Result<Accumulators> {
+        let mut to = Accumulators::new(plan);
+        to.resize(groups.len());
+        for of_sets in [sets_first, !sets_first] {
+            if !of_sets {
+                to.load(&groups, &columns)?;
+                continue;
+            }
+            for (set, e) in sets.iter().enumerate() {
+                to.load_distinct(set, &e.groups, &e.values, &e.masks)?;
+            }
+        }
+        assert_eq!(to.save(&groups)?, columns, "saved again");
+        Ok(to)
+    };
+    load(false)?;
+    load(true)
 }
 
 fn text(results: Vec<ArrayRef>) -> String {
@@ -88,6 +116,24 @@ fn a_sum_may_pass_its_type_on_the_way_but_not_in_the_end() {
     assert_eq!(text(sum(vec![i64::MAX, 1, -1]).expect("fits")), i64::MAX.to_string());
     let error = sum(vec![i64::MAX, 1]).expect_err("does not fit");
     assert!(error.to_string().contains("CAST the argument to a wider type"), "{error}");
+}
+
+#[test]
+fn a_decimal_sum_may_pass_38_digits_on_the_way() {
+    let much = 9 * 10i128.pow(37);
+    let x = Decimal128Array::from(vec![much, much, much, -much, -much, -1]).with_precision_and_scale(38, 2);
+    let rows = batch(vec![("ts", times(6)), ("x", Arc::new(x.expect("fits")))]);
+    let sum = call(AggregateFunction::Sum, 1, DataType::Decimal128(38, 2));
+    // Its first half is beyond what the column of a table takes.
+    let results = aggregate(std::slice::from_ref(&sum), &rows).expect("aggregates");
+    assert_eq!(results[0].as_primitive::<Decimal128Type>().value(0), much - 1);
+    let plan = Plan::new(&[sum], &rows.schema(), None, None).expect("plans");
+    let mut half = Accumulators::new(&plan);
+    half.resize(1);
+    half.update(Groups::One, &plan.prepare(&rows).expect("prepares"), 0..3).expect("adds");
+    let columns = half.save(&[0]).expect("saves");
+    // Rows, NULLs, the sum, and what it does not hold.
+    assert_eq!((columns[2].is_null(0), columns[3].is_null(0)), (true, false));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn constant(value: Millis, rows: usize, kind: &DataType) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::from_value(value, rows).with_timezone_opt(zone))
 }
 
-fn times(values: Vec<Millis>, kind: &DataType) -> ArrayRef {
+pub(super) fn times(values: Vec<Millis>, kind: &DataType) -> ArrayRef {
     let zone = match kind {
         DataType::Timestamp(_, zone) => zone.clone(),
         _ => None,
@@ -39,7 +39,7 @@ pub(super) struct Each<'a> {
     pub groups: &'a [u32],
 }
 
-const PLAIN: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
+pub(super) const PLAIN: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 
 impl Emitter {
     pub fn new(node: &graph::WindowAggregate, input: &Schema, zone: &Zone) -> Emitter {

@@ -6,14 +6,15 @@
 //! ```
 //!
 //! Partials are keys, the slice (two columns), and the records of the calls. A slice is handed on before the watermark
-//! that completes it, so partials are never late; what may be late is judged where the windows are.
+//! that completes it, so partials are never late; what may be late is judged where the windows are. Before a barrier
+//! everything is handed on: a checkpoint finds nothing here.
 
 use super::grid::{Grid, SliceId};
 use super::table::{Grouping, Rows, Table};
 use super::{Timing, all_within};
 use crate::aggregate::{Accumulators, Plan};
 use crate::graph;
-use crate::operator::{Event, Operator, Output, ROWS_MAX};
+use crate::operator::{Event, Operator, Output, ROWS_MAX, Watermarks};
 use arrow::array::*;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -30,9 +31,10 @@ pub const HELD_BYTES_MAX: ByteSize = ByteSize::mib(16);
 pub struct LocalSpec {
     /// Columns of port 0.
     pub partials: SchemaRef,
-    /// The key columns among them, for the hash exchange. Empty without keys: all to one task.
+    /// The columns among them that the exchange hashes: the keys, then start and end of a window that rows bring along.
+    /// Empty: all to one task.
     pub keys: Vec<usize>,
-    /// The key columns of the raw rows of port 1.
+    /// The same columns of the raw rows of port 1.
     pub raw_keys: Vec<usize>,
 }
 
@@ -48,11 +50,14 @@ pub fn split(node: &graph::WindowAggregate, input: &Schema) -> Option<LocalSpec>
     fields.push(Field::new("$slice", DataType::Int64, false));
     fields.push(Field::new("$slice_other", DataType::Int64, false));
     fields.extend(Accumulators::partial_fields(&plan));
-    Some(LocalSpec {
-        partials: Arc::new(Schema::new(fields)),
-        keys: (0..node.keys.len()).collect(),
-        raw_keys: node.keys.clone(),
-    })
+    let (mut keys, mut raw_keys): (Vec<usize>, Vec<usize>) = ((0..node.keys.len()).collect(), node.keys.clone());
+    if let graph::Window::Attached { start, end } = node.window {
+        // A window goes to the same task by its rows and by its partials, whose slice is (end, start): a restored job
+        // may have the one exchange where it had the other.
+        keys.extend([node.keys.len() + 1, node.keys.len()]);
+        raw_keys.extend([start, end]);
+    }
+    Some(LocalSpec { partials: Arc::new(Schema::new(fields)), keys, raw_keys })
 }
 
 /// Makes the local half of a node for which [`split`] gave `spec`.
@@ -205,6 +210,16 @@ impl Operator for LocalAggregate {
             }
             Event::End => self.hand_on(Millis::MAX, out),
         }
+    }
+
+    /// Everything: so there is nothing to remember.
+    fn flush(&mut self, out: &mut dyn Output) -> Result<()> {
+        self.hand_on(Millis::MAX, out)
+    }
+
+    fn resume(&mut self, watermarks: Watermarks) -> Result<()> {
+        self.local_watermark = self.timing.local(watermarks.of(self.timing.domain));
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

@@ -22,11 +22,14 @@
 //!
 //! Here too: [`local`] (aggregation before the exchange) and [`session`] (windows that the rows themselves make).
 
+#[cfg(test)]
+mod crash;
 mod emit;
 mod grid;
 pub mod local;
 #[cfg(test)]
 mod model;
+mod saved;
 pub mod session;
 mod table;
 #[cfg(test)]
@@ -34,7 +37,7 @@ mod tests;
 
 use crate::aggregate::{Accumulators, Plan};
 use crate::graph::{self, Window};
-use crate::operator::{Event, LateRows, Operator, Output};
+use crate::operator::{Event, LateRows, Operator, Output, Watermarks};
 use crate::zone::Zone;
 use arrow::array::*;
 use arrow::compute::take_record_batch;
@@ -43,6 +46,8 @@ use emit::Emitter;
 use grid::{Grid, SliceId};
 use millstream_core::time::format_millis;
 use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
+use millstream_state::table::{Saver, TableDef};
+use saved::{Tables, Waiting};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -176,8 +181,16 @@ struct WindowAggregate {
     /// Accumulators without groups, with memory of their own.
     spare_states: Vec<Accumulators>,
     running: Option<Running>,
-    /// Rows that are late for windows which have not fired yet, with the (local) watermark to wait for.
-    deferred: Vec<(Millis, Batch)>,
+    deferred: Vec<Waiting>,
+    tables: Tables,
+    /// The table of `deferred`.
+    waiting: Option<TableDef>,
+    /// Whether changes are kept track of, for the next save.
+    tracked: bool,
+    /// Slices that have been saved and are gone since.
+    dropped: Vec<SliceId>,
+    /// Rows that waited and were saved have been taken in since.
+    went_on: bool,
     /// The last one of the own domain, as it came and in local time.
     watermark: Watermark,
     local_watermark: Watermark,
@@ -190,6 +203,10 @@ struct WindowAggregate {
 struct Slice {
     table: Table,
     bytes: usize,
+    /// It stands in the tables of a checkpoint.
+    saved: bool,
+    /// It has changed since the last save.
+    changed: bool,
 }
 
 /// The slices in `[from, to)`, joined.
@@ -217,6 +234,11 @@ impl WindowAggregate {
         });
         Ok(WindowAggregate {
             emitter: Emitter::new(node, input, &timing.zone),
+            tables: saved::slices(&grouping, input, &grid),
+            waiting: saved::waiting(&grouping, input, &grid),
+            tracked: false,
+            dropped: Vec::new(),
+            went_on: false,
             timing,
             lateness: node.lateness.max(0),
             slices: BTreeMap::new(),
@@ -330,7 +352,7 @@ impl WindowAggregate {
         for (mark, rows) in waiting {
             let rows = batch.take(&UInt32Array::from(rows))?;
             self.held += rows.bytes();
-            self.deferred.push((mark, Batch { marks: None, ..rows }));
+            self.deferred.push(Waiting { mark, batch: Batch { marks: None, ..rows }, saved: false });
         }
         if order.is_empty() {
             return Ok(());
@@ -349,8 +371,11 @@ impl WindowAggregate {
 
     fn slice(&mut self, id: SliceId) -> &mut Slice {
         self.slices.entry(id).or_insert_with(|| {
-            let table = self.spare.pop().unwrap_or_else(|| self.grouping.table());
-            Slice { table, bytes: 0 }
+            let mut table = self.spare.pop().unwrap_or_else(|| self.grouping.table());
+            if self.tracked {
+                table.track();
+            }
+            Slice { table, bytes: 0, saved: false, changed: false }
         })
     }
 
@@ -360,6 +385,7 @@ impl WindowAggregate {
         self.slice(id);
         let slice = self.slices.get_mut(&id).expect("made just now");
         slice.table.add(&self.grouping, rows, range.clone(), &mut ids)?;
+        slice.changed = true;
         let bytes = slice.table.bytes();
         self.held = self.held - slice.bytes + bytes;
         slice.bytes = bytes;
@@ -427,6 +453,8 @@ impl WindowAggregate {
             slice.table.keys.assign(&encoded, from..to, &mut ids);
             slice.table.state.resize(slice.table.keys.len());
             slice.table.state.merge_partials(&ids, &columns[keys + 2..], from..to)?;
+            slice.table.mark(&ids);
+            slice.changed = true;
             let bytes = slice.table.bytes();
             self.held = self.held - slice.bytes + bytes;
             slice.bytes = bytes;
@@ -442,15 +470,16 @@ impl WindowAggregate {
         let local = self.timing.local(to).max(self.local_watermark);
         // Rows that wait for a watermark come in between those windows that it closes and those that the next closes.
         let mut waiting = std::mem::take(&mut self.deferred);
-        waiting.sort_by_key(|w| w.0);
-        for (mark, batch) in waiting {
-            if mark > local.0 {
-                self.deferred.push((mark, batch));
+        waiting.sort_by_key(|w| w.mark);
+        for rows in waiting {
+            if rows.mark > local.0 {
+                self.deferred.push(rows);
                 continue;
             }
-            self.held -= batch.bytes().min(self.held);
-            self.fire_through(Watermark(mark), out)?;
-            self.take_in(batch, out)?;
+            self.held -= rows.batch.bytes().min(self.held);
+            self.went_on |= rows.saved;
+            self.fire_through(Watermark(rows.mark), out)?;
+            self.take_in(rows.batch, out)?;
         }
         self.fire_through(local, out)?;
         self.watermark = to;
@@ -523,7 +552,7 @@ impl WindowAggregate {
                 slice.table.state.shrink();
                 if self.spare.len() < SPARE_MAX {
                     let fresh = || Accumulators::new(&self.grouping.plan);
-                    self.spare.push(Table { keys, state: self.spare_states.pop().unwrap_or_else(fresh) });
+                    self.spare.push(Table::new(keys, self.spare_states.pop().unwrap_or_else(fresh)));
                 }
                 let bytes = slice.table.bytes();
                 self.held = self.held - slice.bytes + bytes;
@@ -554,6 +583,9 @@ impl WindowAggregate {
                 }
             }
             let mut slice = self.slices.remove(&id).expect("it is the first");
+            if slice.saved {
+                self.dropped.push(id);
+            }
             self.held -= slice.bytes;
             slice.table.clear();
             // A slice of a running window has given its index away already.
@@ -601,6 +633,29 @@ impl Operator for WindowAggregate {
             }
             Event::End => Ok(()),
         }
+    }
+
+    fn tables(&self) -> Vec<TableDef> {
+        let mut tables = self.tables.all();
+        tables.extend(self.waiting.clone());
+        tables
+    }
+
+    fn track_changes(&mut self) {
+        self.tracked = true;
+    }
+
+    fn save(&mut self, saver: &mut Saver) -> Result<()> {
+        self.save_tables(saver)
+    }
+
+    fn load(&mut self, table: &str, _version: u32, rows: &RecordBatch) -> Result<()> {
+        self.load_table(table, rows)
+    }
+
+    fn resume(&mut self, watermarks: Watermarks) -> Result<()> {
+        self.go_on(watermarks);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::graph::{AggregateCall, AggregateFunction, WindowTime};
-use crate::testing::{Capture, render, timestamp};
+use crate::testing::{Capture, Crew, render, timestamp};
 use arrow::datatypes::{DataType, Field};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -326,6 +326,52 @@ fn play_split(node: &graph::WindowAggregate, acts: &[Act]) -> (Results, Vec<i64>
     (results, late)
 }
 
+/// The same on several tasks, which are saved, thrown away and restored after every event.
+fn play_crashing(node: &graph::WindowAggregate, acts: &[Act], tasks: &[usize]) -> (Results, Vec<i64>) {
+    let make = || build(node, &schema(), false).expect("builds");
+    let mut crew = Crew::new(&make, tasks[0]);
+    let (mut results, mut late) = (Results::new(), Vec::new());
+    for (at, event) in events(acts).into_iter().enumerate() {
+        let last = matches!(event, Event::End);
+        take_results(&crew.step(&[1], event), &mut results, &mut late);
+        if !last {
+            crew = crew.crash(&make, tasks[(at + 1) % tasks.len()]);
+        }
+    }
+    late.sort_unstable();
+    (results, late)
+}
+
+/// The same with a local aggregation, which is thrown away too.
+fn play_split_crashing(node: &graph::WindowAggregate, acts: &[Act], tasks: &[usize]) -> (Results, Vec<i64>) {
+    let spec = split(node, &schema()).expect("these calls can be split");
+    let make_local = || local::build_local(node, &schema(), &spec).expect("builds");
+    let make = || build(node, &schema(), true).expect("builds");
+    let (mut local, mut crew) = (make_local(), Crew::new(&make, tasks[0]));
+    let (mut results, mut late) = (Results::new(), Vec::new());
+    for (at, event) in events(acts).into_iter().enumerate() {
+        let last = matches!(event, Event::End);
+        let mut exchanged = Capture::default();
+        local.step(event, &mut exchanged).expect("steps");
+        local.flush(&mut exchanged).expect("flushes");
+        for (port, batch) in exchanged.emitted {
+            let keys = if port == 0 { &spec.keys } else { &spec.raw_keys };
+            let capture = crew.step(keys, Event::Batch { input: 1 - port, batch });
+            take_results(&capture, &mut results, &mut late);
+        }
+        for (domain, to) in exchanged.advanced {
+            take_results(&crew.step(&[], Event::Watermark(domain, to)), &mut results, &mut late);
+        }
+        if !last {
+            crew = crew.crash(&make, tasks[(at + 1) % tasks.len()]);
+            local = make_local();
+            local.resume(crew.watermarks).expect("resumes");
+        }
+    }
+    late.sort_unstable();
+    (results, late)
+}
+
 fn node(window: Window, lateness: Millis, rich: bool) -> graph::WindowAggregate {
     graph::WindowAggregate {
         window,
@@ -379,5 +425,31 @@ proptest! {
         prop_assume!(!matches!(window, Window::Session { .. }));
         let node = node(window, 0, false);
         prop_assert_eq!(play_split(&node, &acts), model(&node, &acts, false));
+    }
+}
+
+fn any_tasks() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(1usize..5, 1..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn crashes_change_nothing_on_however_many_tasks(
+        window in any_window(), acts in acts(), lateness in prop_oneof![Just(0i64), 1i64..15], rich in any::<bool>(),
+        tasks in any_tasks(),
+    ) {
+        let node = node(window, lateness, rich);
+        prop_assert_eq!(play_crashing(&node, &acts, &tasks), model(&node, &acts, rich));
+    }
+
+    #[test]
+    fn crashes_change_nothing_where_rows_are_aggregated_before_the_exchange(
+        window in any_window(), acts in acts(), tasks in any_tasks(),
+    ) {
+        prop_assume!(!matches!(window, Window::Session { .. }));
+        let node = node(window, 0, false);
+        prop_assert_eq!(play_split_crashing(&node, &acts, &tasks), model(&node, &acts, false));
     }
 }

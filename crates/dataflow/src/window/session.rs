@@ -20,16 +20,20 @@
 //! - With allowed lateness a closed session is kept that long. When a row changes it, its old result is taken back (a
 //!   delete), since its window is another one from now on.
 
+mod saved;
+
 use super::emit::{Each, Emitter};
 use super::grid::Grid;
 use super::table::{Grouping, Rows, Table};
 use super::{Times, Timing, all_within};
 use crate::aggregate::{Groups, Plan};
 use crate::graph;
-use crate::operator::{Event, Operator, Output};
-use arrow::array::Int8Array;
+use crate::operator::{Event, Operator, Output, Watermarks};
+use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, ChangeKind, Error, Millis, Result, Watermark};
+use millstream_state::table::{Saver, TableDef};
+use saved::Book;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -52,6 +56,8 @@ pub(super) struct SessionAggregate {
     bucket: Millis,
     watermark: Watermark,
     local_watermark: Watermark,
+    /// What stands in the tables of a checkpoint.
+    book: Book,
     /// Scratch of a block: sessions that went into others, and ids to give back.
     merged: Vec<(u32, u32)>,
     ids: Vec<u32>,
@@ -167,6 +173,7 @@ impl SessionAggregate {
         let timing = Timing::new(node, Grid::Attached)?;
         Ok(SessionAggregate {
             emitter: Emitter::new(node, input, &timing.zone),
+            book: Book::new(&grouping, input),
             timing,
             gap,
             lateness: node.lateness.max(0),
@@ -300,9 +307,11 @@ impl SessionAggregate {
                     }
                 }
             }
+            self.table.mark(&ids);
             self.table.state.update(Groups::Each(&ids), &rows.prepared, range)?;
             merged.iter().for_each(|(from, _)| self.give_back(*from));
         } else {
+            self.table.mark(&ids);
             self.table.state.update(Groups::Each(&ids), &rows.prepared, range)?;
         }
         self.ids = ids;
@@ -311,20 +320,17 @@ impl SessionAggregate {
 
     /// As [`SessionAggregate::add`], where rows are only counted: key, session and count in one pass.
     fn add_counts(&mut self, rows: &Rows, times: &[Millis], range: Range<usize>, out: &mut dyn Output) -> Result<()> {
-        let (mut from, gap) = (range.start, self.gap);
+        let mut from = range.start;
         let times = &times[..range.end];
-        while let Some(counts) = self.table.state.counts_only() {
-            // Of one length, so that one check does for both.
-            let ids = counts.len().min(self.sessions.len());
-            let (sessions, counts) = (&mut self.sessions[..ids], &mut counts[..ids]);
-            let refused = self.table.keys.visit(&rows.keys, from..range.end, |row, id| {
-                let id = id as usize;
-                if id >= ids || !sessions[id].extend(times[row], gap) {
-                    return false;
+        while self.table.state.counts_only().is_some() {
+            let refused = match self.table.marker() {
+                None => self.count_simple(rows, times, from..range.end, |_| {}),
+                Some(mut marker) => {
+                    let refused = self.count_simple(rows, times, from..range.end, |id| marker.mark(id));
+                    self.table.give_marker(marker);
+                    refused
                 }
-                counts[id] += 1;
-                true
-            });
+            };
             let Some((row, key)) = refused else { break };
             self.grow();
             let id = self.place(key, times[row], out)?;
@@ -334,9 +340,35 @@ impl SessionAggregate {
             if let Some(counts) = self.table.state.counts_only() {
                 counts[id as usize] += 1;
             }
+            self.table.mark(&[id]);
             from = row + 1;
         }
         Ok(())
+    }
+
+    /// Counts rows as far as each has its key's only session in reach. Where one has not: the row and its key.
+    #[inline(always)]
+    fn count_simple(
+        &mut self,
+        rows: &Rows,
+        times: &[Millis],
+        range: Range<usize>,
+        mut mark: impl FnMut(u32),
+    ) -> Option<(usize, u32)> {
+        let gap = self.gap;
+        let counts = self.table.state.counts_only()?;
+        // Of one length, so that one check does for both.
+        let ids = counts.len().min(self.sessions.len());
+        let (sessions, counts) = (&mut self.sessions[..ids], &mut counts[..ids]);
+        self.table.keys.visit(&rows.keys, range, |row, id| {
+            let at = id as usize;
+            if at >= ids || !sessions[at].extend(times[row], gap) {
+                return false;
+            }
+            mark(id);
+            counts[at] += 1;
+            true
+        })
     }
 
     /// The session for a row whose key has none, several, or one out of reach.
@@ -368,6 +400,7 @@ impl SessionAggregate {
             }
         }
         for other in others {
+            self.book.strike(*other, key);
             let gone = std::mem::take(&mut self.sessions[*other as usize]);
             let session = &mut self.sessions[*into as usize];
             session.first = session.first.min(gone.first);
@@ -460,6 +493,15 @@ impl SessionAggregate {
             let each = Each { windows: &windows, keys: &keys, groups: &ids };
             self.emitter.emit_each(&self.grouping, &self.table, each, false, out)?;
         }
+        if self.lateness > 0 {
+            fire.iter().for_each(|f| self.table.mark(&[f.3]));
+        }
+        for id in &drop {
+            self.book.strike(*id, self.sessions[*id as usize].key);
+        }
+        if !drop.is_empty() {
+            self.book.write_out(&self.grouping, &self.table)?;
+        }
         // Further sessions first: what is left of them can then take the place of a key's own.
         let (own, extra): (Vec<u32>, Vec<u32>) =
             drop.into_iter().partition(|id| self.sessions[*id as usize].key == *id);
@@ -474,6 +516,8 @@ impl SessionAggregate {
             match extra.and_then(|extra| extra.first().copied()) {
                 Some(next) => {
                     self.table.state.merge_within(id, next)?;
+                    self.book.rename(next, id);
+                    self.table.mark(&[id]);
                     let moved = self.sessions[next as usize];
                     self.sessions[id as usize] = Session { many: true, ..moved };
                     let due = self.end(moved.last).saturating_sub(1);
@@ -533,8 +577,30 @@ impl Operator for SessionAggregate {
         }
     }
 
+    fn tables(&self) -> Vec<TableDef> {
+        self.book.tables.all()
+    }
+
+    fn track_changes(&mut self) {
+        self.table.track();
+    }
+
+    fn save(&mut self, saver: &mut Saver) -> Result<()> {
+        self.save_tables(saver)
+    }
+
+    fn load(&mut self, table: &str, _version: u32, rows: &RecordBatch) -> Result<()> {
+        self.load_table(table, rows)
+    }
+
+    fn resume(&mut self, watermarks: Watermarks) -> Result<()> {
+        self.go_on(watermarks);
+        Ok(())
+    }
+
     fn state_bytes(&self) -> usize {
         self.table.bytes()
+            + self.book.bytes()
             + self.sessions.capacity() * size_of::<Session>()
             + self.more.len() * 48
             + self.timers.bytes()

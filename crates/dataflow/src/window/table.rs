@@ -37,7 +37,7 @@ impl Grouping {
     }
 
     pub fn table(&self) -> Table {
-        Table { keys: self.codec.table(), state: Accumulators::new(&self.plan) }
+        Table::new(self.codec.table(), Accumulators::new(&self.plan))
     }
 }
 
@@ -45,9 +45,107 @@ impl Grouping {
 pub(super) struct Table {
     pub keys: KeyTable,
     pub state: Accumulators,
+    /// Where changes are kept track of.
+    changes: Option<Changes>,
+}
+
+/// Groups that share a mark. A row then costs a store into an array so small that it is always near; a save takes
+/// along up to so many groups that have not changed.
+const MARKED_TOGETHER: usize = 8;
+
+/// Which groups may have changed since the last save.
+#[derive(Default)]
+pub(super) struct Changes {
+    marks: Vec<u8>,
+}
+
+impl Changes {
+    #[inline(always)]
+    pub fn mark(&mut self, group: u32) {
+        match self.marks.get_mut(group as usize / MARKED_TOGETHER) {
+            Some(mark) => *mark = 1,
+            None => self.mark_new(group),
+        }
+    }
+
+    #[cold]
+    fn mark_new(&mut self, group: u32) {
+        let at = group as usize / MARKED_TOGETHER;
+        // As far as the memory goes, so that this is rare.
+        self.marks.reserve(at + 1 - self.marks.len());
+        self.marks.resize(self.marks.capacity(), 0);
+        self.marks[at] = 1;
+    }
+
+    /// The marked groups below `groups`; no group is marked from now on.
+    fn take(&mut self, groups: usize) -> Vec<u32> {
+        let mut taken = Vec::new();
+        for (at, mark) in self.marks.iter_mut().enumerate().filter(|(_, m)| **m != 0) {
+            *mark = 0;
+            let from = at * MARKED_TOGETHER;
+            taken.extend((from.min(groups)..(from + MARKED_TOGETHER).min(groups)).map(|g| g as u32));
+        }
+        taken
+    }
+}
+
+/// Counts each row that is looked up, as far as `mark` is told of it.
+#[inline(always)]
+fn count_rows(
+    keys: &mut KeyTable,
+    counts: &mut Vec<u64>,
+    rows: &KeyBatch,
+    range: Range<usize>,
+    mut mark: impl FnMut(u32),
+) {
+    keys.visit(rows, range, |_, id| {
+        mark(id);
+        let id = id as usize;
+        match counts.get_mut(id) {
+            Some(count) => *count += 1,
+            None => {
+                counts.resize(id, 0);
+                counts.push(1);
+            }
+        }
+        true
+    });
 }
 
 impl Table {
+    pub fn new(keys: KeyTable, state: Accumulators) -> Table {
+        Table { keys, state, changes: None }
+    }
+
+    /// From now on, keeps track of the groups that change.
+    pub fn track(&mut self) {
+        self.changes.get_or_insert_default();
+        self.state.track();
+    }
+
+    /// The groups that may have changed since the last call, or all.
+    pub fn take_changed(&mut self, whole: bool) -> Vec<u32> {
+        let groups = self.len();
+        let changed = self.changes.as_mut().map(|c| c.take(groups)).unwrap_or_default();
+        if whole { (0..groups as u32).collect() } else { changed }
+    }
+
+    /// Takes note of a change of these groups.
+    pub fn mark(&mut self, ids: &[u32]) {
+        if let Some(changes) = &mut self.changes {
+            ids.iter().for_each(|id| changes.mark(*id));
+        }
+    }
+
+    /// The marks, for a pass over the keys that changes groups from outside. To be given back.
+    pub fn marker(&mut self) -> Option<Changes> {
+        self.changes.take()
+    }
+
+    pub fn give_marker(&mut self, marker: Changes) {
+        self.changes = Some(marker);
+    }
+
     pub fn len(&self) -> usize {
         self.keys.len()
     }
@@ -57,23 +155,17 @@ impl Table {
         if grouping.keys.is_empty() {
             self.keys.assign(&rows.keys, range.start..range.start + 1, ids);
             self.state.resize(1);
+            self.mark(&[0]);
             return self.state.update(Groups::One, &rows.prepared, range);
         }
         if rows.keys.is_plain()
             && let Some(counts) = self.state.counts_only()
         {
             // Looked up and counted in one pass: one row's count need not wait for the one before it.
-            self.keys.visit(&rows.keys, range, |_, id| {
-                let id = id as usize;
-                match counts.get_mut(id) {
-                    Some(count) => *count += 1,
-                    None => {
-                        counts.resize(id, 0);
-                        counts.push(1);
-                    }
-                }
-                true
-            });
+            match &mut self.changes {
+                None => count_rows(&mut self.keys, counts, &rows.keys, range, |_| {}),
+                Some(changes) => count_rows(&mut self.keys, counts, &rows.keys, range, |id| changes.mark(id)),
+            }
             self.state.resize(self.keys.len());
             return Ok(());
         }
@@ -82,6 +174,7 @@ impl Table {
             let block = from..(from + BLOCK).min(range.end);
             self.keys.assign(&rows.keys, block.clone(), ids);
             self.state.resize(self.keys.len());
+            self.mark(ids);
             self.state.update(Groups::Each(ids), &rows.prepared, block.clone())?;
             from = block.end;
         }
@@ -113,9 +206,12 @@ impl Table {
     pub fn clear(&mut self) {
         self.keys.clear();
         self.state.clear();
+        if let Some(changes) = &mut self.changes {
+            changes.marks.fill(0);
+        }
     }
 
     pub fn bytes(&self) -> usize {
-        self.keys.bytes() + self.state.bytes()
+        self.keys.bytes() + self.state.bytes() + self.changes.as_ref().map_or(0, |c| c.marks.capacity())
     }
 }

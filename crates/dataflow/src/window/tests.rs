@@ -1,6 +1,6 @@
 use super::*;
 use crate::graph::{AggregateCall, AggregateFunction, WindowTime};
-use crate::testing::{Timeline, timestamp};
+use crate::testing::{Crew, Timeline, timestamp};
 use arrow::datatypes::{DataType, Field};
 
 /// Rows of `ts, key, n`.
@@ -36,9 +36,14 @@ fn max() -> Vec<AggregateCall> {
     vec![call(AggregateFunction::Max, &[2], DataType::Int64)]
 }
 
+/// Plays the script on one task and on several, crashing after every line.
 fn check(timeline: &Timeline, node: &graph::WindowAggregate, script: &str) {
     let schema = timeline.schema();
-    timeline.check(|| build(node, &schema, false).expect("builds"), script);
+    let mut exchanged = node.keys.clone();
+    if let Window::Attached { start, end } = node.window {
+        exchanged.extend([start, end]);
+    }
+    timeline.clone().keyed(&exchanged).check(|| build(node, &schema, false).expect("builds"), script);
 }
 
 const MINUTE: Millis = 60_000;
@@ -209,6 +214,78 @@ fn windows_that_rows_bring_along_close_by_their_ends() {
 }
 
 #[test]
+fn windows_that_end_together_stay_apart_after_a_crash() {
+    let timeline =
+        Timeline::new(&[("start", timestamp()), ("end", timestamp()), ("key", DataType::Utf8), ("n", DataType::Int64)])
+            .show(&[1, 2, 0, 4]);
+    let mut calls = vec![call(AggregateFunction::Sum, &[3], DataType::Int64)];
+    for lateness in [0, 5] {
+        let mut node = node(Window::Attached { start: 0, end: 1 }, &[2], std::mem::take(&mut calls));
+        node.lateness = lateness;
+        let again = if lateness > 0 { "-> +U 0 10 a 8" } else { "-> late 0 10 a 7" };
+        check(
+            &timeline.clone().identity(3),
+            &node,
+            &format!(
+                "
+                rows       0 10 a 1, 5 10 a 2, 0 20 a 3, 5 10 b 4, 0 10 null 5
+                watermark  8
+                rows       5 10 a 2
+                watermark  9    -> 0 10 a 1, 5 10 a 4, 5 10 b 4, 0 10 null 5
+                rows       0 10 a 7     {again}
+                watermark  14
+                rows       5 10 b 1     -> late 5 10 b 1
+                end             -> 0 20 a 3"
+            ),
+        );
+        calls = node.calls;
+    }
+}
+
+#[test]
+fn rows_that_wait_for_a_window_to_fire_are_remembered() {
+    // Marks say what the source had promised: rows late for one window wait until it has fired here.
+    let hop = node(Window::Hop { size: 10, slide: 5, offset: 0 }, &[1], sum());
+    let (timeline, schema) = (timeline(), timeline().schema());
+    let make = || build(&hop, &schema, false).expect("builds");
+    let mut crew = Crew::new(&make, 2);
+    let batch = |rows: &[(&str, &str, &str)], marks: &[Millis]| {
+        let rows: Vec<Vec<String>> = rows.iter().map(|r| [r.0, r.1, r.2].map(String::from).to_vec()).collect();
+        let mut batch = Batch::from(timeline.batch(&rows));
+        batch.marks = Some(Int64Array::from(marks.to_vec()));
+        batch
+    };
+    let mut shown = Vec::new();
+    let step = |crew: &mut Crew, event: Event, shown: &mut Vec<String>| {
+        let capture = crew.step(&[1], event);
+        for (_, batch) in &capture.emitted {
+            shown.extend(crate::testing::render(&batch.rows, false));
+        }
+        assert!(capture.late.is_empty());
+    };
+    let rows = batch(&[("2", "a", "1"), ("8", "a", "2"), ("9", "b", "3"), ("7", "a", "4")], &[0, 4, 9, 9]);
+    step(&mut crew, Event::Batch { input: 0, batch: rows }, &mut shown);
+    for tasks in [2, 3, 1, 1] {
+        crew = crew.crash(&make, tasks);
+    }
+    let rows = batch(&[("6", "c", "5"), ("11", "a", "6")], &[9, 9]);
+    step(&mut crew, Event::Batch { input: 0, batch: rows }, &mut shown);
+    for tasks in [1, 2] {
+        crew = crew.crash(&make, tasks);
+    }
+    assert_eq!(shown, Vec::<String>::new(), "nothing has fired");
+    step(&mut crew, Event::Watermark(TimeDomain::Event, Watermark(9)), &mut shown);
+    crew = crew.crash(&make, 2);
+    step(&mut crew, Event::Watermark(TimeDomain::Event, Watermark(14)), &mut shown);
+    shown.sort();
+    assert_eq!(
+        shown,
+        ["a -5 5 4 1", "a 0 10 9 3", "a 5 15 14 12", "b 5 15 14 3", "c 5 15 14 5"],
+        "those at 9, 7 and 6 came when [0, 10) was closed"
+    );
+}
+
+#[test]
 fn days_are_cut_in_the_zone() {
     // Rule 33: 14:01 UTC is 22:01 in Shanghai; the window's columns are local, window_time is an instant.
     let timeline =
@@ -243,6 +320,44 @@ fn a_window_by_processing_time_follows_the_clock() {
     );
 }
 
+#[test]
+fn windows_in_a_zone_whose_clock_is_put_back_fire_once() {
+    // Berlin, 2024-10-27: at 01:00 UTC the clock goes from 03:00 back to 02:00.
+    let timeline = Timeline::new(&[
+        ("ts", DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, Some("UTC".into()))),
+        ("key", DataType::Utf8),
+    ])
+    .show(&[2, 0, 4]);
+    let mut tumble = node(Window::Tumble { size: 60 * MINUTE, offset: 0 }, &[1], count());
+    tumble.time.zone = Some("Europe/Berlin".to_string());
+    let at = |hours: Millis, minutes: Millis| 1_729_987_200_000 + (hours * 60 + minutes) * MINUTE;
+    // The script's times are instants; window_end is a reading, which is one hour on, or two before the change.
+    let ends = |hour: Millis| 1_729_987_200_000 + hour * 60 * MINUTE;
+    check(
+        &timeline,
+        &tumble,
+        &format!(
+            "
+            rows       {} a, {} a, {} b
+            watermark  {}       -> {} a 1
+            rows       {} a
+            watermark  {}
+            watermark  {}       -> {} a 2, {} b 1
+            end",
+            at(-1, 30),
+            at(0, 30),
+            at(0, 40),
+            at(0, 0),
+            ends(2),
+            at(1, 30),
+            at(1, 50),
+            at(2, 0),
+            ends(3),
+            ends(3),
+        ),
+    );
+}
+
 fn session(gap: Millis) -> graph::WindowAggregate {
     node(Window::Session { gap, partition: vec![1] }, &[1], sum())
 }
@@ -263,6 +378,35 @@ fn sessions_merge_at_a_distance_of_the_gap() {
         rows       46 a 1
         end                 -> 40 55 a 4",
     );
+}
+
+#[test]
+fn many_sessions_of_one_key_grow_merge_and_close_across_crashes() {
+    let distinct = AggregateCall { distinct: true, ..call(AggregateFunction::Sum, &[2], DataType::Int64) };
+    for (calls, [merged, alone, moved, other, last]) in
+        [(count(), ["5", "1", "3", "1", "4"]), (vec![distinct], ["15", "7", "8", "1", "6"])]
+    {
+        check(
+            &timeline().show(&[1, 2, 0, 4]),
+            &node(Window::Session { gap: 5, partition: vec![1] }, &[1], calls),
+            &format!(
+                "
+                rows       20 a 1, 40 a 7, 60 a 3
+                rows       30 a 4, 60 b 1
+                rows       17 a 2               # to the left: the session keeps its name
+                rows       25 a 8, 22 a 1       # bridges two
+                watermark  34                   -> 17 35 a {merged}
+                watermark  44                   -> 40 45 a {alone}
+                rows       50 a 5
+                watermark  46
+                rows       46 a 3, 50 a 5
+                watermark  54                   -> 46 55 a {moved}
+                rows       65 a 2, 70 a 1, 70 a 1
+                watermark  65                   -> 60 65 b {other}
+                end                             -> 60 75 a {last}"
+            ),
+        );
+    }
 }
 
 #[test]
