@@ -42,7 +42,7 @@ pub(crate) fn open(
     for (index, node) in placement.nodes.iter().enumerate() {
         if let Work::Node { kind: NodeKind::Source(source), .. } = &node.work {
             let saved = life.and_then(|l| l.restored.as_ref()?.node(&node.id));
-            open_source(&mut opened, index, source, parallelism, connectors, saved)?;
+            open_source(&mut opened, index, source, parallelism, connectors, (life.is_some(), saved))?;
         }
     }
     opened.dry = dry_tasks(placement, &opened);
@@ -87,9 +87,18 @@ fn open_source(
     source: &millstream_dataflow::graph::SourceNode,
     parallelism: usize,
     connectors: &dyn Connectors,
-    saved: Option<&NodeState>,
+    (saves, saved): (bool, Option<&NodeState>),
 ) -> Result<()> {
     let mut table = connectors.open_source(&source.table)?;
+    if saves && !table.replays() {
+        let what =
+            format!("the table `{}` cannot be read again, so a job over it cannot be restored", source.table.name);
+        let e = Error::usage(what).remedy("run it without checkpoints, or put what it reads into files first");
+        return Err(match &source.table.place {
+            Some(place) => e.at(place.clone()),
+            None => e,
+        });
+    }
     let readers = match saved {
         None => table.partitions(parallelism)?,
         Some(node) => {

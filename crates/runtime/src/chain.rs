@@ -114,6 +114,7 @@ impl Chain {
                     }
                 }
                 if cell.stopped.get() {
+                    self.push_out_of(at)?;
                     return self.pass_on(at, &Signal::Stop);
                 }
                 self.step(at, Event::End)?;
@@ -123,7 +124,12 @@ impl Chain {
                 // What is in flight on the other channels still arrives; the last one to stop tells the readers.
                 cell.stopped.set(true);
                 cell.open.set(cell.open.get() - 1);
-                if cell.open.get() == 0 { self.pass_on(at, &Signal::Stop) } else { Ok(()) }
+                if cell.open.get() > 0 {
+                    return Ok(());
+                }
+                // Nobody listens any more once they have been told.
+                self.push_out_of(at)?;
+                self.pass_on(at, &Signal::Stop)
             }
             Signal::Barrier(epoch) => Err(Error::internal(format!("the barrier of epoch {epoch} reached an operator"))),
         }
@@ -235,12 +241,14 @@ impl Chain {
 
     /// Pushes out what operators hold that is in no table of theirs.
     pub fn push_out(&self) -> Result<()> {
-        for (at, cell) in self.cells.iter().enumerate() {
-            if let Part::Operator(operator) = &mut *cell.work.borrow_mut() {
-                operator.flush(&mut Out { chain: self, at })?;
-            }
+        (0..self.cells.len()).try_for_each(|at| self.push_out_of(at))
+    }
+
+    fn push_out_of(&self, at: usize) -> Result<()> {
+        match &mut *self.cells[at].work.borrow_mut() {
+            Part::Operator(operator) => operator.flush(&mut Out { chain: self, at }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Bad rows of a source of this task.

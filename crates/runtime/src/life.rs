@@ -6,7 +6,7 @@ use crate::checkpoint::{
 use crate::placement::{Placement, Work};
 use crate::side::Which;
 use millstream_checkpoint::compare::{NodeShape, TableShape, compare};
-use millstream_core::{Clock, Committer, Connectors, JobRun, Result, TableSpec};
+use millstream_core::{Clock, Committable, Committer, Connectors, JobRun, Result, TableSpec};
 use millstream_dataflow::graph::{Dataflow, NodeKind};
 use millstream_state::table::TableDef;
 use std::collections::BTreeMap;
@@ -72,12 +72,18 @@ impl Life {
             _ => None,
         });
         let mut committers = BTreeMap::new();
+        let mut kept: Vec<Committable> = Vec::new();
         for (id, table) in sinks.chain(sides) {
             memory.sinks.insert(id.to_owned(), SinkMemory { table: table.name.clone(), pending: Vec::new() });
             let Some(mut committer) = connectors.open_committer(table, &run)? else { continue };
-            let kept = restored.as_ref().map(|r| r.committables(id)).transpose()?.unwrap_or_default();
-            commit_again(committer.as_mut(), epoch, &kept, pause)?;
+            let mine = restored.as_ref().map(|r| r.committables(id)).transpose()?.unwrap_or_default();
+            commit_again(committer.as_mut(), epoch, &mine, pause)?;
+            kept.extend(mine);
             committers.insert(id.to_owned(), committer);
+        }
+        // Only now: two sinks may write into one place, and neither may clean away what the other has yet to commit.
+        for committer in committers.values_mut() {
+            committer.clean(epoch, &kept)?;
         }
         Ok(Life { config: config.clone(), run, restored, memory, committers })
     }

@@ -368,7 +368,7 @@ fn an_older_run_cannot_commit_once_a_newer_one_lives() {
     let first = old.checkpoint(None).expect("it takes checkpoints").recv().expect("an answer").expect("it works");
     let new = start(&dataflow(), &world, config(&store, 1, 1_000_000)).expect("takes over");
     let e = old.wait().expect_err("it is told that it was replaced");
-    assert!(e.what().contains("another run of job `hops` has taken over"), "{e}");
+    assert!(e.what().contains("another run of this job has taken over"), "{e}");
     drop(new);
     let at = CheckpointConfig { restore: Restore::Number(first), ..config(&store, 1, 5).checkpoints.expect("set") };
     let job = start(&dataflow(), &world, JobConfig { checkpoints: Some(at), ..JobConfig::default() });

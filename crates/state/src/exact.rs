@@ -9,8 +9,6 @@
 //! to nearest, when it is read. Tiles, retractions, restarts and batch therefore give the same bits. NaN and the
 //! infinities are counted, so that they too can be taken away again.
 
-mod saved;
-
 /// The sum's unit on the fast path: 2^-64.
 const FAST_EXPONENT: i32 = -64;
 /// The least unit of f64.

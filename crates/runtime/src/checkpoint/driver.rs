@@ -594,7 +594,7 @@ pub(crate) fn commit_again(
 ) -> Result<()> {
     let mut tries = 0;
     loop {
-        match committer.commit(epoch, committables).and_then(|()| committer.clean(epoch, committables)) {
+        match committer.commit(epoch, committables) {
             Ok(()) => return Ok(()),
             Err(e) if tries + 1 >= COMMIT_TRIES_MAX / 2 => return Err(e),
             Err(_) => {

@@ -48,8 +48,8 @@ impl MomentsState {
 
     pub(super) fn read(bytes: &[u8]) -> Option<MomentsState> {
         match bytes.split_first()? {
-            (&FLOATS, rest) => Some(MomentsState::Floats(Box::new(ExactMoments::read(rest)?))),
-            (&INTEGERS, rest) => Some(MomentsState::Integers(Box::new(IntegerMoments::read(rest)?))),
+            (&FLOATS, rest) => Some(MomentsState::Floats(Box::new(to_the_end(ExactMoments::read(rest))?))),
+            (&INTEGERS, rest) => Some(MomentsState::Integers(Box::new(to_the_end(IntegerMoments::read(rest))?))),
             _ => None,
         }
     }
@@ -125,4 +125,8 @@ impl Histogram {
         let count = values.len() as u64 + bins.values().sum::<u64>();
         Some(Histogram { values, bins, count })
     }
+}
+/// What was read, if nothing is left behind it.
+fn to_the_end<T>(read: Option<(T, &[u8])>) -> Option<T> {
+    read.filter(|(_, rest)| rest.is_empty()).map(|(what, _)| what)
 }
