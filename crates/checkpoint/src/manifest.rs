@@ -61,12 +61,23 @@ pub struct NodeState {
     /// Watermarks that the node had been handed: the least over its tasks. `None`: none yet.
     pub event_watermark: Option<Millis>,
     pub processing_watermark: Option<Millis>,
+    /// The same for each task: they differ where a barrier has overtaken watermarks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Share>,
     pub tables: Vec<TableState>,
     /// Of a source: its partitions.
     pub partitions: Vec<PartitionState>,
     /// Batches that were under way to the node when the barrier overtook them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_flight: Vec<InFlight>,
+}
+
+/// How far one task of a node had come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    pub task: usize,
+    pub event_watermark: Option<Millis>,
+    pub processing_watermark: Option<Millis>,
 }
 
 /// A table of a node, over all tasks.
@@ -135,6 +146,8 @@ pub struct CommittableState {
 /// Batches on their way to an input of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InFlight {
+    /// The task that they were under way to.
+    pub task: usize,
     pub input: usize,
     pub file: FileRef,
 }

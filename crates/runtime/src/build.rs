@@ -2,20 +2,21 @@
 
 use crate::align::Align;
 use crate::chain::{Cell, Chain, Part, Route, To};
-use crate::checkpoint::{Message, Requests, Restored, TaskAt};
+use crate::checkpoint::{Message, Mine, Requests, Restored, TaskAt};
 use crate::exchange::{Inbox, Sender};
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::placement::{Placed, Placement, Work};
+use crate::settle::{saved_tasks, settle};
 use crate::side::Sides;
 use crate::source::SourceDriver;
-use crate::worker::{Control, Helper, Saving, Task};
+use crate::worker::{Control, First, Helper, Saving, Task};
 use millstream_checkpoint::manifest::NodeState;
 use millstream_core::key::{hash_rows, key_group, owner};
 use millstream_core::{Batch, Clock, Connectors, Error, PartitionReader, Result, SavedPartition, Sink, SinkContext};
 use millstream_dataflow::feed::SourceFeed;
 use millstream_dataflow::graph::{Exchange, NodeKind};
-use millstream_dataflow::operator::Watermarks;
+use millstream_dataflow::operator::{Operator, Watermarks};
 use millstream_dataflow::valve::Valve;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -210,22 +211,18 @@ impl Build {
         let helper = Helper::new(position, self.control.clone(), self.clock.clone());
         let restored = self.saves.as_ref().and_then(|s| s.2.as_ref());
         let same_tasks = restored.is_some_and(|r| r.same_tasks(self.placement.parallelism()));
-        let mut under_way: Vec<(usize, usize, Batch)> = Vec::new();
+        let mut first: Vec<First> = Vec::new();
         let mut cells = Vec::with_capacity(nodes.len());
         let mut sources = Vec::new();
         for (at, node) in nodes.iter().enumerate() {
             let placed = &self.placement.nodes[*node];
             let input_schemas: Vec<_> = placed.inputs.iter().map(|i| self.placement.schema_of(i)).collect();
             let saved = restored.and_then(|r| r.node(&placed.id).map(|n| (r, n)));
-            let before = saved.map_or(Watermarks::NONE, |(_, n)| Restored::watermarks(n));
-            let mut partials_under_way = false;
-            if let Some((restored, saved)) = saved {
-                for (input, batch) in restored.in_flight(saved)? {
-                    partials_under_way |= input > 0;
-                    let mine = self.share_under_way(placed, input, batch)?;
-                    under_way.extend(mine.map(|batch| (at, input, batch)));
-                }
-            }
+            let mut before = match saved {
+                None => Watermarks::NONE,
+                Some((_, saved)) if same_tasks => Restored::watermarks_of(saved, self.index),
+                Some((_, saved)) => Restored::watermarks(saved),
+            };
             let part = match &placed.work {
                 Work::Node { kind: NodeKind::Source(source), .. } => {
                     let readers = opened.readers.remove(&(*node, self.index)).unwrap_or_default();
@@ -248,18 +245,48 @@ impl Build {
                     Part::Source
                 }
                 Work::Node { kind: NodeKind::Sink(_), .. } => match opened.sinks.remove(&(*node, self.index)) {
-                    Some(sink) => Part::Sink { sink, unflushed: false },
+                    Some(sink) => {
+                        if let Some((restored, saved)) = saved {
+                            let under_way = self.under_way(restored, saved, placed, same_tasks)?;
+                            first.extend(under_way.into_iter().map(|(input, batch)| First::Rows { at, input, batch }));
+                        }
+                        Part::Sink { sink, unflushed: false }
+                    }
                     None => return Err(Error::internal("a sink has no writer for this task")),
                 },
                 Work::Node { kind, partials } => {
                     // What a local aggregation had sent still arrives, though there may be none any more.
-                    let partials = *partials || partials_under_way;
-                    let mut operator = millstream_dataflow::build(kind, &input_schemas, &placed.schema, partials)?;
-                    if self.saves.is_some() {
-                        operator.track_changes();
-                    }
+                    let partials = *partials
+                        || saved
+                            .is_some_and(|(_, n)| n.in_flight.iter().any(|f| f.input > 0) && placed.inputs.len() == 1);
+                    let make = || -> Result<Box<dyn Operator>> {
+                        let mut operator = millstream_dataflow::build(kind, &input_schemas, &placed.schema, partials)?;
+                        if self.saves.is_some() {
+                            operator.track_changes();
+                        }
+                        Ok(operator)
+                    };
+                    let mut operator = make()?;
                     if let Some((restored, saved)) = saved {
-                        restored.load(saved, operator.as_mut(), self.index, placed.tasks, same_tasks)?;
+                        let mine = Mine { task: self.index, tasks: placed.tasks, all: same_tasks };
+                        if same_tasks || operator.tables().is_empty() {
+                            if same_tasks {
+                                restored.load(saved, operator.as_mut(), self.index, &mine)?;
+                            }
+                            operator.resume(before)?;
+                            let under_way = self.under_way(restored, saved, placed, same_tasks)?;
+                            first.extend(under_way.into_iter().map(|(input, batch)| First::Rows { at, input, batch }));
+                        } else {
+                            before = Restored::furthest(saved);
+                            let under_way = |task| self.under_way_to(restored, saved, placed, task);
+                            let settled = settle(restored, saved, operator.as_mut(), &mine, &make, &under_way)?;
+                            first.extend(settled.emitted.into_iter().map(|(port, batch)| First::Out {
+                                at,
+                                port,
+                                batch,
+                            }));
+                            first.extend(settled.late.into_iter().map(|late| First::Late { at, late }));
+                        }
                     }
                     Part::Operator(operator)
                 }
@@ -311,13 +338,8 @@ impl Build {
             over: Default::default(),
             held_bytes_max: self.queue_bytes_max,
         });
-        let in_flight = under_way.into_iter().map(|(cell, input, batch)| {
-            let channel =
-                self.channels(nodes[cell], self.index).iter().find(|c| c.input == input).map_or(0, |c| c.valve);
-            (cell, input, channel, batch)
-        });
         Ok(Task {
-            in_flight: RefCell::new(in_flight.collect()),
+            first: RefCell::new(first),
             open_channels: std::cell::Cell::new(inbox_channels.iter().filter(|(_, c)| !c.quiet).count()),
             inbox: (!channels.is_empty()).then(|| self.inboxes[&(stage, self.index)].clone()),
             channels,
@@ -333,6 +355,39 @@ impl Build {
             running: Default::default(),
             saving,
         })
+    }
+
+    /// What was under way to this task, or to whom it takes over from.
+    fn under_way(
+        &self,
+        restored: &Restored,
+        saved: &NodeState,
+        placed: &Placed,
+        same_tasks: bool,
+    ) -> Result<Vec<(usize, Batch)>> {
+        if same_tasks {
+            return restored.in_flight(saved, self.index);
+        }
+        let mut batches = Vec::new();
+        for task in saved_tasks(saved) {
+            batches.extend(self.under_way_to(restored, saved, placed, task)?);
+        }
+        Ok(batches)
+    }
+
+    /// This task's share of what was under way to a saved task.
+    fn under_way_to(
+        &self,
+        restored: &Restored,
+        saved: &NodeState,
+        placed: &Placed,
+        saved_task: usize,
+    ) -> Result<Vec<(usize, Batch)>> {
+        let mut batches = Vec::new();
+        for (input, batch) in restored.in_flight(saved, saved_task)? {
+            batches.extend(self.share_under_way(placed, input, batch)?.map(|batch| (input, batch)));
+        }
+        Ok(batches)
     }
 
     /// This task's share of a batch that was under way to an input of a node; `None` where it has none.

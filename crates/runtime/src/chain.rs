@@ -9,7 +9,7 @@
 use crate::exchange::{Inbox, Sender, Signal};
 use crate::metrics::Metrics;
 use crate::side::{SideRows, Sides};
-use crate::worker::Helper;
+use crate::worker::{First, Helper};
 use millstream_core::{BadRow, Batch, Error, Result, Sink, TimeDomain, Watermark};
 use millstream_dataflow::operator::{Event, LateRows, Operator, Output, Watermarks};
 use millstream_dataflow::valve::Valve;
@@ -223,6 +223,16 @@ impl Chain {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Does what a restored task does before anything else.
+    pub fn begin_with(&self, first: First) -> Result<()> {
+        match first {
+            // Its marks are those of the merged channels already.
+            First::Rows { at, input, batch } => self.step(at, Event::Batch { input, batch }),
+            First::Out { at, port, batch } => Out { chain: self, at }.emit(port, batch),
+            First::Late { at, late } => Out { chain: self, at }.set_aside(late),
         }
     }
 

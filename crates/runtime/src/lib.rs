@@ -25,6 +25,7 @@ mod job;
 mod life;
 mod metrics;
 mod placement;
+mod settle;
 mod side;
 mod source;
 mod worker;

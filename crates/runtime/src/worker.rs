@@ -7,6 +7,7 @@ use crate::exchange::{Bell, Inbox, Message, Signal, lock};
 use crate::source::SourceDriver;
 use arrow::array::Int64Array;
 use millstream_core::{Batch, Clock, Error, Result, TimeDomain};
+use millstream_dataflow::operator::LateRows;
 use millstream_state::table::Saver;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
@@ -79,8 +80,18 @@ pub(crate) struct Task {
     pub running: Cell<bool>,
     /// In jobs with checkpoints.
     pub saving: Option<Saving>,
-    /// Batches that were under way when the checkpoint was taken that the job goes on from: cell, input, channel.
-    pub in_flight: RefCell<Vec<(usize, usize, usize, Batch)>>,
+    /// What comes of the checkpoint that the job goes on from, before anything else.
+    pub first: RefCell<Vec<First>>,
+}
+
+/// What a task does first after a restore.
+pub(crate) enum First {
+    /// Rows that were under way to an input of the cell `at`.
+    Rows { at: usize, input: usize, batch: Batch },
+    /// Rows that came out of the operator of the cell `at` while it was restored.
+    Out { at: usize, port: usize, batch: Batch },
+    /// Rows that were late there.
+    Late { at: usize, late: LateRows },
 }
 
 /// How a task takes part in checkpoints.
@@ -117,8 +128,8 @@ impl Task {
 
     fn work(&self, clock: &dyn Clock, stop: Option<bool>) -> Result<bool> {
         let mut worked = false;
-        for (cell, input, channel, batch) in self.in_flight.take() {
-            self.chain.deliver(cell, input, channel, Signal::Batch(batch))?;
+        for first in self.first.take() {
+            self.chain.begin_with(first)?;
         }
         if let Some(inbox) = &self.inbox {
             for _ in 0..MESSAGES_PER_TURN {

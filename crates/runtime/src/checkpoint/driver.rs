@@ -290,7 +290,7 @@ impl Driver {
         for (input, batch) in &node.in_flight {
             let rows = [files::flatten(batch)?];
             let file = self.write_rows(node.node, task, epoch, "in-flight", &rows)?;
-            in_flight.push(InFlight { input: *input, file });
+            in_flight.push(InFlight { task: task.task, input: *input, file });
         }
         let committable = match &node.prepared {
             Some(prepared) => self.write_prepared(node.node, task, epoch, prepared)?,

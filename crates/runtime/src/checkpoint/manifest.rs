@@ -4,7 +4,7 @@
 use crate::side::SideRows;
 use millstream_checkpoint::Manifest;
 use millstream_checkpoint::manifest::{
-    Chain, CommittableState, FORMAT, FileRef, InFlight, NodeState, PartitionState, SinkState, TableState,
+    Chain, CommittableState, FORMAT, FileRef, InFlight, NodeState, PartitionState, Share, SinkState, TableState,
 };
 use millstream_core::key::KEY_GROUPS;
 use millstream_core::{Batch, Committable, Millis, Watermark};
@@ -188,6 +188,11 @@ impl NodeMemory {
             let least = self.tasks.values().map(|t| of(&t.watermarks)).min().unwrap_or(Watermark::MIN);
             (least > Watermark::MIN).then_some(least.0)
         };
+        let share = |(task, memory): (&usize, &TaskMemory)| {
+            let some = |at: Watermark| (at > Watermark::MIN).then_some(at.0);
+            let Watermarks { event, processing } = memory.watermarks;
+            Share { task: *task, event_watermark: some(event), processing_watermark: some(processing) }
+        };
         let table = |(name, (def, chains)): (&String, &(TableDef, BTreeMap<usize, Vec<FileRef>>))| TableState {
             name: name.clone(),
             version: def.version,
@@ -201,6 +206,7 @@ impl NodeMemory {
             label: self.label.clone(),
             event_watermark: least(|w| w.event),
             processing_watermark: least(|w| w.processing),
+            shares: self.tasks.iter().map(share).collect(),
             tables: self.tables.iter().map(table).collect(),
             partitions: self.tasks.values().flat_map(|t| t.partitions.iter().cloned()).collect(),
             in_flight: self.tasks.values().flat_map(|t| t.in_flight.iter().cloned()).collect(),

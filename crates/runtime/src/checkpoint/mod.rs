@@ -26,7 +26,7 @@ pub use driver::Ask;
 pub(crate) use driver::{Driver, Message, Requests, commit_again};
 pub(crate) use manifest::{Memory, NodeMemory, SinkMemory, columns_of};
 pub use restore::find;
-pub(crate) use restore::{Restored, Taken, manifests, take_over};
+pub(crate) use restore::{Mine, Restored, Taken, manifests, take_over};
 
 use crate::side::SideRows;
 use millstream_checkpoint::manifest::PartitionState;

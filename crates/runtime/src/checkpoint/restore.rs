@@ -14,9 +14,10 @@ use arrow::compute::filter_record_batch;
 use millstream_checkpoint::Manifest;
 use millstream_checkpoint::manifest::{FileRef, NodeState, TableState, is_savepoint, savepoint_path};
 use millstream_checkpoint::recover::{FENCE_TRIES_MAX, Found, Recovery, Wanted, choose, superseded};
-use millstream_core::Watermark;
 use millstream_core::key::{KEY_GROUPS, hash_rows, key_group, owner};
-use millstream_core::{Batch, Committable, Error, Millis, Place, Put, Result, Stat, Store, Stored};
+use millstream_core::{
+    Batch, Committable, Error, Millis, Place, Put, Result, Stat, Store, Stored, TimeDomain, Watermark,
+};
 use millstream_dataflow::operator::{Operator, Watermarks};
 use millstream_state::table::{TableDef, alive};
 use std::sync::Arc;
@@ -124,27 +125,38 @@ impl Restored {
         self.manifest.parallelism == parallelism
     }
 
-    /// What the node had been handed when it was saved.
+    /// What the node had been handed when it was saved: the least over its tasks.
     pub fn watermarks(node: &NodeState) -> Watermarks {
-        let of = |at: Option<Millis>| at.map_or(Watermark::MIN, Watermark);
-        Watermarks { event: of(node.event_watermark), processing: of(node.processing_watermark) }
+        watermarks(node.event_watermark, node.processing_watermark)
     }
 
-    /// Loads one task's share of what a node remembers, then lets it go on.
-    pub fn load(
-        &self,
-        node: &NodeState,
-        operator: &mut dyn Operator,
-        task: usize,
-        tasks: usize,
-        same_tasks: bool,
-    ) -> Result<()> {
+    /// The same of one task of the saved run; the node's, where the manifest does not tell tasks apart.
+    pub fn watermarks_of(node: &NodeState, task: usize) -> Watermarks {
+        match node.shares.iter().find(|s| s.task == task) {
+            Some(share) => watermarks(share.event_watermark, share.processing_watermark),
+            None => Restored::watermarks(node),
+        }
+    }
+
+    /// The furthest that any task of the node had come.
+    pub fn furthest(node: &NodeState) -> Watermarks {
+        let mut furthest = Restored::watermarks(node);
+        for share in &node.shares {
+            let Watermarks { event, processing } = watermarks(share.event_watermark, share.processing_watermark);
+            furthest.advance(TimeDomain::Event, event);
+            furthest.advance(TimeDomain::Processing, processing);
+        }
+        furthest
+    }
+
+    /// Loads what one task of the saved run remembered of a node, as far as it is `mine`.
+    pub fn load(&self, node: &NodeState, operator: &mut dyn Operator, saved_task: usize, mine: &Mine) -> Result<()> {
         for def in operator.tables() {
             let Some(saved) = node.tables.iter().find(|t| t.name == def.name) else { continue };
-            self.load_table(saved, &def, operator, task, tasks, same_tasks)
+            self.load_table(saved, &def, operator, saved_task, mine)
                 .map_err(|e| e.at(Place(format!("table `{}` of {}", def.name, node.label))))?;
         }
-        operator.resume(Restored::watermarks(node))
+        Ok(())
     }
 
     fn load_table(
@@ -152,21 +164,19 @@ impl Restored {
         saved: &TableState,
         def: &TableDef,
         operator: &mut dyn Operator,
-        task: usize,
-        tasks: usize,
-        same_tasks: bool,
+        saved_task: usize,
+        mine: &Mine,
     ) -> Result<()> {
-        if def.group_by.is_empty() && task > 0 {
+        if def.group_by.is_empty() && mine.task > 0 {
             return Ok(());
         }
-        let mine = |chain: usize| !same_tasks || def.group_by.is_empty() || chain == task;
-        for chain in saved.chains.iter().filter(|c| mine(c.task)) {
+        for chain in saved.chains.iter().filter(|c| c.task == saved_task) {
             let pieces = chain.pieces.iter().map(|f| files::read(self.store.as_ref(), f));
             let pieces: Vec<RecordBatch> = pieces.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
             for rows in alive(def, &pieces)? {
-                let rows = match same_tasks || def.group_by.is_empty() {
+                let rows = match mine.all || def.group_by.is_empty() {
                     true => rows,
-                    false => share(&rows, &def.group_by, task, tasks)?,
+                    false => share(&rows, &def.group_by, mine.task, mine.tasks)?,
                 };
                 if rows.num_rows() > 0 {
                     operator.load(&def.name, saved.version, &rows)?;
@@ -176,10 +186,10 @@ impl Restored {
         Ok(())
     }
 
-    /// Batches that were under way to a node, by input.
-    pub fn in_flight(&self, node: &NodeState) -> Result<Vec<(usize, Batch)>> {
+    /// Batches that were under way to a task of the saved run, by input.
+    pub fn in_flight(&self, node: &NodeState, saved_task: usize) -> Result<Vec<(usize, Batch)>> {
         let mut batches = Vec::new();
-        for under_way in &node.in_flight {
+        for under_way in node.in_flight.iter().filter(|f| f.task == saved_task) {
             for flat in files::read(self.store.as_ref(), &under_way.file)? {
                 batches.push((under_way.input, files::unflatten(&flat)?));
             }
@@ -199,6 +209,19 @@ impl Restored {
         };
         state.committables.iter().map(committable).collect()
     }
+}
+
+/// Which share of a node's rows a task owns.
+pub(crate) struct Mine {
+    pub task: usize,
+    pub tasks: usize,
+    /// All that its namesake in the saved run had.
+    pub all: bool,
+}
+
+fn watermarks(event: Option<Millis>, processing: Option<Millis>) -> Watermarks {
+    let of = |at: Option<Millis>| at.map_or(Watermark::MIN, Watermark);
+    Watermarks { event: of(event), processing: of(processing) }
 }
 
 /// The rows whose key group the task owns.
