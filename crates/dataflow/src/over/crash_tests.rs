@@ -96,11 +96,6 @@ fn sums_from_the_beginning_stay_exact() {
 fn values_from_the_beginning_stay_in_order() {
     use AggregateFunction::*;
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
-    let mut odd = aggregate(Count, &[], DataType::Int64, BEGINNING);
-    if let OverFunction::Aggregate(call) = &mut odd.function {
-        call.distinct = false;
-        call.args = vec![3];
-    }
     check(
         vec![
             aggregate(FirstValue, &[2], DataType::Int64, BEGINNING),
@@ -110,7 +105,7 @@ fn values_from_the_beginning_stay_in_order() {
             distinct(aggregate(Sum, &[2], DataType::Int64, ALL_ROWS)),
             distinct(aggregate(Sum, &[3], DataType::Float64, BEGINNING)),
             aggregate(ApproxCountDistinct, &[3], DataType::Int64, BEGINNING),
-            odd,
+            aggregate(Count, &[3], DataType::Int64, BEGINNING),
         ],
         "
         rows       10 ann null 0.5 0
@@ -337,4 +332,62 @@ fn a_save_is_as_large_as_the_change() {
     // A drop and five rows that wait still, though two of them came before; a drop and seven rows of the log.
     let expected = [("waiting", 1), ("waiting", 5), ("log", 1), ("log", 7), ("last", 7), ("state", 7)];
     assert_eq!(sizes, expected.map(|(name, rows)| (name.to_owned(), rows)));
+}
+
+/// Feeds these batches, with the watermark so far behind the last row of each, to an undisturbed operator and to one
+/// that is saved after each batch and crashes in the end.
+fn compare_over_saves(spec: &graph::Over, batches: &[Vec<Row>], behind: i64) {
+    let make = || Box::new(build(spec, &schema())) as Box<dyn Operator>;
+    let mut undisturbed = Crew::new(&make, 1);
+    undisturbed.tasks = vec![make()];
+    let mut crew = Crew::new(&make, 1);
+    let (mut expected, mut got) = (Capture::default(), Capture::default());
+    for (i, rows) in batches.iter().enumerate() {
+        let to = Watermark(rows.last().map_or(0, |r| r.time) - behind);
+        for (crew, out) in [(&mut undisturbed, &mut expected), (&mut crew, &mut got)] {
+            take_in(crew, &[], rows, out);
+            follow(crew, to, out);
+        }
+        match i + 2 < batches.len() {
+            true => crew.save(),
+            false => crew = crew.crash(&make, 1),
+        }
+    }
+    follow(&mut undisturbed, Watermark::MAX, &mut expected);
+    follow(&mut crew, Watermark::MAX, &mut got);
+    assert_eq!(outcome(&got), outcome(&expected));
+}
+
+#[test]
+fn a_log_is_saved_without_a_gap_while_its_beginning_is_taken_away() {
+    let range = |preceding| Frame::Range { preceding: Some(preceding) };
+    let calls = vec![
+        aggregate(AggregateFunction::Sum, &[3], DataType::Int64, range(9_000)),
+        aggregate(AggregateFunction::FirstValue, &[3], DataType::Int64, range(500)),
+    ];
+    let row = |i: i64| Row { key: Some(i % 7), time: i, place: i, int: Some(i * i % 1_000), double: None, text: None };
+    let batches: Vec<Vec<Row>> = (0..20).map(|b| (b * 3_000..(b + 1) * 3_000).map(row).collect()).collect();
+    compare_over_saves(&over(&[0], 1, Some(2), calls), &batches, 100);
+}
+
+#[test]
+fn many_small_batches_that_wait_are_saved_once_and_keep_their_order() {
+    // All of the same time, and the order of arrival is all that LAG and ARRAY_AGG can go by. Every 40th batch is
+    // large, so that small pieces are joined around it.
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+    let calls = vec![
+        lag(3, DataType::Int64, 1),
+        ranked(|result| OverFunction::RowNumber { result }),
+        aggregate(AggregateFunction::ArrayAgg, &[3], list, Frame::Rows { preceding: Some(3) }),
+    ];
+    let row = |i: i64| Row { key: None, time: 10, place: i, int: Some(i), double: None, text: None };
+    let early = |i: i64| Row { time: i - 1_000, ..row(1_000_000 + i) };
+    let batches: Vec<Vec<Row>> = (0..150)
+        .map(|b| {
+            let rows = if b % 40 == 39 { 2_000 } else { 1 + b % 3 };
+            // One row goes out each time, for pieces are joined when some have gone.
+            (0..rows).map(|r| row(b * 3_000 + r)).chain([early(b)]).collect()
+        })
+        .collect();
+    compare_over_saves(&over(&[0], 1, None, calls), &batches, 0);
 }
