@@ -9,7 +9,7 @@ use super::ordered::explain;
 use super::{Fold, Groups, PerGroup, Prepared, Side, each_row};
 use arrow::array::*;
 use arrow::buffer::NullBuffer;
-use arrow::compute::take;
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion_common::ScalarValue;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
@@ -65,14 +65,16 @@ impl Kernel {
         self.state.iter().enumerate().map(field).collect()
     }
 
-    /// A grouped accumulator holding the states of groups 0, 1, 2 ..
-    fn grouped<'a>(&self, states: impl Iterator<Item = &'a State>) -> Result<Box<dyn GroupsAccumulator>> {
+    /// A grouped accumulator holding the states of groups 0, 1, 2 .. There must be no gap: the library takes a group
+    /// that it has not been told of for one that has a value.
+    fn grouped<'a>(
+        &self,
+        states: impl Iterator<Item = &'a Vec<ScalarValue>> + Clone,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
         let mut kernel = self.function.create_groups_accumulator().map_err(explain)?;
-        let all: Vec<&State> = states.collect();
-        let present: Vec<usize> = (0..all.len()).filter(|g| all[*g].is_some()).collect();
-        if !present.is_empty() {
-            let columns = self.gather(all.iter().filter_map(|s| s.as_ref()))?;
-            kernel.merge_batch(&columns, &present, all.len()).map_err(explain)?;
+        let groups: Vec<usize> = (0..states.clone().count()).collect();
+        if !groups.is_empty() {
+            kernel.merge_batch(&self.gather(states)?, &groups, groups.len()).map_err(explain)?;
         }
         Ok(kernel)
     }
@@ -124,7 +126,14 @@ impl Fold for Kernel {
         let arguments: Vec<ArrayRef> =
             self.arguments(&input.rows)?.iter().map(|a| Ok(take(a, &picked, None)?)).collect::<Result<_>>()?;
         if self.grouped {
-            let mut kernel = self.grouped(touched.iter().map(|g| &states[*g]))?;
+            // Groups that have a state come first, so that there is no gap between them.
+            let mut order: Vec<usize> = (0..touched.len()).collect();
+            order.sort_by_key(|at| states[touched[*at]].is_none());
+            let mut place = vec![0; order.len()];
+            order.iter().enumerate().for_each(|(to, from)| place[*from] = to);
+            ids.iter_mut().for_each(|id| *id = place[*id]);
+            let touched: Vec<usize> = order.iter().map(|at| touched[*at]).collect();
+            let mut kernel = self.grouped(touched.iter().filter_map(|g| states[*g].as_ref()))?;
             kernel.update_batch(&arguments, &ids, None, touched.len()).map_err(explain)?;
             let columns = kernel.state(EmitTo::All).map_err(explain)?;
             return self.scatter(states, &touched, &columns, held);
@@ -151,7 +160,7 @@ impl Fold for Kernel {
         }
         let columns = self.gather(std::iter::once(other))?;
         if self.grouped {
-            let mut kernel = self.grouped(std::iter::once(&*into))?;
+            let mut kernel = self.grouped(into.iter())?;
             kernel.merge_batch(&columns, &[0], 1).map_err(explain)?;
             let state = kernel.state(EmitTo::All).map_err(explain)?;
             return self.scatter(std::slice::from_mut(into), &[0], &state, &mut 0);
@@ -168,12 +177,30 @@ impl Fold for Kernel {
             return Ok(new_empty_array(&kind));
         }
         if self.grouped {
-            if states.iter().all(|s| s.is_none()) {
+            let default = || {
                 let value = self.function.default_value(&kind).map_err(explain)?;
-                return value.to_array_of_size(states.len()).map_err(explain);
+                value.to_array_of_size(1).map_err(explain)
+            };
+            let present = states.iter().filter_map(|s| s.as_ref());
+            let count = present.clone().count();
+            if count == 0 {
+                return Ok(take(&default()?, &UInt32Array::from_value(0, states.len()), None)?);
             }
-            let mut kernel = self.grouped(states.iter().copied())?;
-            return kernel.evaluate(EmitTo::All).map_err(explain);
+            let values = self.grouped(present)?.evaluate(EmitTo::All).map_err(explain)?;
+            if count == states.len() {
+                return Ok(values);
+            }
+            // Behind the values of groups that have rows stands the value of those without.
+            let values = concat(&[&values, &default()?])?;
+            let mut next = 0;
+            let mut place = |state: &&State| match state {
+                None => count as u32,
+                Some(_) => {
+                    next += 1;
+                    next - 1
+                }
+            };
+            return Ok(take(&values, &states.iter().map(|s| Some(place(s))).collect::<UInt32Array>(), None)?);
         }
         let values = states.iter().map(|s| self.single(s)?.evaluate().map_err(explain)).collect::<Result<Vec<_>>>()?;
         ScalarValue::iter_to_array(values).map_err(explain)

@@ -240,6 +240,34 @@ fn any_aggregate_of_the_library_is_a_kernel() {
 }
 
 #[test]
+fn a_kernel_without_values_is_null_also_beside_groups_that_have_some() {
+    use datafusion_functions_aggregate::bit_and_or_xor::bit_xor_udaf;
+    use datafusion_physical_expr::aggregate::AggregateExprBuilder;
+    use datafusion_physical_expr::expressions::Column;
+    let x: ArrayRef = Arc::new(Int64Array::from(vec![Some(5), Some(3), None, Some(9)]));
+    let big: ArrayRef = Arc::new(BooleanArray::from(vec![false, false, true, true]));
+    let rows = batch(vec![("ts", times(4)), ("x", x), ("big", big)]);
+    let built = AggregateExprBuilder::new(bit_xor_udaf(), vec![Arc::new(Column::new("x", 1))])
+        .schema(rows.schema())
+        .alias("r")
+        .build()
+        .expect("builds");
+    let kernel = call(AggregateFunction::Kernel(Arc::new(built)), 1, DataType::Int64);
+    let calls = [kernel.clone(), AggregateCall { filter: Some(2), ..kernel }];
+    let plan = Plan::new(&calls, &rows.schema(), Some(0), None).expect("plans");
+    let mut groups = Accumulators::new(&plan);
+    groups.resize(4);
+    let prepared = plan.prepare(&rows).expect("prepares");
+    // Group 0 is known when group 1, whose only value is NULL, comes beside it; group 2 has no row.
+    groups.update(Groups::Each(&[0]), &prepared, 0..1).expect("adds");
+    groups.update(Groups::Each(&[0, 1, 3]), &prepared, 1..4).expect("adds");
+    let results = groups.finish(0..4).expect("finishes");
+    let values = |column: &ArrayRef| column.as_primitive::<Int64Type>().iter().collect::<Vec<_>>();
+    assert_eq!(values(&results[0]), [Some(6), None, None, Some(9)]);
+    assert_eq!(values(&results[1]), [None, None, None, Some(9)]);
+}
+
+#[test]
 fn numbers_are_asked_for_where_numbers_are_needed() {
     let rows = batch(vec![("ts", times(1)), ("x", Arc::new(StringArray::from(vec!["a"])))]);
     let error = aggregate(&[call(AggregateFunction::Sum, 1, DataType::Int64)], &rows).expect_err("text");
