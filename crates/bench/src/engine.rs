@@ -7,7 +7,8 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use millstream_core::metadata::ROW_ORDER;
 use millstream_core::table::TableUse;
 use millstream_core::{
-    Batch, ChangeKind, Connectors, Error, PartitionReader, Polled, Result, Sink, SinkContext, Source, SourceRows, TableSpec,
+    Batch, ChangeKind, Connectors, Error, PartitionReader, Polled, Result, Sink, SinkContext, Source, SourceRows,
+    TableSpec,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

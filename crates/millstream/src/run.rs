@@ -3,10 +3,13 @@
 use crate::connectors::Tables;
 use crate::program::{Plan, Program, declare, plan, request};
 use crate::result::ResultRows;
+use crate::state::{self, Ear, StateOptions};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Batch, Result};
-use millstream_plan::statement::{Settings, StatementKind};
+use millstream_connect::store::Lock;
+use millstream_core::{Batch, Connectors, Error, Result};
+use millstream_dataflow::graph::{Dataflow, NodeKind};
+use millstream_plan::statement::StatementKind;
 use millstream_runtime::{Job, JobConfig, Snapshot, Stop, Summary};
 use std::sync::{Arc, Mutex};
 
@@ -29,6 +32,8 @@ pub struct RunOptions {
     pub parallelism: Option<usize>,
     pub tables: Tables,
     pub job: JobConfig,
+    /// Where jobs keep their state, and where they go on.
+    pub state: StateOptions,
 }
 
 /// Executes the statements of a program one after another.
@@ -36,6 +41,8 @@ pub struct Runner {
     program: Program,
     options: RunOptions,
     next: usize,
+    /// Jobs started so far.
+    jobs: usize,
 }
 
 /// What became of a statement.
@@ -50,13 +57,22 @@ pub enum Step {
 
 /// A query at work.
 pub enum Running {
-    Streaming { job: Job, notices: Vec<String>, prints: bool },
+    Streaming(Streaming),
     Batch { job: millstream_batch::Job, notices: Vec<String>, prints: bool },
+}
+
+/// A streaming query at work.
+pub struct Streaming {
+    job: Job,
+    notices: Vec<String>,
+    prints: bool,
+    /// Of a job that keeps state: what is asked of it from outside, and the lock that keeps others away.
+    kept: Option<(Ear, Lock)>,
 }
 
 impl Runner {
     pub fn new(program: Program, options: RunOptions) -> Runner {
-        Runner { program, options, next: 0 }
+        Runner { program, options, next: 0, jobs: 0 }
     }
 
     /// Executes the next statement; `None` at the end of the script.
@@ -96,43 +112,90 @@ impl Runner {
         let settings = catalog.settings.clone();
         let tables = &self.options.tables;
         if planned.dataflow.nodes.is_empty() {
+            if self.options.state.location.is_some() {
+                return Err(Error::usage("a batch job keeps no state: it runs from its beginning to its end")
+                    .remedy("leave out --state, or run it in streaming mode: the answer is the same"));
+            }
             let job = millstream_batch::start(planned, &settings.local_time_zone, Arc::new(tables.clone()))?;
             return Ok(Step::Running(Running::Batch { job, notices, prints }));
         }
-        let config = JobConfig { parallelism: self.parallelism(&settings), ..self.options.job.clone() };
+        let (wanted, job) = (self.options.parallelism.or(settings.parallelism), self.options.job.clone());
+        let mut config = JobConfig { parallelism: wanted.unwrap_or(job.parallelism), ..job };
+        let mut notices = notices;
+        let kept = state::open(&self.options.state, &settings, file, self.jobs)?.map(|kept| {
+            notices.extend(kept.notices);
+            let ear = Ear::new(kept.config.store.clone());
+            config.checkpoints = Some(kept.config);
+            (ear, kept.lock)
+        });
+        if self.options.state.available_now {
+            available_now(&mut planned.dataflow, tables)?;
+        }
+        self.jobs += 1;
         let job = millstream_runtime::start(&planned.dataflow, tables, config)?;
-        Ok(Step::Running(Running::Streaming { job, notices, prints }))
-    }
-
-    fn parallelism(&self, settings: &Settings) -> usize {
-        self.options.parallelism.or(settings.parallelism).unwrap_or(self.options.job.parallelism)
+        Ok(Step::Running(Running::Streaming(Streaming { job, notices, prints, kept })))
     }
 }
 
+/// Makes sources give what is there now and then end.
+fn available_now(dataflow: &mut Dataflow, tables: &Tables) -> Result<()> {
+    for node in &mut dataflow.nodes {
+        if let NodeKind::Source(source) = &mut node.kind {
+            source.table.options.remove("source.monitor-interval");
+            if !tables.open_source(&source.table)?.bounded() {
+                let e = Error::usage(format!("the table `{}` never ends, so it has no end for now", source.table.name))
+                    .remedy("run it without --available-now, or bound it by an option of its connector");
+                return Err(match &source.table.place {
+                    Some(place) => e.at(place.clone()),
+                    None => e,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Running {
+    /// Answers what is asked of the job from outside; to be called now and then. Returns what went wrong meanwhile and
+    /// was lived with.
+    pub fn listen(&mut self) -> Option<String> {
+        match self {
+            Running::Streaming(Streaming { job, kept: Some((ear, _)), .. }) => {
+                ear.listen(job);
+                job.metrics().checkpoints.take_trouble()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the job goes on where it was when it is run again.
+    pub fn keeps_state(&self) -> bool {
+        matches!(self, Running::Streaming(Streaming { kept: Some(_), .. }))
+    }
+
     pub fn notices(&self) -> &[String] {
         match self {
-            Running::Streaming { notices, .. } | Running::Batch { notices, .. } => notices,
+            Running::Streaming(Streaming { notices, .. }) | Running::Batch { notices, .. } => notices,
         }
     }
 
     /// Whether its rows go to whoever runs the program, rather than to a table.
     pub fn prints_result(&self) -> bool {
         match self {
-            Running::Streaming { prints, .. } | Running::Batch { prints, .. } => *prints,
+            Running::Streaming(Streaming { prints, .. }) | Running::Batch { prints, .. } => *prints,
         }
     }
 
     pub fn snapshot(&self) -> Snapshot {
         match self {
-            Running::Streaming { job, .. } => job.metrics().snapshot(),
+            Running::Streaming(Streaming { job, .. }) => job.metrics().snapshot(),
             Running::Batch { job, .. } => job.snapshot(),
         }
     }
 
     pub fn is_finished(&self) -> bool {
         match self {
-            Running::Streaming { job, .. } => job.is_finished(),
+            Running::Streaming(Streaming { job, .. }) => job.is_finished(),
             Running::Batch { job, .. } => job.is_finished(),
         }
     }
@@ -140,14 +203,19 @@ impl Running {
     /// Asks for a clean stop. A batch job has no result before its end, so it is cancelled.
     pub fn stop(&self, how: Stop) {
         match self {
-            Running::Streaming { job, .. } => job.stop(how),
+            Running::Streaming(Streaming { job, .. }) => job.stop(how),
             Running::Batch { job, .. } => job.cancel(),
         }
     }
 
     pub fn wait(self) -> Result<Summary> {
         match self {
-            Running::Streaming { job, .. } => job.wait(),
+            // The lock is held until the last word has been written.
+            Running::Streaming(Streaming { job, kept, .. }) => {
+                let ended = job.wait();
+                drop(kept);
+                ended
+            }
             Running::Batch { job, .. } => job.wait(),
         }
     }

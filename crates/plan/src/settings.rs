@@ -13,7 +13,7 @@ use millstream_core::error::did_you_mean;
 use millstream_core::{Error, Millis, Result};
 
 /// The keys that have an effect, with what they expect.
-pub const KEYS: [(&str, &str); 9] = [
+pub const KEYS: [(&str, &str); 16] = [
     ("table.local-time-zone", "a time zone such as 'Europe/Berlin', 'UTC' or '+02:00'"),
     ("table.exec.source.idle-timeout", "a length of time such as '30 s'; '0 ms' is off"),
     ("table.exec.emit.allow-lateness", "a length of time such as '1 h'; '0 ms' is off"),
@@ -23,6 +23,13 @@ pub const KEYS: [(&str, &str); 9] = [
     ("parallelism.default", "a whole number from 1, or '-1' for the number of cores"),
     ("execution.runtime-mode", "'streaming' or 'batch'"),
     ("pipeline.name", "a name"),
+    ("execution.checkpointing.dir", "a folder or the URL of an object store"),
+    ("execution.checkpointing.interval", "a length of time such as '10 s'"),
+    ("execution.checkpointing.timeout", "a length of time such as '10 min'"),
+    ("execution.checkpointing.min-pause", "a length of time such as '500 ms'"),
+    ("execution.checkpointing.num-retained", "a whole number from 1"),
+    ("state.checkpoints.dir", "a folder or the URL of an object store"),
+    ("state.checkpoints.num-retained", "a whole number from 1"),
 ];
 
 /// Beginnings of Flink's keys that steer what we do not have.
@@ -103,6 +110,21 @@ impl Settings {
                 }
             }
             "pipeline.name" => self.job_name = Some(value.to_string()),
+            "execution.checkpointing.dir" | "state.checkpoints.dir" => {
+                if value.trim().is_empty() {
+                    return Err(wrong("name a folder"));
+                }
+                self.checkpoint_dir = Some(value.trim().to_string());
+            }
+            "execution.checkpointing.interval" => self.checkpoint_interval = Some(duration(key, value)?),
+            "execution.checkpointing.timeout" => self.checkpoint_timeout = Some(duration(key, value)?),
+            "execution.checkpointing.min-pause" => self.checkpoint_min_pause = Some(duration(key, value)?),
+            "execution.checkpointing.num-retained" | "state.checkpoints.num-retained" => {
+                self.checkpoints_kept = match value.trim().parse::<usize>() {
+                    Ok(n) if n >= 1 => Some(n),
+                    _ => return Err(wrong("give a whole number from 1")),
+                }
+            }
             "table.sql-dialect" if !value.eq_ignore_ascii_case("default") => {
                 return Err(wrong("there is one dialect: 'default'"));
             }
@@ -128,6 +150,13 @@ impl Settings {
             "parallelism.default" => self.parallelism = default.parallelism,
             "execution.runtime-mode" => self.batch = default.batch,
             "pipeline.name" => self.job_name = default.job_name,
+            "execution.checkpointing.dir" | "state.checkpoints.dir" => self.checkpoint_dir = default.checkpoint_dir,
+            "execution.checkpointing.interval" => self.checkpoint_interval = default.checkpoint_interval,
+            "execution.checkpointing.timeout" => self.checkpoint_timeout = default.checkpoint_timeout,
+            "execution.checkpointing.min-pause" => self.checkpoint_min_pause = default.checkpoint_min_pause,
+            "execution.checkpointing.num-retained" | "state.checkpoints.num-retained" => {
+                self.checkpoints_kept = default.checkpoints_kept;
+            }
             _ => drop(foreign(key)?),
         }
         Ok(())
@@ -238,6 +267,11 @@ mod tests {
             ("parallelism.default", "7"),
             ("execution.runtime-mode", "BATCH"),
             ("pipeline.name", "my job"),
+            ("execution.checkpointing.dir", "/var/lib/jobs"),
+            ("execution.checkpointing.interval", "1 s"),
+            ("execution.checkpointing.timeout", "1 min"),
+            ("execution.checkpointing.min-pause", "100 ms"),
+            ("state.checkpoints.num-retained", "5"),
         ] {
             assert_eq!(s.set(key, value), Ok(None), "{key}");
         }
@@ -251,6 +285,11 @@ mod tests {
             parallelism: Some(7),
             batch: true,
             job_name: Some("my job".into()),
+            checkpoint_dir: Some("/var/lib/jobs".into()),
+            checkpoint_interval: Some(1_000),
+            checkpoint_timeout: Some(60_000),
+            checkpoint_min_pause: Some(100),
+            checkpoints_kept: Some(5),
         };
         assert_eq!(s, expected);
         for (key, _) in KEYS {
@@ -263,7 +302,7 @@ mod tests {
     fn keys_of_flink_are_taken_without_effect_and_say_so() {
         let mut s = Settings::default();
         for key in [
-            "execution.checkpointing.interval",
+            "execution.checkpointing.mode",
             "table.optimizer.agg-phase-strategy",
             "state.backend.type",
             "restart-strategy.type",

@@ -78,6 +78,16 @@ pub struct Settings {
     pub batch: bool,
     /// `pipeline.name`.
     pub job_name: Option<String>,
+    /// `execution.checkpointing.dir`, or Flink 1.20's `state.checkpoints.dir`: where the job keeps its state.
+    pub checkpoint_dir: Option<String>,
+    /// `execution.checkpointing.interval`: from the start of one checkpoint to the start of the next.
+    pub checkpoint_interval: Option<Millis>,
+    /// `execution.checkpointing.timeout`: a checkpoint that takes longer is given up.
+    pub checkpoint_timeout: Option<Millis>,
+    /// `execution.checkpointing.min-pause`: from the end of one to the start of the next, at least.
+    pub checkpoint_min_pause: Option<Millis>,
+    /// `execution.checkpointing.num-retained`, or `state.checkpoints.num-retained`: how many are kept.
+    pub checkpoints_kept: Option<usize>,
 }
 
 impl Default for Settings {
@@ -92,6 +102,11 @@ impl Default for Settings {
             parallelism: None,
             batch: false,
             job_name: None,
+            checkpoint_dir: None,
+            checkpoint_interval: None,
+            checkpoint_timeout: None,
+            checkpoint_min_pause: None,
+            checkpoints_kept: None,
         }
     }
 }

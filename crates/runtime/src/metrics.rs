@@ -143,6 +143,9 @@ pub struct Snapshot {
     pub watermark: Watermark,
     pub state_bytes: u64,
     pub queued_bytes: u64,
+    /// Completed so far, and how long the last one took.
+    pub checkpoints: u64,
+    pub checkpoint_millis: u64,
     pub nodes: Vec<NodeSnapshot>,
 }
 
@@ -175,6 +178,8 @@ impl Metrics {
             watermark: sources().map(|n| n.watermark).min().unwrap_or(Watermark::MIN),
             state_bytes: nodes.iter().map(|n| n.state_bytes).sum(),
             queued_bytes: self.queued_bytes.load(Relaxed).max(0) as u64,
+            checkpoints: self.checkpoints.done.load(Relaxed),
+            checkpoint_millis: self.checkpoints.millis.load(Relaxed),
             nodes,
         }
     }

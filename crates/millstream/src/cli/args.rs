@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream::Mode;
 use millstream::target::Target;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Streaming SQL over real events: exact results by event time, as one binary.
 #[derive(Debug, Parser)]
@@ -36,6 +37,15 @@ pub enum Command {
     Check(Check),
     /// Shows the plan of a script's queries as a graph.
     Explain(Explain),
+    /// Looks at what jobs keep: their checkpoints and savepoints.
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
+    /// Lets a running job take a savepoint: a checkpoint that is kept until it is deleted.
+    Savepoint(Savepoint),
+    /// Stops a running job at a last checkpoint, from which it goes on when it is run again.
+    Stop(StopJob),
     /// Prints completions for a shell, to be sourced from its start-up file.
     Completions { shell: clap_complete::Shell },
 }
@@ -70,9 +80,103 @@ pub struct Run {
     /// Progress on standard error. Auto: live on a terminal, a plain line every 5 seconds elsewhere.
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub progress: Progress,
+    /// Keep the job's state in this folder (or object store), with a checkpoint every 10 s: after a crash or a stop, the
+    /// same command goes on where it was, and what its tables show is exact. Also SET 'execution.checkpointing.dir'.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<String>,
+    /// From one checkpoint to the next, such as 1s or 500ms. Shorter: less to do again after a crash, fresher output.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub checkpoint_interval: Option<Duration>,
+    /// Where to go on: `latest`, the name of a savepoint, or another state folder, whose latest checkpoint is copied.
+    #[arg(
+        long,
+        value_name = "WHERE",
+        default_value = "latest",
+        hide_default_value = true,
+        conflicts_with = "restore_at"
+    )]
+    pub restore: String,
+    /// Go on from the checkpoint with this number (see `millstream state ls`); rows since then are written again.
+    #[arg(long, value_name = "N")]
+    pub restore_at: Option<u64>,
+    /// Let go of saved state that the changed query has no place for.
+    #[arg(long)]
+    pub allow_dropped_state: bool,
+    /// Micro-batches: commit this often, such as 100ms. The same as --checkpoint-interval.
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "checkpoint_interval")]
+    pub trigger: Option<Duration>,
+    /// Process what is there at the start, commit it and end. Windows that are open stay open for the next run.
+    #[arg(long)]
+    pub available_now: bool,
     /// On Ctrl-C also close and emit the windows that are open, as at the end of the input.
     #[arg(long)]
     pub drain: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// Lists checkpoints and savepoints.
+    Ls {
+        /// What --state named, or the folder of one job in it.
+        state: String,
+    },
+    /// Shows what a checkpoint holds: positions, tables, files.
+    Show {
+        state: String,
+        /// Its number or the savepoint's name. Default: the latest.
+        #[arg(long, value_name = "N|NAME")]
+        at: Option<String>,
+    },
+    /// Copies a checkpoint with its files to another place, to keep it or to start a job from it there.
+    Copy {
+        state: String,
+        #[arg(long, value_name = "N|NAME")]
+        at: Option<String>,
+        to: String,
+    },
+    /// Removes a savepoint.
+    Rm { state: String, savepoint: String },
+}
+
+#[derive(Debug, Args)]
+pub struct Savepoint {
+    /// What the running job was given as --state.
+    pub state: String,
+    pub name: String,
+    /// Which job, where the state holds several.
+    #[arg(long)]
+    pub job: Option<String>,
+    /// How long to wait for the job's answer. Default 60s.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub timeout: Option<Duration>,
+}
+
+impl Savepoint {
+    pub fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(60))
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct StopJob {
+    /// What the running job was given as --state.
+    pub state: String,
+    /// Take a savepoint of this name first.
+    #[arg(long, value_name = "NAME")]
+    pub savepoint: Option<String>,
+    /// Close and emit the windows that are open, as at the end of the input.
+    #[arg(long)]
+    pub drain: bool,
+    #[arg(long)]
+    pub job: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub timeout: Option<Duration>,
+}
+
+impl StopJob {
+    pub fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(60))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +245,14 @@ pub enum Progress {
     /// One line every 5 seconds.
     Plain,
     None,
+}
+
+/// `500ms`, `1 s`, `2 min`.
+fn time(text: &str) -> Result<Duration, String> {
+    match millstream_core::parse_duration(text)? {
+        time if time < Duration::from_millis(1) => Err("give at least 1ms, such as 500ms or 1s".to_owned()),
+        time => Ok(time),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -4,3 +4,4 @@ pub mod args;
 pub mod print;
 pub mod progress;
 pub mod run;
+pub mod state;

@@ -94,6 +94,9 @@ impl Reporter {
             text += &format!("  bad {}", HumanCount(s.bad));
         }
         text += &format!("  state {}", ByteSize(s.state_bytes));
+        if s.checkpoints > 0 {
+            text += &format!("  checkpoint {} ({})", s.checkpoints, took(s.checkpoint_millis as f64 / 1e3));
+        }
         if let Some(memory) = memory("VmRSS:") {
             text += &format!("  memory {memory}");
         }
@@ -101,7 +104,7 @@ impl Reporter {
     }
 
     /// The last word: what was done.
-    pub fn finish(self, summary: &Summary, open_windows_lost: bool) {
+    pub fn finish(self, summary: &Summary, stopped_here: bool, keeps_state: bool) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -128,11 +131,16 @@ impl Reporter {
         if s.bad > 0 {
             text += &format!(", {} bad", HumanCount(s.bad));
         }
+        if s.checkpoints > 0 {
+            text += &format!(", {} checkpoints", HumanCount(s.checkpoints));
+        }
         if let Some(memory) = memory("VmHWM:") {
             text += &format!(", peak memory {memory}");
         }
         eprintln!("{text}");
-        if open_windows_lost && s.state_bytes > 0 {
+        if stopped_here && keeps_state {
+            eprintln!("note: the job goes on here when it is run again with the same --state");
+        } else if stopped_here && s.state_bytes > 0 {
             eprintln!("note: windows that were still open were not emitted; run with --drain to emit them on Ctrl-C");
         }
     }

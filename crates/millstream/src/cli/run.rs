@@ -4,7 +4,9 @@ use super::args::{Check, Cli, Explain, Run, Script};
 use super::print::Printer;
 use super::progress::Reporter;
 use clap::CommandFactory;
-use millstream::{Error, ErrorKind, Program, Result, RunOptions, Runner, Step, Stop, Tables, message};
+use millstream::{
+    Error, ErrorKind, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop, Tables, message,
+};
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +23,17 @@ pub fn run(args: &Run) -> ExitCode {
             mode: args.mode.map(Into::into),
             parallelism: args.parallelism.map(usize::from),
             tables: Tables::default().with_result(Arc::new(Printer::new(args.format))),
+            state: StateOptions {
+                location: args.state.clone(),
+                interval: args.checkpoint_interval.or(args.trigger),
+                restore: match (args.restore_at, args.restore.as_str()) {
+                    (Some(number), _) => RestoreFrom::Number(number),
+                    (None, "latest") => RestoreFrom::Latest,
+                    (None, name) => RestoreFrom::Named(name.to_owned()),
+                },
+                allow_dropped_state: args.allow_dropped_state,
+                available_now: args.available_now,
+            },
             ..RunOptions::default()
         };
         let mut runner = Runner::new(program, options);
@@ -43,7 +56,7 @@ pub fn run(args: &Run) -> ExitCode {
 }
 
 /// Waits for a query's end, shows how it is getting on, hands an interrupt on to it.
-fn watch(running: millstream::Running, args: &Run, interrupted: &AtomicBool, prints: bool) -> Result<()> {
+fn watch(mut running: millstream::Running, args: &Run, interrupted: &AtomicBool, prints: bool) -> Result<()> {
     let mut reporter = Reporter::new(args.progress, prints);
     let mut stopping = false;
     // Short at first, so that a small job is not kept waiting; then as often as the display is renewed.
@@ -54,11 +67,16 @@ fn watch(running: millstream::Running, args: &Run, interrupted: &AtomicBool, pri
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(reporter.pause());
+        if let Some(trouble) = running.listen() {
+            reporter.clear();
+            note(&trouble);
+        }
         reporter.show(&running.snapshot());
     }
+    let keeps_state = running.keeps_state();
     match running.wait() {
         Ok(summary) => {
-            reporter.finish(&summary, summary.stopped == Some(Stop::Here));
+            reporter.finish(&summary, summary.stopped == Some(Stop::Here), keeps_state);
             Ok(())
         }
         Err(e) => {
@@ -135,7 +153,7 @@ fn read(script: &Script) -> Result<(String, String)> {
 }
 
 /// Prints the error and gives its exit code.
-fn fail(e: &Error, text: Option<&str>) -> ExitCode {
+pub(super) fn fail(e: &Error, text: Option<&str>) -> ExitCode {
     // Whoever reads standard output has seen enough (`| head`): no error, and the code that a shell gives for it.
     if e.kind() == ErrorKind::Io && e.what().contains("Broken pipe") {
         return ExitCode::from(141);
@@ -155,7 +173,7 @@ fn note(text: &str) {
     eprintln!("note: {text}");
 }
 
-fn show(text: &str) -> Result<()> {
+pub(super) fn show(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")
         .and_then(|()| out.flush())
