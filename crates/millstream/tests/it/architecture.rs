@@ -79,6 +79,8 @@ fn real_arrows() -> Arrows {
         let path = Path::new(path.as_str().unwrap_or_default());
         path.file_name().map(|n| n.to_string_lossy().into_owned()).expect("a crate has a folder")
     };
+    // `unify` has no code: every package depends on it for the sake of the build, and it stands below the table.
+    let has_code = |name: &String| name != "unify";
     list(&told["packages"])
         .iter()
         .map(|package| {
@@ -86,7 +88,8 @@ fn real_arrows() -> Arrows {
             let name = folder(&Path::new(manifest).parent().and_then(Path::to_str).into());
             let uses = list(&package["dependencies"]);
             let uses = uses.iter().filter(|d| d["kind"].is_null() && d["path"].is_string());
-            (name, uses.map(|d| folder(&d["path"])).collect())
+            (name, uses.map(|d| folder(&d["path"])).filter(has_code).collect())
         })
+        .filter(|(name, _)| has_code(name))
         .collect()
 }

@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Kills the real binary with SIGKILL at random moments, under load, and looks at what its tables hold.
+
+    soak.py MILLSTREAM [--kills N] [--seed S] [--seconds-max T]
+
+A job is started on other tasks each time (`--parallelism` 1, 2, 3, 7), killed after a random while, and started again,
+until it has been killed often enough; then it runs to its end. Always true, while it runs: a file that can be seen is
+whole, and all visible rows are rows of the undisturbed run, none of them twice. In the end they are all of them. Now and
+then the output folder's disk (a small tmpfs, where this user may mount one) is full for a while.
+
+The last line is `N passed, N failed`.
+"""
+
+import argparse
+import collections
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PARALLELISM = [1, 2, 3, 7]
+TABLES = ["tumble", "hop", "session", "over", "late"]
+
+
+class Failed(Exception):
+    pass
+
+
+def script(out, work):
+    """The job's SQL, with the folder that it writes to."""
+    path = work / "windows.sql"
+    path.write_text((HERE / "windows.sql").read_text().replace("${OUT}", str(out)))
+    return path
+
+
+def visible(folder):
+    """All rows that can be seen in a table's folder, with how often each is there."""
+    rows = collections.Counter()
+    for file in folder.glob("*"):
+        if file.name.startswith((".", "_")):
+            continue
+        data = file.read_bytes()
+        if data and not data.endswith(b"\n"):
+            raise Failed(f"{file} can be seen and is not whole: it ends with {data[-40:]!r}")
+        rows.update(data.splitlines())
+    return rows
+
+
+def compare(out, wanted, whole):
+    for table in TABLES:
+        got = visible(out / table)
+        extra = got - wanted[table]
+        if extra:
+            raise Failed(f"{table}: {sum(extra.values())} rows too many, such as {next(iter(extra))!r}")
+        missing = wanted[table] - got
+        if whole and missing:
+            raise Failed(f"{table}: {sum(missing.values())} rows are missing, such as {next(iter(missing))!r}")
+
+
+class Disk:
+    """A small disk of its own for the output, which can be filled and freed. Without the right to mount: none."""
+
+    def __init__(self, folder, size):
+        self.folder = folder
+        folder.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+        self.there = mounted.returncode == 0
+        self.ballast = folder / ".ballast"
+
+    def fill(self):
+        with open(self.ballast, "wb") as file:
+            try:
+                while True:
+                    file.write(bytes(1 << 16))
+                    file.flush()
+            except OSError:
+                pass
+
+    def free(self):
+        self.ballast.unlink(missing_ok=True)
+
+    def remove(self):
+        if self.there:
+            subprocess.run(["umount", "-l", self.folder], check=False)
+
+
+def soak(binary, kills_wanted, seed, seconds_max):
+    chance = random.Random(seed)
+    passed = 0
+    work = Path(tempfile.mkdtemp(prefix="millstream-soak-"))
+    disk = Disk(work / "disk", "512m")
+    print(f"soak: seed {seed}, {kills_wanted} kills, in {work}" + ("" if disk.there else "; no disk can be mounted here, so none gets full"))
+    try:
+        oracle = work / "oracle"
+        subprocess.run([binary, "run", script(oracle, work), "-p", "1", "--progress", "none"], check=True, timeout=300)
+        wanted = {table: visible(oracle / table) for table in TABLES}
+        empty = [table for table in TABLES if not wanted[table]]
+        if empty:
+            raise Failed(f"the undisturbed run leaves {empty} empty, so nothing would be proven of them")
+        shutil.rmtree(oracle)
+        start, kills, rounds, full = time.monotonic(), 0, 0, 0
+        while kills < kills_wanted and time.monotonic() - start < seconds_max:
+            rounds += 1
+            out, state = (disk.folder if disk.there else work) / f"out{rounds}", work / f"state{rounds}"
+            sql = script(out, work)
+            run = 0
+            while True:
+                # One share at the first start: which rows are late then depends on the rows alone.
+                tasks = 1 if run == 0 else chance.choice(PARALLELISM)
+                command = [binary, "run", sql, "--state", state, "--checkpoint-interval", "100ms", "--progress", "none",
+                           "-p", str(tasks)]
+                with open(work / "stderr", "w") as stderr:
+                    process = subprocess.Popen(command, stderr=stderr)
+                run += 1
+                fills = disk.there and chance.random() < 0.1
+                if fills:
+                    disk.fill()
+                    full += 1
+                if kills < kills_wanted:
+                    patience = chance.uniform(0.02, 0.7)
+                    until = time.monotonic() + patience
+                    while process.poll() is None and time.monotonic() < until:
+                        time.sleep(0.005)
+                    if process.poll() is None:
+                        process.send_signal(signal.SIGKILL)
+                        kills += 1
+                code = process.wait(timeout=600)
+                if fills:
+                    disk.free()
+                compare(out, wanted, whole=False)
+                if code == 0:
+                    break
+                said = (work / "stderr").read_text()
+                # A full disk is no success, and says so.
+                if code != -signal.SIGKILL and not (fills and code == 4 and re.search("[Nn]o space left|full", said)):
+                    raise Failed(f"run {run} ended with {code}: {said.strip()}")
+            compare(out, wanted, whole=True)
+            hidden = [f for f in out.rglob(".*") if f.name != ".ballast"]
+            if hidden:
+                raise Failed(f"the finished job leaves {hidden[:3]} behind")
+            passed += 1
+            shutil.rmtree(out)
+            shutil.rmtree(state)
+        seconds = time.monotonic() - start
+        print(f"soak: {kills} kills in {rounds} jobs, the disk full {full} times, {seconds:.0f} s: every row once")
+        if kills < min(kills_wanted, 20):
+            raise Failed(f"only {kills} kills in {seconds:.0f} s prove nothing")
+        return passed, 0
+    except (Failed, subprocess.SubprocessError) as e:
+        print(f"soak FAILED: {e}\n  again: ./dev soak --seed {seed} --kills {kills_wanted}\n  what is left: {work}")
+        return passed, 1
+    finally:
+        disk.remove()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("binary", type=Path)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=None, help="default: a new one each time")
+    parser.add_argument("--seconds-max", type=float, default=150, help="no new job is begun after this")
+    args = parser.parse_args()
+    seed = args.seed if args.seed is not None else int.from_bytes(os.urandom(4), "little")
+    passed, failed = soak(args.binary.resolve(), args.kills, seed, args.seconds_max)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
