@@ -16,7 +16,7 @@ use millstream_core::{Error, Result};
 pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials: bool) -> Result<Box<dyn Operator>> {
     let input = inputs.first().ok_or_else(|| Error::internal("an operator without input"));
     Ok(match kind {
-        NodeKind::Calc(calc) => Box::new(calc::Calc::new(calc, output.clone())?),
+        NodeKind::Calc(calc) => Box::new(calc::Calc::new(calc, input?, output.clone())?),
         NodeKind::Union => Box::new(union::Union::new(output.clone())),
         NodeKind::Unnest(unnest) => Box::new(unnest::Unnest::new(unnest, output.clone())),
         NodeKind::Expand(expand) => Box::new(expand::Expand::new(expand, output.clone())),

@@ -4,12 +4,14 @@
 //! expressions read are filtered, and the expressions see what is left.
 
 use crate::expr::Expr;
+use crate::fuse::fuse;
+use crate::fuse::parts::Parts;
 use crate::graph;
 use crate::operator::{Event, Operator, Output};
 use crate::rows::conform;
-use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::FilterBuilder;
-use arrow::datatypes::{DataType, Int8Type, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Int8Type, Int64Type, Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
@@ -26,23 +28,32 @@ pub struct Calc {
 
 struct Columns {
     /// Over the whole input.
-    whole: Vec<Expr>,
+    whole: Work,
     /// The input's columns that the expressions read, and the expressions over these alone.
     read: Vec<usize>,
-    narrow: Vec<Expr>,
+    narrow: Work,
+}
+
+/// Expressions over one batch.
+struct Work {
+    exprs: Vec<Expr>,
+    /// Texts that several of the expressions cut parts out of, and where each of these finds its part.
+    parts: Vec<Parts>,
+    places: Vec<Option<(usize, usize)>>,
 }
 
 impl Calc {
-    /// `output`: the columns handed on, as the graph's node says.
-    pub fn new(spec: &graph::Calc, output: SchemaRef) -> Result<Calc> {
+    /// `input`: the columns taken in; `output`: the columns handed on, as the graph's node says.
+    pub fn new(spec: &graph::Calc, input: &Schema, output: SchemaRef) -> Result<Calc> {
         if let Some(filter) = &spec.filter
             && *filter.field.data_type() != DataType::Boolean
         {
             let found = filter.field.data_type();
             return Err(Error::internal(format!("the condition `{}` has type {found}, not BOOLEAN", filter.sql)));
         }
-        let columns = spec.columns.as_deref().map(Columns::new).transpose()?;
-        Ok(Calc { filter: spec.filter.clone(), columns, output })
+        let filter = spec.filter.as_ref().map(|f| fuse(f, input)).transpose()?;
+        let columns = spec.columns.as_deref().map(|c| Columns::new(c, input)).transpose()?;
+        Ok(Calc { filter, columns, output })
     }
 
     fn compute(&self, batch: Batch, out: &mut dyn Output) -> Result<()> {
@@ -59,7 +70,7 @@ impl Calc {
     fn emit_whole(&self, batch: Batch, out: &mut dyn Output) -> Result<()> {
         let columns = match &self.columns {
             None => batch.rows.columns().to_vec(),
-            Some(c) => c.whole.iter().map(|e| e.evaluate(&batch.rows)).collect::<Result<_>>()?,
+            Some(c) => c.whole.evaluate(&batch.rows)?,
         };
         out.emit(0, batch.with_rows(conform(&self.output, columns, batch.len())?))
     }
@@ -70,7 +81,7 @@ impl Calc {
             None => batch.rows.columns().iter().map(|c| keep.filter(c)).collect::<Result<_, _>>()?,
             Some(c) => {
                 let read = keep.filter_record_batch(&batch.rows.project(&c.read)?)?;
-                c.narrow.iter().map(|e| e.evaluate(&read)).collect::<Result<_>>()?
+                c.narrow.evaluate(&read)?
             }
         };
         let marks = batch.marks.as_ref().map(|m| keep.filter(m)).transpose()?;
@@ -87,13 +98,36 @@ impl Calc {
 }
 
 impl Columns {
-    fn new(whole: &[Expr]) -> Result<Columns> {
+    fn new(whole: &[Expr], input: &Schema) -> Result<Columns> {
         let mut read: Vec<usize> =
             whole.iter().flat_map(|e| collect_columns(&e.physical)).map(|column| column.index()).collect();
         read.sort_unstable();
         read.dedup();
-        let narrow = whole.iter().map(|e| narrow(e, &read)).collect::<Result<_>>()?;
-        Ok(Columns { whole: whole.to_vec(), read, narrow })
+        let narrow = whole.iter().map(|e| narrow(e, &read)).collect::<Result<Vec<_>>>()?;
+        let narrow = Work::new(&narrow, &input.project(&read)?)?;
+        Ok(Columns { whole: Work::new(whole, input)?, read, narrow })
+    }
+}
+
+impl Work {
+    fn new(exprs: &[Expr], input: &Schema) -> Result<Work> {
+        let exprs = exprs.iter().map(|e| fuse(e, input)).collect::<Result<Vec<_>>>()?;
+        let physical: Vec<_> = exprs.iter().map(|e| e.physical.clone()).collect();
+        let (parts, places) = Parts::gather(&physical, input);
+        Ok(Work { exprs, parts, places })
+    }
+
+    /// One column for each expression.
+    fn evaluate(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let parts: Vec<Vec<ArrayRef>> =
+            self.parts.iter().map(|p| p.evaluate(rows)).collect::<Result<_, _>>().map_err(|e| {
+                Error::data(e.strip_backtrace()).remedy("read smaller batches from the source, or shorter texts")
+            })?;
+        let one = |(e, place): (&Expr, &Option<(usize, usize)>)| match place {
+            Some((text, part)) => Ok(parts[*text][*part].clone()),
+            None => e.evaluate(rows),
+        };
+        self.exprs.iter().zip(&self.places).map(one).collect()
     }
 }
 

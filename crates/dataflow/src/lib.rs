@@ -13,6 +13,7 @@ pub mod calc;
 pub mod expand;
 pub mod expr;
 pub mod feed;
+pub mod fuse;
 pub mod graph;
 pub mod limit;
 pub mod operator;

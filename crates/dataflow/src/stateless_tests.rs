@@ -62,15 +62,17 @@ fn a_filter_keeps_what_is_true_and_the_columns_follow() {
     let output =
         Arc::new(Schema::new(vec![Field::new("c", DataType::Int64, true), Field::new("x", DataType::Int64, true)]));
     let filter = |least| Some(binary(column("b", 1), Sign::GtEq, least, DataType::Boolean));
-    let calc =
-        |filter| Calc::new(&graph::Calc { filter, columns: Some(columns.clone()) }, output.clone()).expect("valid");
+    let calc = |filter| {
+        Calc::new(&graph::Calc { filter, columns: Some(columns.clone()) }, &schema(), output.clone()).expect("valid")
+    };
     // NULL is not true.
     let some = step(&mut calc(filter(10)), batch());
     assert_eq!((shown(&some), marks(&some)), (vec!["100 2".into(), "300 4".into(), "400 5".into()], vec![1, 3, 4]));
     assert!(step(&mut calc(filter(1000)), batch()).emitted.is_empty());
     let all = step(&mut calc(None), batch());
     assert_eq!((shown(&all).len(), marks(&all)), (5, vec![0, 1, 2, 3, 4]));
-    let mut filter_only = Calc::new(&graph::Calc { filter: filter(30), columns: None }, schema()).expect("valid");
+    let mut filter_only =
+        Calc::new(&graph::Calc { filter: filter(30), columns: None }, &schema(), schema()).expect("valid");
     assert_eq!(shown(&step(&mut filter_only, batch())), ["3 30 300", "4 40 400"]);
 }
 
@@ -79,7 +81,7 @@ fn a_column_handed_through_is_shared() {
     let calc = graph::Calc { filter: None, columns: Some(vec![Expr::column(&schema(), 1)]) };
     let output = Arc::new(Schema::new(vec![Field::new("b", DataType::Int64, true)]));
     let input = batch();
-    let out = step(&mut Calc::new(&calc, output).expect("valid"), input.clone());
+    let out = step(&mut Calc::new(&calc, &schema(), output).expect("valid"), input.clone());
     assert!(Arc::ptr_eq(input.rows.column(1), out.emitted[0].1.rows.column(0)));
 }
 
@@ -89,7 +91,7 @@ fn constants_alone_need_no_column() {
         Expr::new(Arc::new(Literal::new(ScalarValue::Int64(Some(7)))), Field::new("x", DataType::Int64, false), "7");
     let filter = Some(binary(column("a", 0), Sign::Lt, 2, DataType::Boolean));
     let output = Arc::new(Schema::new(vec![one.field.clone()]));
-    let mut calc = Calc::new(&graph::Calc { filter, columns: Some(vec![one]) }, output).expect("valid");
+    let mut calc = Calc::new(&graph::Calc { filter, columns: Some(vec![one]) }, &schema(), output).expect("valid");
     assert_eq!(shown(&step(&mut calc, batch())), ["7", "7"]);
 }
 

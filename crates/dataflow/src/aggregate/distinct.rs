@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Filters that one set can tell apart.
 const BITS: usize = 32;
 
+/// How many rows ahead the slot of a value is fetched.
+const AHEAD: usize = 16;
+
 pub(super) struct DistinctSpec {
     pub args: Vec<usize>,
     /// By bit: the filter, by index into the plan's.
@@ -93,11 +96,9 @@ impl DistinctSpec {
         let len = rows.num_rows();
         let plain: u32 = self.filters.iter().enumerate().filter(|(_, f)| f.is_none()).map(|(bit, _)| 1 << bit).sum();
         let mut masks = vec![plain; len];
-        for (bit, filter) in self.filters.iter().enumerate() {
-            if let Some(filter) = filter {
-                // Written so that it has no branch: one bit of each row moves to its place.
-                masks.iter_mut().zip(filters[*filter].iter()).for_each(|(m, is)| *m |= u32::from(is) << bit);
-            }
+        for (eight, filters_of) in self.filters.chunks(8).enumerate() {
+            let columns = filters_of.iter().map(|f| f.map(|f| &filters[f]));
+            add_bits(&mut masks, columns, 8 * eight as u32);
         }
         let nulls = columns.iter().fold(None, |all, c| NullBuffer::union(all.as_ref(), c.logical_nulls().as_ref()));
         if let Some(nulls) = nulls.filter(|n| n.null_count() > 0) {
@@ -105,6 +106,30 @@ impl DistinctSpec {
         }
         Ok(DistinctInput { keys: self.codec.encode(&columns, len)?, masks })
     }
+}
+
+/// Moves bit `i` of up to eight columns to the mask of row `i`: those of the first column to bit `first`. Eight rows at a
+/// time, which lie side by side in a word.
+fn add_bits<'a>(masks: &mut [u32], columns: impl Iterator<Item = Option<&'a BooleanBuffer>>, first: u32) {
+    let mut words = vec![0u64; masks.len().div_ceil(64) * 8];
+    for (bit, column) in columns.enumerate() {
+        let Some(column) = column else { continue };
+        for (rows, words) in column.bit_chunks().iter_padded().zip(words.chunks_exact_mut(8)) {
+            for (word, eight) in words.iter_mut().zip(rows.to_le_bytes()) {
+                *word |= spread(eight) << bit;
+            }
+        }
+    }
+    for (masks, word) in masks.chunks_mut(8).zip(words) {
+        masks.iter_mut().zip(word.to_le_bytes()).for_each(|(mask, bits)| *mask |= u32::from(bits) << first);
+    }
+}
+
+/// Bit `i` of the byte as byte `i` of a word.
+fn spread(bits: u8) -> u64 {
+    // Each byte keeps one bit of its copy; what is not 0 then carries into the byte's highest bit.
+    let one_each = u64::from(bits).wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    ((one_each + 0x7f7f_7f7f_7f7f_7f7f) >> 7) & 0x0101_0101_0101_0101
 }
 
 #[derive(Clone, Copy, Default)]
@@ -155,52 +180,55 @@ impl DistinctSet {
 
     pub fn update(&mut self, input: &DistinctInput, rows: Range<usize>, groups: Groups<'_>) {
         self.fresh.iter_mut().for_each(Vec::clear);
-        let mut fresh = std::mem::take(&mut self.fresh);
         let masks = &input.masks[rows.clone()];
-        let mut see = |set: &mut DistinctSet, offset: usize, word: u64| {
-            let mask = masks[offset];
-            if mask == 0 {
-                return;
+        match (input.keys.words(), groups) {
+            // A pass for each, so that the compiler knows the group where there is only one.
+            (Some(words), Groups::One) => self.see_rows(&words[rows.clone()], masks, rows.start, |_| 0),
+            (Some(words), Groups::Each(ids)) => {
+                self.see_rows(&words[rows.clone()], masks, rows.start, |offset| ids[offset] as usize);
             }
-            let group = match groups {
-                Groups::One => 0,
-                Groups::Each(ids) => ids[offset] as usize,
-            };
-            let mut gained = set.see(word, group, mask);
+            (None, _) => {
+                let mut ids = std::mem::take(&mut self.ids);
+                self.values.assign(&input.keys, rows.clone(), &mut ids);
+                let words: Vec<u64> = ids.iter().map(|id| u64::from(*id)).collect();
+                let group = |offset: usize| match groups {
+                    Groups::One => 0,
+                    Groups::Each(ids) => ids[offset] as usize,
+                };
+                self.see_rows(&words, masks, rows.start, group);
+                self.ids = ids;
+            }
+        }
+    }
+
+    /// Marks the words of rows that begin at `start` of their batch, and notes the fresh ones.
+    #[inline(always)]
+    fn see_rows(&mut self, words: &[u64], masks: &[u32], start: usize, group: impl Fn(usize) -> usize) {
+        let mut fresh = std::mem::take(&mut self.fresh);
+        for (offset, (word, mask)) in words.iter().zip(masks).enumerate() {
+            if let Some(ahead) = words.get(offset + AHEAD) {
+                self.prefetch(*ahead, group(offset + AHEAD));
+            }
+            if *mask == 0 {
+                continue;
+            }
+            let mut gained = self.see(*word, group(offset), *mask);
             if gained != 0 {
-                set.note(word, group);
+                self.note(*word, group(offset));
             }
             while gained != 0 {
                 let bit = gained.trailing_zeros() as usize;
-                fresh[bit].push((rows.start + offset) as u32);
+                fresh[bit].push((start + offset) as u32);
                 gained &= gained - 1;
             }
-        };
-        if let Some(words) = input.keys.words() {
-            let words = &words[rows.clone()];
-            for (offset, word) in words.iter().enumerate() {
-                if let Some(ahead) = words.get(offset + 16) {
-                    self.prefetch(*ahead, groups, offset + 16);
-                }
-                see(self, offset, *word);
-            }
-        } else {
-            let mut ids = std::mem::take(&mut self.ids);
-            self.values.assign(&input.keys, rows.clone(), &mut ids);
-            ids.iter().enumerate().for_each(|(offset, id)| see(self, offset, u64::from(*id)));
-            self.ids = ids;
         }
         self.fresh = fresh;
     }
 
     #[inline(always)]
-    fn prefetch(&self, word: u64, groups: Groups<'_>, offset: usize) {
+    fn prefetch(&self, word: u64, group: usize) {
         #[cfg(target_arch = "x86_64")]
         {
-            let group = match groups {
-                Groups::One => 0,
-                Groups::Each(ids) => ids[offset] as usize,
-            };
             if let Some(slot) = self.slots.get(home(word, self.serials[group], self.shift)) {
                 // SAFETY: a prefetch reads nothing that the program can see, and the address is a live slot's.
                 unsafe {
@@ -211,33 +239,46 @@ impl DistinctSet {
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = (word, groups, offset);
+        let _ = (word, group);
     }
 
     /// Marks the value as seen by the group under these filters; the bits that are new.
     #[inline(always)]
     fn see(&mut self, word: u64, group: usize, mask: u32) -> u32 {
+        let serial = self.serials[group];
+        if let Some(last) = self.slots.len().checked_sub(1) {
+            let mut at = home(word, serial, self.shift);
+            loop {
+                let slot = &mut self.slots[at & last];
+                if slot.word == word && slot.serial == serial && slot.mask != 0 {
+                    let gained = mask & !slot.mask;
+                    slot.mask |= mask;
+                    return gained;
+                }
+                if slot.mask == 0 {
+                    break;
+                }
+                at += 1;
+            }
+        }
+        self.insert(word, serial, mask);
+        self.entries[group] += 1;
+        mask
+    }
+
+    /// A value that is not there yet. Not part of the loop over rows: most rows bring a value that has been seen.
+    #[inline(never)]
+    fn insert(&mut self, word: u64, serial: u32, mask: u32) {
         if (self.used + 1) * 2 > self.slots.len() {
             self.grow();
         }
-        let serial = self.serials[group];
         let last = self.slots.len() - 1;
         let mut at = home(word, serial, self.shift);
-        loop {
-            let slot = &mut self.slots[at & last];
-            if slot.mask == 0 {
-                *slot = Slot { word, serial, mask };
-                self.used += 1;
-                self.entries[group] += 1;
-                return mask;
-            }
-            if slot.word == word && slot.serial == serial {
-                let gained = mask & !slot.mask;
-                slot.mask |= mask;
-                return gained;
-            }
+        while self.slots[at & last].mask != 0 {
             at += 1;
         }
+        self.slots[at & last] = Slot { word, serial, mask };
+        self.used += 1;
     }
 
     #[inline]
@@ -453,5 +494,33 @@ impl DistinctSet {
             + self.serials.capacity() * 8
             + self.values.bytes()
             + self.changed.as_ref().map_or(0, |c| c.capacity() * size_of::<Changed>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_has_a_bit_for_each_filter_that_it_passes() {
+        for rows in [0usize, 1, 7, 8, 63, 64, 65, 130, 1000] {
+            // Columns that begin anywhere in a byte, and more of them than a byte has bits.
+            let column = |c: usize| {
+                let bits = BooleanBuffer::collect_bool(rows + c, |i| (i * i + c * 7) % (c + 2) == 0);
+                bits.slice(c, rows)
+            };
+            let columns: Vec<Option<BooleanBuffer>> = (0..19).map(|c| (c != 4).then(|| column(c))).collect();
+            let mut masks = vec![1 << 31; rows];
+            for (eight, columns) in columns.chunks(8).enumerate() {
+                add_bits(&mut masks, columns.iter().map(Option::as_ref), 8 * eight as u32);
+            }
+            for (row, mask) in masks.iter().enumerate() {
+                let bit = |(c, column): (usize, &Option<BooleanBuffer>)| {
+                    u32::from(column.as_ref().is_some_and(|column| column.value(row))) << c
+                };
+                let wanted = columns.iter().enumerate().map(bit).sum::<u32>() | 1 << 31;
+                assert_eq!(*mask, wanted, "row {row} of {rows}");
+            }
+        }
     }
 }

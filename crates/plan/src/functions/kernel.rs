@@ -22,6 +22,7 @@ use datafusion_expr::type_coercion::binary::type_union_resolution;
 use datafusion_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use millstream_dataflow::fuse::text::TextColumn;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -465,15 +466,18 @@ impl Call<'_> {
 
     /// As [`Call::make_text`], where the value is a part of an argument and no buffer is needed.
     pub(super) fn pick_text<'t>(&self, pick: impl Fn(usize) -> Result<Option<&'t str>>) -> Result<ArrayRef> {
-        let mut out = StringBuilder::with_capacity(self.rows, self.rows * 16);
+        let mut out = TextColumn::with_capacity(self.rows, self.rows * 16);
         let mut total = 0usize;
         for row in 0..self.rows {
             let value = pick(row)?;
             total += value.map_or(0, str::len);
             self.check_bytes(0, total)?;
-            out.append_option(value);
+            match value {
+                Some(value) => out.push(value),
+                None => out.push_null(),
+            }
         }
-        Ok(Arc::new(out.finish()))
+        Ok(Arc::new(out.finish()?))
     }
 
     /// A column of byte strings, row by row.
@@ -540,7 +544,7 @@ impl Call<'_> {
 /// A column of numbers or a constant.
 pub(super) struct Values<'a, T: ArrowPrimitiveType> {
     array: &'a PrimitiveArray<T>,
-    constant: bool,
+    pub(super) constant: bool,
 }
 
 impl<T: ArrowPrimitiveType> Values<'_, T> {

@@ -19,6 +19,7 @@ mod cast;
 mod collection;
 mod conditional;
 mod encode;
+mod field;
 mod json;
 mod kernel;
 mod math;

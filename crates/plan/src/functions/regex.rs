@@ -2,10 +2,12 @@
 //!
 //! Look-around and back-references need time that grows without bound; they are refused with a message that says so.
 
+use super::field::FieldPattern;
 use super::kernel::{Call, Function, Kind, Memo, some};
 use arrow::array::{Array, ArrayRef, MapBuilder, MapFieldNames, StringBuilder};
 use arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion_common::{Result, exec_err};
+use millstream_dataflow::fuse::parts::nth_part;
 use regex::{Regex, RegexBuilder};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -134,6 +136,22 @@ fn regexp_replace(c: &Call) -> Result<ArrayRef> {
 /// Group 0 is the whole match. NULL where nothing matches, or the group is not there or took no part.
 fn regexp_extract(c: &Call) -> Result<ArrayRef> {
     let (text, pattern, group) = (c.text(0)?, c.text(1)?, c.optional_longs(2)?);
+    let constant_group = match &group {
+        None => Some(0),
+        Some(group) if group.constant => group.at(0),
+        Some(_) => None,
+    };
+    if pattern.constant
+        && let (Some(pattern), Some(group)) = (pattern.at(0), constant_group)
+        && let Some(field) = FieldPattern::parse(pattern)
+    {
+        let group = usize::try_from(group).unwrap_or(usize::MAX);
+        return c.pick_text(|row| {
+            let text = some!(text.at(row));
+            let found = field.find(text).and_then(|found| field.group(found, group));
+            Ok(found.map(|(from, to)| &text[from..to]))
+        });
+    }
     let mut regex = Memo::new();
     let mut groups: Option<(String, regex::CaptureLocations)> = None;
     c.make_text(|row, out| {
@@ -229,21 +247,6 @@ fn split_index(c: &Call) -> Result<ArrayRef> {
             _ => text.split(delimiter).nth(index),
         })
     })
-}
-
-/// Part `index` between ASCII delimiters. Byte by byte: the parts of a path are short, and a search is set up anew for
-/// each.
-fn nth_part(text: &str, delimiter: u8, index: usize) -> Option<&str> {
-    let (mut start, mut left) = (0, index);
-    for (at, byte) in text.bytes().enumerate() {
-        if byte == delimiter {
-            if left == 0 {
-                return Some(&text[start..at]);
-            }
-            (start, left) = (at + 1, left - 1);
-        }
-    }
-    (left == 0).then(|| &text[start..])
 }
 
 /// SPLIT(text, delimiter): all parts. An empty delimiter splits into characters.

@@ -2,10 +2,10 @@
 
 use super::kernel::{Call, Function, Kind, Memo, Run, some};
 use super::pattern::{Pattern, iso_week, read_date, read_timestamp};
-use super::wall::{DAY, HOUR, MINUTE, SECOND, Wall, days_of};
+use super::wall::{DAY, HOUR, MILLI, MINUTE, SECOND, Wall, days_of};
 use super::zone::SessionZone;
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMillisecondType};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::ReturnFieldArgs;
 use std::sync::Arc;
@@ -463,6 +463,18 @@ fn convert_tz(c: &Call) -> Result<ArrayRef> {
 // ---- Parts ----
 
 fn part(c: &Call, i: usize, unit: Unit) -> Result<ArrayRef> {
+    // Parts of the day need no calendar: one division for each row of a TIMESTAMP(3).
+    if !c.constant[i]
+        && *c.args[i].data_type() == timestamp()
+        && let Some(times) = c.args[i].as_primitive_opt::<TimestampMillisecondType>()
+        && let Some((of, one)) = match unit {
+            Unit::Hour => Some((DAY / MILLI, HOUR / MILLI)),
+            Unit::Minute => Some((HOUR / MILLI, MINUTE / MILLI)),
+            _ => None,
+        }
+    {
+        return Ok(Arc::new(times.unary::<_, Int64Type>(|ms| ms.rem_euclid(of) / one)));
+    }
     let times = c.times(i)?;
     c.make::<Int64Type>(|row| Ok(times.at(row).map(|wall| unit.of(wall))))
 }

@@ -5,6 +5,7 @@
 
 mod aggregates;
 mod docs;
+mod fused;
 mod json;
 mod nested;
 mod numbers;

@@ -407,6 +407,11 @@ impl<'p, 'c> Lowering<'p, 'c> {
                 continue;
             }
             let counted = e.apply(|e| {
+                if let Some(i) = compared(e).and_then(|c| schema.index_of_column(c).ok())
+                    && rel.columns[i].value().is_some_and(|e| is_lower_of_column(&e.physical))
+                {
+                    return Ok(TreeNodeRecursion::Jump);
+                }
                 if let Logical::Column(c) = e
                     && let Ok(i) = schema.index_of_column(c)
                 {
@@ -656,6 +661,24 @@ impl<'p, 'c> Lowering<'p, 'c> {
         let tests = std::mem::take(&mut rel.bounds_filter);
         self.apply_bounds_filter(rel, tests, |part| width + part)
     }
+}
+
+/// The column that the expression compares with a constant.
+fn compared(e: &Logical) -> Option<&LogicalColumn> {
+    match e {
+        Logical::BinaryExpr(b) if b.op == datafusion_expr::Operator::Eq => match (b.left.as_ref(), b.right.as_ref()) {
+            (Logical::Column(c), Logical::Literal(..)) | (Logical::Literal(..), Logical::Column(c)) => Some(c),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `LOWER(x)` of a column. To compare it with constants takes one pass over `x`, and no text is made: where it is not
+/// computed beforehand ([`millstream_dataflow::fuse`]).
+fn is_lower_of_column(e: &Arc<dyn PhysicalExpr>) -> bool {
+    e.downcast_ref::<ScalarFunctionExpr>()
+        .is_some_and(|f| f.name() == "lower" && f.args().iter().all(|a| a.is::<Column>()))
 }
 
 /// The column that the expression hands through, under whatever name.

@@ -51,6 +51,30 @@ Sink(result)
     );
 }
 
+/// To compare with constants what LOWER makes of a column costs less than to make it; all else is computed once.
+#[test]
+fn what_costs_is_computed_once() {
+    check(
+        "SELECT CASE WHEN LOWER(channel) = 'a' THEN 1 WHEN LOWER(channel) = 'b' THEN 2 END AS n FROM bid",
+        "
+Sink(result)
+└─ Calc(CASE WHEN lower(channel) = a THEN 1 WHEN lower(channel) = b THEN 2 END AS n)
+   └─ Source(bid)
+         reads channel, ts
+         watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT CASE WHEN UPPER(channel) = 'A' THEN 1 WHEN UPPER(channel) = 'B' THEN 2 END AS n FROM bid",
+        "
+Sink(result)
+└─ Calc(CASE WHEN __common_expr_1 = A THEN 1 WHEN __common_expr_1 = B THEN 2 END AS n)
+   └─ Calc(upper(channel) AS __common_expr_1)
+      └─ Source(bid)
+            reads channel, ts
+            watermark ts - 4000 ms",
+    );
+}
+
 #[test]
 fn windows_stand_in_the_aggregate() {
     check(
