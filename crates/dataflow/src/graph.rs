@@ -83,7 +83,7 @@ pub enum NodeKind {
 /// Reads a table, completes its rows and makes the watermark.
 ///
 /// Columns: the projected physical columns, the metadata columns, then `$proctime` where it is asked for; from these
-/// `computed` makes the columns handed on.
+/// `computed` makes the columns handed on. `$watermark` comes behind them where it is asked for.
 #[derive(Debug, Clone)]
 pub struct SourceNode {
     pub table: TableSpec,
@@ -96,6 +96,8 @@ pub struct SourceNode {
     pub wall_clock_fallback: Option<Millis>,
     /// Set a row with a NULL event time aside instead of failing the job.
     pub null_time_set_aside: bool,
+    /// Adds [`ROW_WATERMARK`](millstream_core::metadata::ROW_WATERMARK) as the last column. Needs a watermark.
+    pub row_watermarks: bool,
 }
 
 /// `WATERMARK FOR column AS expression`.

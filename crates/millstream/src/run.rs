@@ -77,8 +77,9 @@ impl Runner {
         };
         let mut planned =
             plan(catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
-        // Where the answer depends on the order of rows of the same time, only our own operators know that order.
-        let ordered = planned.scans.values().any(|scan| scan.order.is_some());
+        // Where the answer depends on the order of rows of the same time, only our own operators know that order; and only
+        // they have a watermark.
+        let ordered = planned.scans.values().any(|scan| scan.order.is_some() || scan.row_watermark.is_some());
         if catalog.settings.batch && ordered {
             for scan in planned.scans.values() {
                 millstream_batch::check_bounded(&scan.node.table, &self.options.tables)?;

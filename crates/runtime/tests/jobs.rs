@@ -82,6 +82,7 @@ fn dataflow() -> Dataflow {
         idle_timeout: None,
         wall_clock_fallback: None,
         null_time_set_aside: false,
+        row_watermarks: false,
     };
     let node = |id: &str, kind, inputs| Node { id: id.into(), label: id.into(), kind, inputs, schema: schema() };
     let by = |node, column| vec![Input { node, port: 0, exchange: Exchange::Hash(vec![column]) }];

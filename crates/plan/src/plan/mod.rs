@@ -118,7 +118,8 @@ fn plan_on_stack(
     }
     let mut needs = Needs::default();
     for s in &statements {
-        needs.add(&s.logical, false, lower::says_proctime(&s.logical));
+        let (clock, watermarks) = (lower::says_proctime(&s.logical), lower::says_watermark(&s.logical));
+        needs.add(&s.logical, false, clock, watermarks);
     }
     let mut scans = BTreeMap::new();
     for (name, needed) in &needs.tables {

@@ -106,7 +106,11 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("timestampadd", "`TIMESTAMPADD(unit, n, time)`.", ""),
     ("floor_to", "`FLOOR(time TO unit)`; weeks begin on Sunday.", ""),
     ("ceil_to", "`CEIL(time TO unit)`.", "Never before the time, also for months and longer."),
-    ("current_watermark", "The watermark at the row.", "Only straight over a table with a WATERMARK."),
+    (
+        "current_watermark",
+        "The watermark before the row, NULL before the first; a row at or below it is late.",
+        "Only straight over a table with a WATERMARK; in batch mode too, where Flink's is NULL.",
+    ),
     ("year", "The year.", ""),
     ("quarter", "The quarter, 1 to 4.", ""),
     ("month", "The month, 1 to 12.", ""),
