@@ -27,5 +27,7 @@ pub mod window_rows;
 pub mod zone;
 
 pub use build::build;
+/// The exact sums and the sketches of the operators, for whoever has to give the same bits.
+pub use millstream_state::{exact, sketch};
 #[cfg(test)]
 mod stateless_tests;

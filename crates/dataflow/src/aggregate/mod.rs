@@ -230,7 +230,7 @@ impl Plan {
             }
             ApproxPercentile { fraction } => {
                 let column = arg("APPROX_PERCENTILE")?;
-                self.side(pick, true, false, sketch::approx_percentile(column, *fraction, call.result.data_type()))
+                self.side(pick, true, true, sketch::approx_percentile(column, *fraction, call.result.data_type()))
             }
             Kernel(function) => {
                 let make = kernel::kernel(function.clone(), call.args.clone())?;

@@ -16,6 +16,7 @@ mod calls;
 mod frame;
 mod numbers;
 mod pending;
+mod sketches;
 
 mod values;
 pub(crate) mod words;

@@ -1,5 +1,6 @@
 //! What a user would try, through the library: SQL in, rows out.
 
+mod agreement;
 mod architecture;
 mod cli;
 mod dice;
