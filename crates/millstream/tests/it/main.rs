@@ -7,4 +7,5 @@ mod dice;
 mod fuzz;
 mod random_queries;
 mod semantics;
+mod silence;
 mod support;
