@@ -283,6 +283,18 @@ pub struct Expand {
 #[derive(Debug, Clone)]
 pub struct SinkNode {
     pub table: TableSpec,
+    /// `None`: its columns are only called NOT NULL, and nobody relies on it (a plain SELECT's).
+    pub not_null: Option<NotNull>,
+}
+
+/// What becomes of a row that brings NULL for a NOT NULL column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NotNull {
+    /// It fails the job.
+    #[default]
+    Error,
+    /// It is left out and counted as bad.
+    Drop,
 }
 
 /// A table for rows set aside, with the columns of its schema that it takes, by index into [`late_schema`] or

@@ -15,6 +15,7 @@ pub mod expr;
 pub mod feed;
 pub mod graph;
 pub mod limit;
+pub mod not_null;
 pub mod operator;
 pub mod over;
 mod rows;

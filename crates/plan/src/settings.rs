@@ -11,12 +11,14 @@
 use crate::statement::Settings;
 use millstream_core::error::did_you_mean;
 use millstream_core::{Error, Millis, Result};
+use millstream_dataflow::graph::NotNull;
 
 /// The keys that have an effect, with what they expect.
-pub const KEYS: [(&str, &str); 9] = [
+pub const KEYS: [(&str, &str); 10] = [
     ("table.local-time-zone", "a time zone such as 'Europe/Berlin', 'UTC' or '+02:00'"),
     ("table.exec.source.idle-timeout", "a length of time such as '30 s'; '0 ms' is off"),
     ("table.exec.emit.allow-lateness", "a length of time such as '1 h'; '0 ms' is off"),
+    ("table.exec.sink.not-null-enforcer", "'ERROR' or 'DROP'"),
     ("millstream.watermark.wall-clock-fallback", "a length of time such as '5 s', or 'off'"),
     ("millstream.late-rows.table", "the name of a declared table"),
     ("millstream.bad-rows.table", "the name of a declared table"),
@@ -83,6 +85,17 @@ impl Settings {
                     _ => Some(duration(key, value)?),
                 }
             }
+            "table.exec.sink.not-null-enforcer" => {
+                self.not_null = match value.to_lowercase().as_str() {
+                    "error" => NotNull::Error,
+                    "drop" => NotNull::Drop,
+                    _ => {
+                        return Err(wrong(
+                            "give 'ERROR', to fail the job, or 'DROP', to leave such rows out and count them",
+                        ));
+                    }
+                }
+            }
             "millstream.late-rows.table" => self.late_rows_table = Some(table_name(key, value)?),
             "millstream.bad-rows.table" => self.bad_rows_table = Some(table_name(key, value)?),
             "parallelism.default" => {
@@ -123,6 +136,7 @@ impl Settings {
             "table.exec.source.idle-timeout" => self.idle_timeout = default.idle_timeout,
             "table.exec.emit.allow-lateness" => self.allowed_lateness = default.allowed_lateness,
             "millstream.watermark.wall-clock-fallback" => self.wall_clock_fallback = default.wall_clock_fallback,
+            "table.exec.sink.not-null-enforcer" => self.not_null = default.not_null,
             "millstream.late-rows.table" => self.late_rows_table = default.late_rows_table,
             "millstream.bad-rows.table" => self.bad_rows_table = default.bad_rows_table,
             "parallelism.default" => self.parallelism = default.parallelism,
@@ -232,6 +246,7 @@ mod tests {
             ("table.local-time-zone", "Europe/Berlin"),
             ("table.exec.source.idle-timeout", "30 s"),
             ("table.exec.emit.allow-lateness", "1h"),
+            ("table.exec.sink.not-null-enforcer", "DROP"),
             ("millstream.watermark.wall-clock-fallback", "5 min"),
             ("millstream.late-rows.table", "late"),
             ("millstream.bad-rows.table", "`bad`"),
@@ -248,6 +263,7 @@ mod tests {
             allowed_lateness: 3_600_000,
             late_rows_table: Some("late".into()),
             bad_rows_table: Some("bad".into()),
+            not_null: NotNull::Drop,
             parallelism: Some(7),
             batch: true,
             job_name: Some("my job".into()),

@@ -19,6 +19,7 @@ use crate::worker::{Control, Helper, Task, Worker};
 use millstream_core::{ByteSize, Clock, Connectors, Error, PartitionReader, Result, Sink};
 use millstream_dataflow::feed::SourceFeed;
 use millstream_dataflow::graph::{Dataflow, Exchange, NodeKind};
+use millstream_dataflow::not_null::Guard;
 use millstream_dataflow::valve::Valve;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -430,8 +431,8 @@ impl Build {
                     sources.push(SourceDriver::values(at, values.clone()));
                     Part::Source
                 }
-                Work::Node { kind: NodeKind::Sink(_), .. } => match opened.sinks.remove(&(*node, self.index)) {
-                    Some(sink) => Part::Sink { sink, unflushed: false },
+                Work::Node { kind: NodeKind::Sink(spec), .. } => match opened.sinks.remove(&(*node, self.index)) {
+                    Some(sink) => Part::Sink { sink, guard: Guard::new(&spec.table, spec.not_null), unflushed: false },
                     None => return Err(Error::internal("a sink has no writer for this task")),
                 },
                 Work::Node { kind, partials } => {

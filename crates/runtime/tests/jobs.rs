@@ -92,7 +92,11 @@ fn dataflow() -> Dataflow {
             node("source", NodeKind::Source(source), Vec::new()),
             node("first", calc(), by(0, 0)),
             node("second", calc(), by(1, 1)),
-            node("sink", NodeKind::Sink(SinkNode { table: spec("out") }), vec![Input::forward(2)]),
+            node(
+                "sink",
+                NodeKind::Sink(SinkNode { table: spec("out"), not_null: Default::default() }),
+                vec![Input::forward(2)],
+            ),
         ],
         ..Dataflow::default()
     }

@@ -35,7 +35,7 @@ use datafusion_expr::{Expr as Logical, FetchType, LogicalPlan, SkipType};
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion_sql::sqlparser::ast;
-use millstream_core::{Error, Result, TableSpec, TimeDomain};
+use millstream_core::{Error, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{Calc, Dataflow, Exchange, Input, NodeKind, SinkNode, Window, WindowRows, WindowTime};
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ pub struct Lowering<'p, 'c> {
     /// One source for each table, with all columns that any plan of the job needs.
     scans: &'p BTreeMap<String, Scan>,
     /// The nodes that each written table takes rows from.
-    sinks: Vec<(TableSpec, Vec<usize>)>,
+    sinks: Vec<(SinkNode, Vec<usize>)>,
     /// Window results made so far, to tell their bounds apart.
     windows: u32,
     /// The statement says `PROCTIME()`.
@@ -192,24 +192,27 @@ impl<'p, 'c> Lowering<'p, 'c> {
         let lowered = refuse::refuse_unknown(&statement.logical).and_then(|()| self.lower(&statement.logical, false));
         let rel = lowered.map_err(|e| self.locate(e, query).at(statement.place.clone()))?;
         let node = self.emit_exactly(rel, &statement.sink.schema)?;
-        match self.sinks.iter_mut().find(|(t, _)| t.name == statement.sink.name) {
+        match self.sinks.iter_mut().find(|(s, _)| s.table.name == statement.sink.name) {
             Some((_, nodes)) => nodes.push(node),
-            None => self.sinks.push((statement.sink.clone(), vec![node])),
+            None => {
+                let sink = SinkNode { table: statement.sink.clone(), not_null: statement.not_null };
+                self.sinks.push((sink, vec![node]));
+            }
         }
         Ok(())
     }
 
     /// The whole job. A table that several statements write to has one sink.
     pub fn finish(mut self) -> Result<Dataflow> {
-        for (table, mut nodes) in std::mem::take(&mut self.sinks) {
+        for (sink, mut nodes) in std::mem::take(&mut self.sinks) {
             if nodes.len() > 1 {
                 let ports = nodes.iter().map(|n| Input::forward(*n)).collect();
-                let schema = self.union_schema(&nodes, &table.schema);
+                let schema = self.union_schema(&nodes, &sink.table.schema);
                 nodes = vec![self.graph.add("Union".into(), NodeKind::Union, ports, schema)];
             }
             let schema = self.schema(nodes[0]);
-            let label = format!("Sink({})", table.name);
-            self.graph.add(label, NodeKind::Sink(SinkNode { table }), vec![Input::forward(nodes[0])], schema);
+            let label = format!("Sink({})", sink.table.name);
+            self.graph.add(label, NodeKind::Sink(sink), vec![Input::forward(nodes[0])], schema);
         }
         Ok(self.graph.into_dataflow())
     }
