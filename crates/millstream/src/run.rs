@@ -6,6 +6,7 @@ use crate::result::ResultRows;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Result};
+use millstream_plan::settings::without_effect;
 use millstream_plan::statement::{Settings, StatementKind};
 use millstream_runtime::{Job, JobConfig, Snapshot, Stop, Summary};
 use std::sync::{Arc, Mutex};
@@ -59,21 +60,30 @@ impl Runner {
         Runner { program, options, next: 0 }
     }
 
-    /// Executes the next statement; `None` at the end of the script.
+    /// Executes the next statement; `None` at the end of the script. Settings without effect are told in one line, with the
+    /// next query or at the end.
     pub fn step(&mut self) -> Option<Result<Step>> {
         let index = self.next;
         self.next += 1;
-        (index < self.program.statements.len()).then(|| self.execute(index))
+        if index < self.program.statements.len() {
+            return Some(self.execute(index));
+        }
+        self.ignored().map(|line| Ok(Step::Declared(vec![line])))
+    }
+
+    fn ignored(&mut self) -> Option<String> {
+        without_effect(&std::mem::take(&mut self.program.without_effect))
     }
 
     fn execute(&mut self, index: usize) -> Result<Step> {
-        let Program { statements, catalog, file, .. } = &mut self.program;
+        let Program { statements, catalog, file, without_effect, .. } = &mut self.program;
         let statement = &statements[index];
         if let Some(mode) = self.options.mode {
             catalog.settings.batch = mode == Mode::Batch;
         }
         let Some(request) = request(statement) else {
-            return declare(catalog, statement, file, &self.options.tables).map(Step::Declared);
+            let notice = declare(catalog, statement, file, &self.options.tables, without_effect)?;
+            return Ok(Step::Declared(notice.into_iter().collect()));
         };
         let mut planned =
             plan(catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
@@ -92,9 +102,9 @@ impl Runner {
             let plan = Plan { planned };
             return Ok(Step::Text(if *mermaid { plan.mermaid() } else { plan.text() }));
         }
-        let notices = planned.notices.clone();
         let prints = matches!(statement.kind, StatementKind::Query(_));
         let settings = catalog.settings.clone();
+        let notices: Vec<String> = self.ignored().into_iter().chain(planned.notices.clone()).collect();
         let tables = &self.options.tables;
         if planned.dataflow.nodes.is_empty() {
             let job = millstream_batch::start(planned, &settings.local_time_zone, Arc::new(tables.clone()))?;
