@@ -10,6 +10,7 @@ use datafusion_common::DataFusionError;
 use datafusion_expr::LogicalPlan;
 use futures::StreamExt;
 use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, SinkContext, TableSpec, Watermark};
+use millstream_dataflow::not_null::Guard;
 use millstream_plan::plan::Planned;
 use millstream_runtime::{Metrics, NodeMetrics, Sides, Snapshot, Summary, SystemClock};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> R
     let written = Arc::new(NodeMetrics::new("sink".into(), false, true, 1));
     let sides = Arc::new(Sides::open(None, planned.dataflow.bad_output.as_ref(), connectors.as_ref(), None)?);
     let scans = Scans { connectors: connectors.clone(), sides: sides.clone(), read: read.clone() };
+    let guards: Vec<_> = planned.statements.iter().map(|s| Guard::new(&s.sink, s.not_null)).collect();
     let mut ready: Vec<(TableSpec, LogicalPlan)> = Vec::with_capacity(planned.statements.len());
     for statement in planned.statements {
         let plan = unnest::lower(statement.logical).map_err(ours)?;
@@ -61,7 +63,7 @@ pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> R
     let (stop, counters) = (cancelled.clone(), written.clone());
     let work = move || {
         let plans = ready.into_iter().map(|(_, plan)| plan).collect();
-        let done = answer(plans, &mut sinks, &state, &stop, &counters);
+        let done = answer(plans, &mut sinks, &guards, &state, &stop, &counters);
         drop(scans);
         // The scans have ended, so nobody else holds the side outputs.
         sinks.extend(Arc::into_inner(sides).map(Sides::into_sinks).unwrap_or_default());
@@ -85,6 +87,7 @@ fn session(zone: &str) -> SessionState {
 fn answer(
     plans: Vec<LogicalPlan>,
     sinks: &mut [Box<dyn Sink>],
+    guards: &[Option<Guard>],
     state: &SessionState,
     stop: &AtomicBool,
     counters: &NodeMetrics,
@@ -93,7 +96,7 @@ fn answer(
         .build()
         .map_err(|e| Error::io(format!("cannot start the batch executor: {e}")))?;
     runtime.block_on(async {
-        for (plan, sink) in plans.into_iter().zip(sinks) {
+        for ((plan, sink), guard) in plans.into_iter().zip(sinks).zip(guards) {
             let physical = state.create_physical_plan(&plan).await.map_err(ours)?;
             let mut rows = execute_stream(physical, Arc::new(TaskContext::from(state))).map_err(ours)?;
             while let Some(batch) = rows.next().await {
@@ -102,7 +105,13 @@ fn answer(
                 }
                 let batch = batch.map_err(ours)?;
                 counters.rows_in.fetch_add(batch.num_rows() as u64, Relaxed);
-                sink.write(&Batch::from(batch))?;
+                let mut batch = Batch::from(batch);
+                if let Some(guard) = guard {
+                    let (passed, left_out) = guard.pass(batch)?;
+                    counters.bad.fetch_add(left_out, Relaxed);
+                    batch = passed;
+                }
+                sink.write(&batch)?;
                 counters.bytes.store(sink.bytes(), Relaxed);
             }
         }
@@ -132,7 +141,7 @@ impl Job {
         let mut snapshot = metrics.snapshot();
         snapshot.rows_in = self.read.rows_out.load(Relaxed);
         snapshot.bytes_in = self.read.bytes.load(Relaxed);
-        snapshot.bad = self.read.bad.load(Relaxed);
+        snapshot.bad = self.read.bad.load(Relaxed) + self.written.bad.load(Relaxed);
         snapshot.rows_out = self.written.rows_in.load(Relaxed);
         snapshot.bytes_out = self.written.bytes.load(Relaxed);
         snapshot.watermark = Watermark::MIN;

@@ -71,8 +71,10 @@ pub struct SourceFeed {
     idle_timeout: Option<Millis>,
     wall_clock_fallback: Option<Millis>,
     null_time_set_aside: bool,
-    /// Columns handed on.
+    /// Columns that are completed: those handed on but for `$watermark`.
     output: SchemaRef,
+    /// The columns with `$watermark`, where it is asked for.
+    watermarked: Option<SchemaRef>,
     /// Columns of the source's rows, with `$proctime`: known with the first rows.
     completed: Option<SchemaRef>,
     partitions: Vec<Partition>,
@@ -93,6 +95,14 @@ impl SourceFeed {
         if let Some(w) = &node.watermark {
             time_column(output.field(w.column).data_type(), output.field(w.column).name())?;
         }
+        let (output, watermarked) = match node.row_watermarks {
+            false => (output, None),
+            true if node.watermark.is_none() => return Err(Error::internal("a `$watermark` without a watermark")),
+            true => {
+                let completed: Vec<usize> = (0..output.fields().len().saturating_sub(1)).collect();
+                (Arc::new(output.project(&completed)?), Some(output))
+            }
+        };
         Ok(SourceFeed {
             table: node.table.name.clone(),
             processing_time: node.processing_time,
@@ -102,6 +112,7 @@ impl SourceFeed {
             wall_clock_fallback: node.wall_clock_fallback,
             null_time_set_aside: node.null_time_set_aside,
             output,
+            watermarked,
             completed: None,
             partitions: Vec::new(),
             merge: Merge::new(0),
@@ -211,7 +222,7 @@ impl SourceFeed {
             effects.push(Effect::Active);
         }
         if let Some(rows) = rows {
-            let (marks, reached) = self.mark(partition, before, &rows)?;
+            let (rows, marks, reached) = self.mark(partition, before, rows)?;
             effects.push(Effect::Batch(Batch { rows, marks, kinds: None }));
             risen = self.merge.advance(partition, reached).or(risen);
         }
@@ -394,11 +405,16 @@ impl SourceFeed {
         Place(format!("{}[{}] row {row}", self.table, self.partitions[partition].name))
     }
 
-    /// The marks of rows of a partition, where one of them may be late by another, and the partition's watermark
-    /// after them.
-    fn mark(&self, partition: usize, before: u64, rows: &RecordBatch) -> Result<(Option<Int64Array>, Watermark)> {
+    /// Rows of a partition, with their `$watermark` where it is asked for, their marks where one of them may be late by
+    /// another, and the partition's watermark after them.
+    fn mark(
+        &self,
+        partition: usize,
+        before: u64,
+        rows: RecordBatch,
+    ) -> Result<(RecordBatch, Option<Int64Array>, Watermark)> {
         let own = self.merge.watermark(partition);
-        let Some(spec) = &self.watermark else { return Ok((None, own)) };
+        let Some(spec) = &self.watermark else { return Ok((rows, None, own)) };
         let bounds = self.merge.bounds(partition);
         let times = times_of(rows.column(spec.column))?;
         let (least, most) = span(times.values());
@@ -407,16 +423,35 @@ impl SourceFeed {
         }
         if let Some(delay) = spec.delay {
             let reached = Watermark(most.saturating_sub(delay).max(own.0));
-            let promise = times.values().iter().map(|t| t.saturating_sub(delay));
-            let marks = marks(own.0, bounds, (least, reached.0), times.values(), promise);
-            return Ok((marks, reached));
+            let promise = || times.values().iter().map(|t| t.saturating_sub(delay));
+            let marks = marks(own.0, bounds, (least, reached.0), times.values(), promise());
+            let rows = self.with_watermarks(&rows, own.0, bounds, promise())?;
+            return Ok((rows, marks, reached));
         }
-        let promises = spec.expression.evaluate(rows)?;
+        let promises = spec.expression.evaluate(&rows)?;
         let promises = times_of(&promises)?;
         let promise = || promises.iter().map(|p| p.unwrap_or(Millis::MIN));
         let reached = Watermark(promise().max().unwrap_or(Millis::MIN).max(own.0));
         let marks = marks(own.0, bounds, (least, reached.0), times.values(), promise());
-        Ok((marks, reached))
+        let rows = self.with_watermarks(&rows, own.0, bounds, promise())?;
+        Ok((rows, marks, reached))
+    }
+
+    /// Appends `$watermark` where it is asked for: the mark of *every* row, also of those that cannot be late.
+    fn with_watermarks(
+        &self,
+        rows: &RecordBatch,
+        own: Millis,
+        bounds: (Millis, Millis),
+        promises: impl Iterator<Item = Millis>,
+    ) -> Result<RecordBatch> {
+        let Some(schema) = &self.watermarked else { return Ok(rows.clone()) };
+        let known = |mark: Millis| (mark != Watermark::MIN.0).then_some(mark);
+        let marks: TimestampMillisecondArray = marks_before(own, bounds, promises).map(known).collect();
+        let kind = schema.field(schema.fields().len() - 1).data_type();
+        let mut columns = rows.columns().to_vec();
+        columns.push(arrow::compute::cast(&marks, kind)?);
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
     }
 }
 
@@ -438,30 +473,40 @@ fn span(times: &[Millis]) -> (Millis, Millis) {
 /// partitions. `reach`: the earliest row, and the partition's watermark after the rows.
 fn marks(
     own: Millis,
-    (floor, ceiling): (Millis, Millis),
+    bounds: (Millis, Millis),
     (least, reached): (Millis, Millis),
     times: &[Millis],
     promises: impl Iterator<Item = Millis>,
 ) -> Option<Int64Array> {
+    let (floor, ceiling) = bounds;
     // The usual case: even the last mark is before the earliest row.
     let highest = reached.min(ceiling).max(floor);
     if highest == floor || least > highest {
         return None;
     }
-    let mut running = own;
     let mut late = false;
-    // Row by row, because each mark rests on all rows before it.
     let marks: Vec<Millis> = times
         .iter()
-        .zip(promises)
-        .map(|(&time, promise)| {
-            let mark = running.min(ceiling).max(floor);
+        .zip(marks_before(own, bounds, promises))
+        .map(|(&time, mark)| {
             late |= time <= mark && mark > floor;
-            running = running.max(promise);
             mark
         })
         .collect();
     late.then(|| Int64Array::from(marks))
+}
+
+/// The watermark before each row. Row by row, because each rests on all rows before it.
+fn marks_before(
+    own: Millis,
+    (floor, ceiling): (Millis, Millis),
+    promises: impl Iterator<Item = Millis>,
+) -> impl Iterator<Item = Millis> {
+    promises.scan(own, move |running, promise| {
+        let mark = (*running).min(ceiling).max(floor);
+        *running = promise.max(*running);
+        Some(mark)
+    })
 }
 
 #[cfg(test)]

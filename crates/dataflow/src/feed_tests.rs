@@ -44,6 +44,7 @@ fn node(delay: Option<Millis>) -> SourceNode {
         idle_timeout: None,
         wall_clock_fallback: None,
         null_time_set_aside: false,
+        row_watermarks: false,
     }
 }
 
@@ -148,6 +149,34 @@ fn processing_time_stays_behind_the_rows_that_may_still_bear_it() {
     assert_eq!(said(feed.on_tick(150)), ["clock 149"]);
 }
 
+/// The columns of [`schema`] with `$watermark`.
+fn watermarked() -> SchemaRef {
+    let mut fields: Vec<Field> = schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+    fields.push(Field::new(millstream_core::metadata::ROW_WATERMARK, timestamp(), true));
+    Arc::new(Schema::new(fields))
+}
+
+fn row_watermarks(effects: &[Effect]) -> Vec<Option<i64>> {
+    let batches = effects.iter().filter_map(|e| if let Effect::Batch(b) = e { Some(b) } else { None });
+    batches
+        .flat_map(|b| {
+            let last = b.rows.column(b.rows.num_columns() - 1);
+            last.as_primitive::<arrow::datatypes::TimestampMillisecondType>().iter().collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn a_row_can_carry_the_watermark_before_it_also_where_it_cannot_be_late() {
+    let spec = SourceNode { row_watermarks: true, ..node(Some(5)) };
+    let mut feed = SourceFeed::new(&spec, watermarked()).unwrap();
+    feed.add_partition("0", 0);
+    let first = feed.on_rows(0, at(&[10, 12, 30]), 0).unwrap();
+    assert_eq!(row_watermarks(&first), [None, Some(5), Some(7)]);
+    assert_eq!(said(first), ["rows 10 12 30", "event 25"], "no row of these can be late, so there are no marks");
+    assert_eq!(row_watermarks(&feed.on_rows(0, at(&[31, 20]), 0).unwrap()), [Some(25), Some(26)]);
+}
+
 #[test]
 fn a_row_without_an_event_time_fails_the_job_or_is_set_aside() {
     let mut strict = feed(&node(Some(0)), 1);
@@ -195,17 +224,22 @@ proptest! {
             let physical = BinaryExpr::new(Arc::new(Column::new("ts", 0)), Operator::Minus, Arc::new(Literal::new(interval)));
             w.expression = Expr::new(Arc::new(physical), Field::new("wm", timestamp(), true), "ts - delay");
         }
+        let carrying = SourceNode { row_watermarks: true, ..spec.clone() };
+        let mut carried = SourceFeed::new(&carrying, watermarked()).unwrap();
+        (0..3).for_each(|p| { carried.add_partition(p.to_string(), 0); });
         let (mut whole, mut single) = (feed(&spec, 3), feed(&spec, 3));
         for (partition, times) in script {
             let before = whole.watermark();
             prop_assert_eq!(before, single.watermark());
             let effects = whole.on_rows(partition, at(&times), 0).unwrap();
             let Effect::Batch(batch) = &effects[0] else { panic!("rows come first") };
+            let carried = row_watermarks(&carried.on_rows(partition, at(&times), 0).unwrap());
             for (i, time) in times.iter().enumerate() {
                 let exact = single.watermark();
                 // What matters is what a row is judged by when it may be late, and that nobody else is called late.
                 let judged = batch.mark(i, before);
                 prop_assert_eq!(*time <= judged.0, *time <= exact.0);
+                prop_assert_eq!(carried[i].unwrap_or(i64::MIN), exact.0);
                 if let Some(marks) = &batch.marks {
                     prop_assert_eq!(marks.value(i), exact.0);
                 }

@@ -83,7 +83,7 @@ pub enum NodeKind {
 /// Reads a table, completes its rows and makes the watermark.
 ///
 /// Columns: the projected physical columns, the metadata columns, then `$proctime` where it is asked for; from these
-/// `computed` makes the columns handed on.
+/// `computed` makes the columns handed on. `$watermark` comes behind them where it is asked for.
 #[derive(Debug, Clone)]
 pub struct SourceNode {
     pub table: TableSpec,
@@ -96,6 +96,8 @@ pub struct SourceNode {
     pub wall_clock_fallback: Option<Millis>,
     /// Set a row with a NULL event time aside instead of failing the job.
     pub null_time_set_aside: bool,
+    /// Adds [`ROW_WATERMARK`](millstream_core::metadata::ROW_WATERMARK) as the last column. Needs a watermark.
+    pub row_watermarks: bool,
 }
 
 /// `WATERMARK FOR column AS expression`.
@@ -281,6 +283,18 @@ pub struct Expand {
 #[derive(Debug, Clone)]
 pub struct SinkNode {
     pub table: TableSpec,
+    /// `None`: its columns are only called NOT NULL, and nobody relies on it (a plain SELECT's).
+    pub not_null: Option<NotNull>,
+}
+
+/// What becomes of a row that brings NULL for a NOT NULL column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NotNull {
+    /// It fails the job.
+    #[default]
+    Error,
+    /// It is left out and counted as bad.
+    Drop,
 }
 
 /// A table for rows set aside, with the columns of its schema that it takes, by index into [`late_schema`] or

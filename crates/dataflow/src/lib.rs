@@ -16,6 +16,7 @@ pub mod feed;
 pub mod fuse;
 pub mod graph;
 pub mod limit;
+pub mod not_null;
 pub mod operator;
 pub mod over;
 mod rows;
@@ -28,5 +29,7 @@ pub mod window_rows;
 pub mod zone;
 
 pub use build::build;
+/// The exact sums and the sketches of the operators, for whoever has to give the same bits.
+pub use millstream_state::{exact, sketch};
 #[cfg(test)]
 mod stateless_tests;

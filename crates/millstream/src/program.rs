@@ -3,8 +3,9 @@
 use crate::connectors::Tables;
 use millstream_core::table::TableUse;
 use millstream_core::{Clock, Connectors, Result};
-use millstream_plan::catalog::Catalog;
+use millstream_plan::catalog::{Catalog, Notice};
 use millstream_plan::plan::{Job, Planned, plan_job};
+use millstream_plan::settings::without_effect;
 use millstream_plan::statement::{Statement, StatementKind};
 use millstream_plan::target::{Target, Warning, lint};
 use millstream_runtime::SystemClock;
@@ -17,6 +18,8 @@ pub struct Program {
     pub text: String,
     pub(crate) statements: Vec<Statement>,
     pub(crate) catalog: Catalog,
+    /// Keys of Flink's that were set so far, that have no effect, and that nobody has been told of.
+    pub(crate) without_effect: Vec<String>,
 }
 
 /// A planned query: what it would do, without doing it.
@@ -52,12 +55,21 @@ impl Program {
     /// [`ErrorKind::Sql`](crate::ErrorKind::Sql) with the line and column of what could not be understood.
     pub fn parse(text: &str, file: &str) -> Result<Program> {
         let statements = millstream_plan::parse::script(text, file)?;
-        Ok(Program { file: file.to_owned(), text: text.to_owned(), statements, catalog: Catalog::default() })
+        Ok(Program {
+            file: file.to_owned(),
+            text: text.to_owned(),
+            statements,
+            catalog: Catalog::default(),
+            without_effect: Vec::new(),
+        })
     }
 
     /// Applies a setting before the first statement, as `SET 'key' = 'value'` does.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        self.catalog.settings.set(key, value).map(|_| ())
+        if self.catalog.settings.set(key, value)?.is_some() {
+            self.without_effect.push(key.to_owned());
+        }
+        Ok(())
     }
 
     /// Plans every query of the script without running any. Returns the plans, in the order of the statements, and
@@ -69,12 +81,14 @@ impl Program {
         let mut catalog = self.catalog.clone();
         let mut plans = Vec::new();
         let mut notices = Vec::new();
+        let mut ignored = self.without_effect.clone();
         for statement in &self.statements {
             match request(statement) {
-                None => notices.extend(declare(&mut catalog, statement, &self.file, tables)?),
+                None => notices.extend(declare(&mut catalog, statement, &self.file, tables, &mut ignored)?),
                 Some(job) => plans.push(Plan { planned: plan(&catalog, job, &self.file, tables)? }),
             }
         }
+        notices.extend(without_effect(&ignored));
         Ok((plans, notices))
     }
 
@@ -97,13 +111,14 @@ pub(crate) fn request(statement: &Statement) -> Option<Job<'_>> {
 
 /// Applies a statement that declares something; what is worth knowing about it.
 ///
-/// A table's options are checked at once, by its connector: as a source, or else as a sink.
+/// Keys without effect are collected in `ignored`, to be told together. A table's options are checked at once, by its connector: as a source, or else as a sink.
 pub(crate) fn declare(
     catalog: &mut Catalog,
     statement: &Statement,
     file: &str,
     tables: &Tables,
-) -> Result<Vec<String>> {
+    ignored: &mut Vec<String>,
+) -> Result<Option<String>> {
     let notice = catalog.apply(statement, file)?;
     if let StatementKind::CreateTable { table, .. } = &statement.kind
         && let Some(table) = catalog.tables.get(&table.name)
@@ -111,7 +126,14 @@ pub(crate) fn declare(
         let as_source = tables.validate(&table.to_spec(), TableUse::Source);
         as_source.or_else(|e| tables.validate(&table.to_sink_spec(), TableUse::Sink).map_err(|_| e))?;
     }
-    Ok(notice.map(|n| format!("{}: {}", n.place, n.what)).into_iter().collect())
+    Ok(match notice {
+        None => None,
+        Some(Notice::At(place, what)) => Some(format!("{place}: {what}")),
+        Some(Notice::WithoutEffect(key)) => {
+            ignored.push(key);
+            None
+        }
+    })
 }
 
 /// Plans a statement's query. The clock is read once for a job.

@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_connect::store::Lock;
 use millstream_core::{Batch, Connectors, Error, Result};
 use millstream_dataflow::graph::{Dataflow, NodeKind};
+use millstream_plan::settings::without_effect;
 use millstream_plan::statement::StatementKind;
 use millstream_runtime::{Job, JobConfig, Snapshot, Stop, Summary};
 use std::sync::{Arc, Mutex};
@@ -75,26 +76,36 @@ impl Runner {
         Runner { program, options, next: 0, jobs: 0 }
     }
 
-    /// Executes the next statement; `None` at the end of the script.
+    /// Executes the next statement; `None` at the end of the script. Settings without effect are told in one line, with the
+    /// next query or at the end.
     pub fn step(&mut self) -> Option<Result<Step>> {
         let index = self.next;
         self.next += 1;
-        (index < self.program.statements.len()).then(|| self.execute(index))
+        if index < self.program.statements.len() {
+            return Some(self.execute(index));
+        }
+        self.ignored().map(|line| Ok(Step::Declared(vec![line])))
+    }
+
+    fn ignored(&mut self) -> Option<String> {
+        without_effect(&std::mem::take(&mut self.program.without_effect))
     }
 
     fn execute(&mut self, index: usize) -> Result<Step> {
-        let Program { statements, catalog, file, .. } = &mut self.program;
+        let Program { statements, catalog, file, without_effect, .. } = &mut self.program;
         let statement = &statements[index];
         if let Some(mode) = self.options.mode {
             catalog.settings.batch = mode == Mode::Batch;
         }
         let Some(request) = request(statement) else {
-            return declare(catalog, statement, file, &self.options.tables).map(Step::Declared);
+            let notice = declare(catalog, statement, file, &self.options.tables, without_effect)?;
+            return Ok(Step::Declared(notice.into_iter().collect()));
         };
         let mut planned =
             plan(catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
-        // Where the answer depends on the order of rows of the same time, only our own operators know that order.
-        let ordered = planned.scans.values().any(|scan| scan.order.is_some());
+        // Where the answer depends on the order of rows of the same time, only our own operators know that order; and only
+        // they have a watermark.
+        let ordered = planned.scans.values().any(|scan| scan.order.is_some() || scan.row_watermark.is_some());
         if catalog.settings.batch && ordered {
             for scan in planned.scans.values() {
                 millstream_batch::check_bounded(&scan.node.table, &self.options.tables)?;
@@ -107,9 +118,9 @@ impl Runner {
             let plan = Plan { planned };
             return Ok(Step::Text(if *mermaid { plan.mermaid() } else { plan.text() }));
         }
-        let notices = planned.notices.clone();
         let prints = matches!(statement.kind, StatementKind::Query(_));
-        let settings = catalog.settings.clone();
+        let (settings, file) = (catalog.settings.clone(), file.clone());
+        let notices: Vec<String> = self.ignored().into_iter().chain(planned.notices.clone()).collect();
         let tables = &self.options.tables;
         if planned.dataflow.nodes.is_empty() {
             if self.options.state.location.is_some() {
@@ -122,7 +133,7 @@ impl Runner {
         let (wanted, job) = (self.options.parallelism.or(settings.parallelism), self.options.job.clone());
         let mut config = JobConfig { parallelism: wanted.unwrap_or(job.parallelism), ..job };
         let mut notices = notices;
-        let kept = state::open(&self.options.state, &settings, file, self.jobs)?.map(|kept| {
+        let kept = state::open(&self.options.state, &settings, &file, self.jobs)?.map(|kept| {
             notices.extend(kept.notices);
             let ear = Ear::new(kept.config.store.clone());
             config.checkpoints = Some(kept.config);

@@ -1,5 +1,6 @@
 //! What has been declared so far: tables, views, settings.
 
+use crate::settings::Taken;
 use crate::statement::{Statement, StatementKind};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_sql::sqlparser::ast;
@@ -101,9 +102,11 @@ impl TableDef {
 
 /// Something that the user should know, and that stops nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    pub place: Place,
-    pub what: String,
+pub enum Notice {
+    At(Place, String),
+    /// A key of Flink's without effect. A script may have many, so they are told together:
+    /// [`without_effect`](crate::settings::without_effect).
+    WithoutEffect(String),
 }
 
 impl Catalog {
@@ -148,7 +151,10 @@ impl Catalog {
             }
             StatementKind::Set { key, value: Some(value) } => {
                 let notice = self.settings.set(key, value).map_err(|e| e.at(place.clone()))?;
-                return Ok(notice.map(|what| Notice { place, what }));
+                return Ok(notice.map(|taken| match taken {
+                    Taken::Foreign => Notice::WithoutEffect(key.clone()),
+                    Taken::Slip(what) => Notice::At(place, what),
+                }));
             }
             StatementKind::Set { key, value: None } => self.settings.reset(key).map_err(|e| e.at(place))?,
             StatementKind::Insert(_)

@@ -100,6 +100,9 @@ fn details(node: &Node) -> Vec<String> {
             Some(ms) => format!("watermark {column} - {ms} ms"),
             None => format!("watermark {}", w.expression.sql),
         });
+        if source.row_watermarks {
+            lines.push("$watermark before each row".into());
+        }
     }
     lines
 }

@@ -11,12 +11,14 @@
 use crate::statement::Settings;
 use millstream_core::error::did_you_mean;
 use millstream_core::{Error, Millis, Result};
+use millstream_dataflow::graph::NotNull;
 
 /// The keys that have an effect, with what they expect.
-pub const KEYS: [(&str, &str); 16] = [
+pub const KEYS: [(&str, &str); 17] = [
     ("table.local-time-zone", "a time zone such as 'Europe/Berlin', 'UTC' or '+02:00'"),
     ("table.exec.source.idle-timeout", "a length of time such as '30 s'; '0 ms' is off"),
     ("table.exec.emit.allow-lateness", "a length of time such as '1 h'; '0 ms' is off"),
+    ("table.exec.sink.not-null-enforcer", "'ERROR' or 'DROP'"),
     ("millstream.watermark.wall-clock-fallback", "a length of time such as '5 s', or 'off'"),
     ("millstream.late-rows.table", "the name of a declared table"),
     ("millstream.bad-rows.table", "the name of a declared table"),
@@ -72,12 +74,37 @@ const FOREIGN: [&str; 33] = [
 /// The most parallel tasks that can be asked for: key groups are 256.
 const PARALLELISM_MAX: usize = 256;
 
+/// A key of Flink's that was taken and has no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It steers Flink's own runtime. A script may have many of these: see [`without_effect`].
+    Foreign,
+    /// It looks like a slip; what was meant, as a sentence.
+    Slip(String),
+}
+
+/// The one line that tells of all keys that were taken without effect, in the order of the script.
+pub fn without_effect(keys: &[String]) -> Option<String> {
+    let mut named: Vec<String> = Vec::with_capacity(keys.len());
+    for key in keys {
+        let key = format!("'{key}'");
+        if !named.contains(&key) {
+            named.push(key);
+        }
+    }
+    match named.as_slice() {
+        [] => None,
+        [key] => Some(format!("{key} has no effect here: it steers Flink's own runtime")),
+        many => Some(format!("{} have no effect here: they steer Flink's own runtime", many.join(", "))),
+    }
+}
+
 impl Settings {
-    /// Sets one key. Says so where the key is Flink's and has no effect here.
+    /// Sets one key. Says what is worth knowing of it.
     ///
     /// # Errors
     /// An unknown key, or a value that the key does not take.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<Option<String>> {
+    pub fn set(&mut self, key: &str, value: &str) -> Result<Option<Taken>> {
         let wrong =
             |remedy: &str| Error::sql(format!("'{value}' is not possible for '{key}'")).remedy(remedy.to_string());
         match key {
@@ -88,6 +115,17 @@ impl Settings {
                 self.wall_clock_fallback = match value.to_lowercase().as_str() {
                     "off" | "false" | "none" => None,
                     _ => Some(duration(key, value)?),
+                }
+            }
+            "table.exec.sink.not-null-enforcer" => {
+                self.not_null = match value.to_lowercase().as_str() {
+                    "error" => NotNull::Error,
+                    "drop" => NotNull::Drop,
+                    _ => {
+                        return Err(wrong(
+                            "give 'ERROR', to fail the job, or 'DROP', to leave such rows out and count them",
+                        ));
+                    }
                 }
             }
             "millstream.late-rows.table" => self.late_rows_table = Some(table_name(key, value)?),
@@ -145,6 +183,7 @@ impl Settings {
             "table.exec.source.idle-timeout" => self.idle_timeout = default.idle_timeout,
             "table.exec.emit.allow-lateness" => self.allowed_lateness = default.allowed_lateness,
             "millstream.watermark.wall-clock-fallback" => self.wall_clock_fallback = default.wall_clock_fallback,
+            "table.exec.sink.not-null-enforcer" => self.not_null = default.not_null,
             "millstream.late-rows.table" => self.late_rows_table = default.late_rows_table,
             "millstream.bad-rows.table" => self.bad_rows_table = default.bad_rows_table,
             "parallelism.default" => self.parallelism = default.parallelism,
@@ -163,13 +202,13 @@ impl Settings {
     }
 }
 
-/// The notice for a key of Flink's, or the error for a key of nobody's.
-fn foreign(key: &str) -> Result<String> {
+/// What to say of a key of Flink's, or the error for a key of nobody's.
+fn foreign(key: &str) -> Result<Taken> {
     let meant = did_you_mean(key, KEYS.iter().map(|(k, _)| *k));
     if FOREIGN.iter().any(|prefix| key.starts_with(prefix)) && !key.ends_with('.') {
         return Ok(match meant {
-            Some(meant) => format!("'{key}' has no effect here; did you mean '{meant}'?"),
-            None => format!("'{key}' has no effect here: it steers Flink's own runtime"),
+            Some(meant) => Taken::Slip(format!("'{key}' has no effect here; did you mean '{meant}'?")),
+            None => Taken::Foreign,
         });
     }
     let remedy = match meant {
@@ -261,6 +300,7 @@ mod tests {
             ("table.local-time-zone", "Europe/Berlin"),
             ("table.exec.source.idle-timeout", "30 s"),
             ("table.exec.emit.allow-lateness", "1h"),
+            ("table.exec.sink.not-null-enforcer", "DROP"),
             ("millstream.watermark.wall-clock-fallback", "5 min"),
             ("millstream.late-rows.table", "late"),
             ("millstream.bad-rows.table", "`bad`"),
@@ -282,6 +322,7 @@ mod tests {
             allowed_lateness: 3_600_000,
             late_rows_table: Some("late".into()),
             bad_rows_table: Some("bad".into()),
+            not_null: NotNull::Drop,
             parallelism: Some(7),
             batch: true,
             job_name: Some("my job".into()),
@@ -312,14 +353,28 @@ mod tests {
             "taskmanager.numberOfTaskSlots",
             "table.dml-sync",
         ] {
-            let notice = s.set(key, "x").unwrap().unwrap();
-            assert!(notice.contains("has no effect here"), "{notice}");
+            assert_eq!(s.set(key, "x"), Ok(Some(Taken::Foreign)), "{key}");
         }
         assert!(s.set("table.sql-dialect", "default").unwrap().is_some());
         assert_eq!(s, Settings::default());
         assert_eq!(
-            s.set("table.exec.source.idle-timout", "1 s").unwrap().unwrap(),
-            "'table.exec.source.idle-timout' has no effect here; did you mean 'table.exec.source.idle-timeout'?"
+            s.set("table.exec.source.idle-timout", "1 s").unwrap(),
+            Some(Taken::Slip(
+                "'table.exec.source.idle-timout' has no effect here; did you mean 'table.exec.source.idle-timeout'?"
+                    .into()
+            ))
+        );
+    }
+
+    #[test]
+    fn all_keys_without_effect_are_told_in_one_line() {
+        let keys = |keys: &[&str]| keys.iter().map(|k| k.to_string()).collect::<Vec<_>>();
+        assert_eq!(without_effect(&[]), None);
+        let one = "'state.backend.type' has no effect here: it steers Flink's own runtime";
+        assert_eq!(without_effect(&keys(&["state.backend.type"; 2])).as_deref(), Some(one));
+        assert_eq!(
+            without_effect(&keys(&["rest.port", "state.backend.type"])).as_deref(),
+            Some("'rest.port', 'state.backend.type' have no effect here: they steer Flink's own runtime")
         );
     }
 

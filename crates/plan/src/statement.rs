@@ -4,6 +4,7 @@ use crate::catalog::{Span, TableDef, ViewDef};
 use arrow::datatypes::DataType;
 use datafusion_sql::sqlparser::ast;
 use millstream_core::{Millis, Place};
+use millstream_dataflow::graph::NotNull;
 
 /// One statement with where it starts.
 #[derive(Debug, Clone)]
@@ -72,6 +73,8 @@ pub struct Settings {
     /// `millstream.bad-rows.table`: the declared table that bad rows go to. Setting it makes every source set bad rows
     /// aside instead of failing.
     pub bad_rows_table: Option<String>,
+    /// `table.exec.sink.not-null-enforcer`: what becomes of a row with NULL for a NOT NULL column of its table.
+    pub not_null: NotNull,
     /// `parallelism.default`: `None` unless set.
     pub parallelism: Option<usize>,
     /// `execution.runtime-mode`: streaming unless set to `batch`.
@@ -99,6 +102,7 @@ impl Default for Settings {
             allowed_lateness: 0,
             late_rows_table: None,
             bad_rows_table: None,
+            not_null: NotNull::Error,
             parallelism: None,
             batch: false,
             job_name: None,

@@ -16,6 +16,7 @@ use millstream_core::key::{hash_rows, key_group, owner};
 use millstream_core::{Batch, Clock, Connectors, Error, PartitionReader, Result, SavedPartition, Sink, SinkContext};
 use millstream_dataflow::feed::SourceFeed;
 use millstream_dataflow::graph::{Exchange, NodeKind};
+use millstream_dataflow::not_null::Guard;
 use millstream_dataflow::operator::{Operator, Watermarks};
 use millstream_dataflow::valve::Valve;
 use std::cell::RefCell;
@@ -244,13 +245,13 @@ impl Build {
                     sources.push(SourceDriver::values(at, values));
                     Part::Source
                 }
-                Work::Node { kind: NodeKind::Sink(_), .. } => match opened.sinks.remove(&(*node, self.index)) {
+                Work::Node { kind: NodeKind::Sink(spec), .. } => match opened.sinks.remove(&(*node, self.index)) {
                     Some(sink) => {
                         if let Some((restored, saved)) = saved {
                             let under_way = self.under_way(restored, saved, placed, same_tasks)?;
                             first.extend(under_way.into_iter().map(|(input, batch)| First::Rows { at, input, batch }));
                         }
-                        Part::Sink { sink, unflushed: false }
+                        Part::Sink { sink, guard: Guard::new(&spec.table, spec.not_null), unflushed: false }
                     }
                     None => return Err(Error::internal("a sink has no writer for this task")),
                 },

@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::side::{SideRows, Sides};
 use crate::worker::{First, Helper};
 use millstream_core::{BadRow, Batch, Error, Result, Sink, TimeDomain, Watermark};
+use millstream_dataflow::not_null::Guard;
 use millstream_dataflow::operator::{Event, LateRows, Operator, Output, Watermarks};
 use millstream_dataflow::valve::Valve;
 use std::cell::{Cell as Flag, RefCell};
@@ -52,6 +53,8 @@ pub(crate) enum Part {
     Operator(Box<dyn Operator>),
     Sink {
         sink: Box<dyn Sink>,
+        /// Keeps NULL out of NOT NULL columns.
+        guard: Option<Guard>,
         unflushed: bool,
     },
 }
@@ -165,9 +168,14 @@ impl Chain {
         }
         match &mut *cell.work.borrow_mut() {
             Part::Source => self.pass_event(at, event),
-            Part::Sink { sink, unflushed } => {
+            Part::Sink { sink, guard, unflushed } => {
                 match event {
-                    Event::Batch { batch, .. } => {
+                    Event::Batch { mut batch, .. } => {
+                        if let Some(guard) = guard {
+                            let (passed, left_out) = guard.pass(batch)?;
+                            counters.bad.fetch_add(left_out, Relaxed);
+                            batch = passed;
+                        }
                         sink.write(&batch)?;
                         *unflushed = true;
                         counters.bytes.store(sink.bytes(), Relaxed);
@@ -282,7 +290,7 @@ impl Chain {
         for cell in &self.cells {
             // A sink that is writing right now is not idle: it is farther up this call stack.
             let Ok(mut work) = cell.work.try_borrow_mut() else { continue };
-            if let Part::Sink { sink, unflushed } = &mut *work
+            if let Part::Sink { sink, unflushed, .. } = &mut *work
                 && std::mem::take(unflushed)
             {
                 sink.flush()?;

@@ -258,7 +258,7 @@ impl Task {
                     node.tables = operator.tables();
                     node.pieces = saver.into_pieces();
                 }
-                Part::Sink { sink, unflushed } => {
+                Part::Sink { sink, unflushed, .. } => {
                     *unflushed = false;
                     node.prepared = Some(sink.prepare(epoch.unwrap_or(u64::MAX))?);
                 }

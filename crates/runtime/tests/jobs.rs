@@ -83,6 +83,7 @@ fn dataflow() -> Dataflow {
         idle_timeout: None,
         wall_clock_fallback: None,
         null_time_set_aside: false,
+        row_watermarks: false,
     };
     let node = |id: &str, kind, inputs| Node { id: id.into(), label: id.into(), kind, inputs, schema: schema() };
     let by = |node, column| vec![Input { node, port: 0, exchange: Exchange::Hash(vec![column]) }];
@@ -92,7 +93,11 @@ fn dataflow() -> Dataflow {
             node("source", NodeKind::Source(source), Vec::new()),
             node("first", calc(), by(0, 0)),
             node("second", calc(), by(1, 1)),
-            node("sink", NodeKind::Sink(SinkNode { table: spec("out") }), vec![Input::forward(2)]),
+            node(
+                "sink",
+                NodeKind::Sink(SinkNode { table: spec("out"), not_null: Default::default() }),
+                vec![Input::forward(2)],
+            ),
         ],
         ..Dataflow::default()
     }

@@ -9,6 +9,8 @@
 //! to nearest, when it is read. Tiles, retractions, restarts and batch therefore give the same bits. NaN and the
 //! infinities are counted, so that they too can be taken away again.
 
+mod saved;
+
 /// The sum's unit on the fast path: 2^-64.
 const FAST_EXPONENT: i32 = -64;
 /// The least unit of f64.
@@ -325,9 +327,18 @@ pub struct IntegerMoments {
 
 impl IntegerMoments {
     pub fn add(&mut self, x: i64) {
-        self.count += 1;
-        self.sum += i128::from(x);
-        add_shifted(&mut self.squares, u128::from(x.unsigned_abs()).pow(2), 0, false);
+        self.change(x, false);
+    }
+
+    /// Takes a value away that was added before.
+    pub fn subtract(&mut self, x: i64) {
+        self.change(x, true);
+    }
+
+    fn change(&mut self, x: i64, away: bool) {
+        self.count += if away { -1 } else { 1 };
+        self.sum += if away { -i128::from(x) } else { i128::from(x) };
+        add_shifted(&mut self.squares, u128::from(x.unsigned_abs()).pow(2), 0, away);
     }
 
     pub fn merge(&mut self, other: &IntegerMoments) {

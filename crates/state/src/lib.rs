@@ -1,4 +1,4 @@
-//! What operators remember: tables of keys, and sums that do not depend on order.
+//! What operators remember: tables of keys, and sums and sketches that do not depend on order.
 //!
 //! ```text
 //!  key columns ──KeyCodec──▶ KeyBatch ──KeyTable──▶ group ids (dense u32) ──▶ columns of state, by group id
@@ -7,4 +7,5 @@
 pub mod exact;
 pub mod keys;
 pub mod parquet;
+pub mod sketch;
 pub mod table;

@@ -263,7 +263,7 @@ impl Plan {
                     &name,
                     pick,
                     true,
-                    false,
+                    true,
                     sketch::approx_percentile(column, *fraction, call.result.data_type()),
                 )
             }

@@ -1,7 +1,7 @@
 //! VAR and STDDEV from exact moments, and the approximate aggregates.
 //!
-//! The approximations too are functions of the rows alone: HyperLogLog registers and histogram bins do not depend on
-//! order, cuts or merges. (A t-digest would.)
+//! The approximations too are functions of the rows alone: see [`millstream_state::sketch`], which OVER and batch mode use
+//! as well, so that all give the same answer.
 
 mod saved;
 
@@ -12,7 +12,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use millstream_core::{Error, Result, key};
 use millstream_state::exact::{ExactMoments, IntegerMoments};
-use std::collections::BTreeMap;
+use millstream_state::sketch::{Distinct, Quantiles};
 use std::sync::Arc;
 
 type Make = Arc<dyn Fn() -> Box<dyn Side> + Send + Sync>;
@@ -156,95 +156,8 @@ impl Fold for Moments {
 
 // ---- APPROX_COUNT_DISTINCT
 
-/// Registers are 2^14: a standard error of 0.8 %.
-const PRECISION: u32 = 14;
-const REGISTERS: usize = 1 << PRECISION;
-/// Registers that a small group lists one by one before it gets them all.
-const SPARSE_MAX: usize = 1024;
-
 struct CountDistinct {
     column: usize,
-}
-
-/// HyperLogLog (Flajolet and others, 2007) with the estimator of O. Ertl, "New cardinality estimation algorithms for
-/// HyperLogLog sketches" (2017), which needs no tables and is good at every size.
-#[derive(Clone, Default)]
-struct Registers {
-    /// By register, until there are too many.
-    sparse: BTreeMap<u16, u8>,
-    dense: Option<Box<[u8]>>,
-}
-
-impl Registers {
-    fn raise(&mut self, register: usize, rank: u8) {
-        if let Some(dense) = &mut self.dense {
-            dense[register] = dense[register].max(rank);
-            return;
-        }
-        let known = self.sparse.entry(register as u16).or_insert(rank);
-        *known = rank.max(*known);
-        if self.sparse.len() > SPARSE_MAX {
-            let mut dense = vec![0u8; REGISTERS].into_boxed_slice();
-            std::mem::take(&mut self.sparse).iter().for_each(|(r, rank)| dense[*r as usize] = *rank);
-            self.dense = Some(dense);
-        }
-    }
-
-    fn add(&mut self, hash: u64) {
-        let rank = ((hash << PRECISION) | 1 << (PRECISION - 1)).leading_zeros() as u8 + 1;
-        self.raise((hash >> (64 - PRECISION)) as usize, rank);
-    }
-
-    fn estimate(&self) -> i64 {
-        const LAST: usize = 64 - PRECISION as usize + 1;
-        let mut ranks = [0usize; LAST + 1];
-        match &self.dense {
-            Some(dense) => dense.iter().for_each(|r| ranks[*r as usize] += 1),
-            None => {
-                self.sparse.values().for_each(|r| ranks[*r as usize] += 1);
-                ranks[0] = REGISTERS - self.sparse.len();
-            }
-        }
-        let m = REGISTERS as f64;
-        let mut z = m * tau(1.0 - ranks[LAST] as f64 / m);
-        for rank in (1..LAST).rev() {
-            z = 0.5 * (z + ranks[rank] as f64);
-        }
-        z += m * sigma(ranks[0] as f64 / m);
-        (m * m / (2.0 * std::f64::consts::LN_2) / z).round() as i64
-    }
-}
-
-fn sigma(mut x: f64) -> f64 {
-    if x == 1.0 {
-        return f64::INFINITY;
-    }
-    let (mut y, mut z) = (1.0, x);
-    loop {
-        x *= x;
-        let before = z;
-        z += x * y;
-        y += y;
-        if z == before {
-            return z;
-        }
-    }
-}
-
-fn tau(mut x: f64) -> f64 {
-    if x == 0.0 || x == 1.0 {
-        return 0.0;
-    }
-    let (mut y, mut z) = (1.0, 1.0 - x);
-    loop {
-        x = x.sqrt();
-        let before = z;
-        y *= 0.5;
-        z -= (1.0 - x).powi(2) * y;
-        if z == before {
-            return z / 3.0;
-        }
-    }
 }
 
 pub(super) fn approx_count_distinct(column: usize) -> Make {
@@ -252,11 +165,11 @@ pub(super) fn approx_count_distinct(column: usize) -> Make {
 }
 
 impl Fold for CountDistinct {
-    type State = Registers;
+    type State = Distinct;
 
     fn update(
         &self,
-        states: &mut [Registers],
+        states: &mut [Distinct],
         input: &Prepared,
         rows: &Picked<'_>,
         groups: Groups<'_>,
@@ -277,32 +190,29 @@ impl Fold for CountDistinct {
         Ok(())
     }
 
-    fn merge(&self, into: &mut Registers, from: &Registers) -> Result<()> {
-        from.sparse.iter().for_each(|(register, rank)| into.raise(*register as usize, *rank));
-        if let Some(dense) = &from.dense {
-            dense.iter().enumerate().filter(|(_, r)| **r > 0).for_each(|(at, rank)| into.raise(at, *rank));
-        }
+    fn merge(&self, into: &mut Distinct, from: &Distinct) -> Result<()> {
+        into.merge(from);
         Ok(())
     }
 
-    fn finish(&self, states: &[&Registers]) -> Result<ArrayRef> {
+    fn finish(&self, states: &[&Distinct]) -> Result<ArrayRef> {
         Ok(Arc::new(states.iter().map(|s| Some(s.estimate())).collect::<Int64Array>()))
     }
 
-    fn held(&self, state: &Registers) -> usize {
-        state.sparse.len() * 8 + state.dense.as_ref().map_or(0, |d| d.len())
+    fn held(&self, state: &Distinct) -> usize {
+        state.bytes()
     }
 
     fn saved_type(&self) -> DataType {
         DataType::Binary
     }
 
-    fn encode(&self, states: &[&Registers]) -> Result<ArrayRef> {
-        Ok(saved::column(states, Registers::write))
+    fn encode(&self, states: &[&Distinct]) -> Result<ArrayRef> {
+        Ok(saved::column(states, |state, bytes| bytes.extend(state.to_bytes())))
     }
 
-    fn decode(&self, column: &ArrayRef, row: usize) -> Result<Registers> {
-        saved::read(column, row, Registers::read)
+    fn decode(&self, column: &ArrayRef, row: usize) -> Result<Distinct> {
+        saved::read(column, row, Distinct::from_bytes)
     }
 }
 
@@ -319,72 +229,10 @@ fn span(rows: &Picked<'_>) -> (usize, usize) {
 
 // ---- APPROX_PERCENTILE
 
-/// Up to so many values of a group the percentile is exact.
-const EXACT_MAX: usize = 1024;
-
 struct Percentile {
     column: usize,
     fraction: f64,
     kind: DataType,
-}
-
-/// All values while they are few; then how many fall into bins of 1/256 of their power of two: at most 0.2 % off.
-#[derive(Clone, Default)]
-struct Histogram {
-    values: Vec<f64>,
-    bins: BTreeMap<i32, u64>,
-    count: u64,
-}
-
-/// The bin of a value: sign, exponent and the first 8 bits of the fraction, in the order of the values.
-fn bin(v: f64) -> i32 {
-    (super::input::ordered(v) >> 44) as i32
-}
-
-fn middle(bin: i32) -> f64 {
-    super::input::unordered((i64::from(bin) << 44) | 1 << 43)
-}
-
-impl Histogram {
-    fn add(&mut self, v: f64) {
-        self.count += 1;
-        if self.bins.is_empty() {
-            self.values.push(v);
-            self.settle();
-        } else {
-            *self.bins.entry(bin(v)).or_insert(0) += 1;
-        }
-    }
-
-    fn settle(&mut self) {
-        if self.values.len() > EXACT_MAX || !self.bins.is_empty() {
-            for v in std::mem::take(&mut self.values) {
-                *self.bins.entry(bin(v)).or_insert(0) += 1;
-            }
-        }
-    }
-
-    fn percentile(&self, fraction: f64) -> Option<f64> {
-        if self.count == 0 {
-            return None;
-        }
-        let rank = fraction.clamp(0.0, 1.0) * (self.count - 1) as f64;
-        if self.bins.is_empty() {
-            let mut sorted = self.values.clone();
-            sorted.sort_by(f64::total_cmp);
-            let (low, part) = (rank.floor() as usize, rank.fract());
-            let (a, b) = (sorted[low], sorted[(low + 1).min(sorted.len() - 1)]);
-            return Some(if part == 0.0 { a } else { a + (b - a) * part });
-        }
-        let mut seen = 0u64;
-        self.bins
-            .iter()
-            .find(|(_, n)| {
-                seen += **n;
-                seen as f64 > rank
-            })
-            .map(|(bin, _)| if *bin == self::bin(0.0) { 0.0 } else { middle(*bin) })
-    }
 }
 
 pub(super) fn approx_percentile(column: usize, fraction: f64, kind: &DataType) -> Make {
@@ -393,11 +241,11 @@ pub(super) fn approx_percentile(column: usize, fraction: f64, kind: &DataType) -
 }
 
 impl Fold for Percentile {
-    type State = Histogram;
+    type State = Quantiles;
 
     fn update(
         &self,
-        states: &mut [Histogram],
+        states: &mut [Quantiles],
         input: &Prepared,
         rows: &Picked<'_>,
         groups: Groups<'_>,
@@ -408,40 +256,41 @@ impl Fold for Percentile {
         let values = slice.as_primitive::<Float64Type>();
         each_row(rows, groups, |i, g| {
             if values.is_valid(i - from) {
-                let before = self.held(&states[g]);
+                let before = states[g].bytes();
                 states[g].add(values.value(i - from));
-                *held = (*held + self.held(&states[g])).saturating_sub(before);
+                *held += states[g].bytes() - before;
             }
         });
         Ok(())
     }
 
-    fn merge(&self, into: &mut Histogram, from: &Histogram) -> Result<()> {
-        into.count += from.count;
-        into.values.extend_from_slice(&from.values);
-        from.bins.iter().for_each(|(bin, n)| *into.bins.entry(*bin).or_insert(0) += n);
-        into.settle();
+    fn merge(&self, into: &mut Quantiles, from: &Quantiles) -> Result<()> {
+        into.merge(from);
         Ok(())
     }
 
-    fn finish(&self, states: &[&Histogram]) -> Result<ArrayRef> {
-        let values: Float64Array = states.iter().map(|s| s.percentile(self.fraction)).collect();
+    fn unmerge(&self, into: &mut Quantiles, from: &Quantiles) {
+        into.unmerge(from);
+    }
+
+    fn finish(&self, states: &[&Quantiles]) -> Result<ArrayRef> {
+        let values: Float64Array = states.iter().map(|s| s.quantile(self.fraction)).collect();
         Ok(cast(&values, &self.kind)?)
     }
 
-    fn held(&self, state: &Histogram) -> usize {
-        state.values.len() * 8 + state.bins.len() * 24
+    fn held(&self, state: &Quantiles) -> usize {
+        state.bytes()
     }
 
     fn saved_type(&self) -> DataType {
         DataType::Binary
     }
 
-    fn encode(&self, states: &[&Histogram]) -> Result<ArrayRef> {
-        Ok(saved::column(states, Histogram::write))
+    fn encode(&self, states: &[&Quantiles]) -> Result<ArrayRef> {
+        Ok(saved::column(states, |state, bytes| bytes.extend(state.to_bytes())))
     }
 
-    fn decode(&self, column: &ArrayRef, row: usize) -> Result<Histogram> {
-        saved::read(column, row, Histogram::read)
+    fn decode(&self, column: &ArrayRef, row: usize) -> Result<Quantiles> {
+        saved::read(column, row, Quantiles::from_bytes)
     }
 }

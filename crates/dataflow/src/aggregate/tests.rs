@@ -192,7 +192,7 @@ fn moments_and_lists_and_edges_go_by_time_not_by_arrival() {
 }
 
 #[test]
-fn approximations_are_near_and_exact_while_small() {
+fn approximations_are_near_and_exact_for_small_numbers() {
     let values: Vec<i64> = (0..50_000).map(|i| i * 7919 % 20_000).collect();
     let rows = batch(vec![("ts", times(values.len())), ("x", Arc::new(Int64Array::from(values)))]);
     use AggregateFunction::*;
@@ -202,16 +202,12 @@ fn approximations_are_near_and_exact_while_small() {
     let distinct = results[0].as_primitive::<Int64Type>().value(0);
     assert!((19_500..20_500).contains(&distinct), "{distinct}");
     let percentile = results[1].as_primitive::<Float64Type>().value(0);
-    assert!((percentile / 18_000.0 - 1.0).abs() < 0.01, "{percentile}");
-    let few = rows.slice(0, 101);
-    let sorted: Vec<i64> = {
-        let mut v = few.column(1).as_primitive::<Int64Type>().values().to_vec();
-        v.sort_unstable();
-        v
-    };
+    assert!((17_999.0 * (1.0 - 1.0 / 256.0)..=18_000.0).contains(&percentile), "{percentile}");
+    let few: Vec<i64> = (0..101).map(|i| i * 7919 % 101).collect();
+    let few = batch(vec![("ts", times(few.len())), ("x", Arc::new(Int64Array::from(few)))]);
     let results = aggregate(&calls, &few).expect("aggregates");
     assert!((100..=102).contains(&results[0].as_primitive::<Int64Type>().value(0)));
-    assert_eq!(results[1].as_primitive::<Float64Type>().value(0), sorted[90] as f64);
+    assert_eq!(results[1].as_primitive::<Float64Type>().value(0), 90.0);
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use super::frame::{Argument, Call, call};
 use super::numbers::{Count, DecimalMoments, DecimalTotals, FloatMoments, FloatTotals, Rank, Spread, WordTotals};
+use super::sketches::{DistinctSketches, Hashed, QuantileSketches};
 use super::values::{Anew, CountDistinct, Distinct, Ends, Extreme, Extremes, Foreign, Function, Lag, explain};
 use super::words::{Bytes, Decimals, Floats, Nothing, Nullable, OrderedFloats, Scalars, Words};
 use crate::graph::{AggregateCall, AggregateFunction, Frame, OverCall, OverFunction};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::ScalarValue;
 use millstream_core::{Error, Millis, Result};
 use millstream_state::exact::IntegerMoments;
@@ -58,7 +59,7 @@ fn build_aggregate(spec: &AggregateCall, frame: Frame, input: &SchemaRef) -> Res
     let build = Build { spec, frame, kinds, argument };
     match &spec.function {
         Count => build.count(),
-        ApproxCountDistinct => build.count_distinct(),
+        ApproxCountDistinct => build.approx_count_distinct(),
         Sum | Avg => build.total(matches!(spec.function, Avg)),
         Min => build.extreme::<false>(),
         Max => build.extreme::<true>(),
@@ -132,7 +133,21 @@ impl Build<'_> {
         Ok(call(Count::default(), Nothing, result, self.argument, self.frame))
     }
 
-    /// APPROX_COUNT_DISTINCT too: a frame's values are there anyway, so the count may as well be exact.
+    /// The frame's values are there, and the count could be exact; but a window has the sketch, and both must agree.
+    fn approx_count_distinct(self) -> Result<Box<dyn Call>> {
+        let (result, kinds) = (Words(self.result()), self.kinds.clone());
+        macro_rules! sketch {
+            ($input:expr) => {
+                call(DistinctSketches::default(), Hashed($input), result, self.argument, self.frame)
+            };
+        }
+        Ok(match kinds.as_slice() {
+            [kind] if Words::fit(kind) => sketch!(Words(kind.clone())),
+            [kind @ (DataType::Float32 | DataType::Float64)] => sketch!(OrderedFloats(kind.clone())),
+            many => sketch!(Bytes::new(many)?),
+        })
+    }
+
     fn count_distinct(self) -> Result<Box<dyn Call>> {
         let (result, kinds) = (Words(self.result()), self.kinds.clone());
         Ok(match kinds.as_slice() {
@@ -266,26 +281,16 @@ impl Build<'_> {
         })
     }
 
-    /// Exact, between the two nearest values in proportion.
     fn percentile(self, fraction: f64) -> Result<Box<dyn Call>> {
-        let (kind, result) = (self.kind()?.clone(), self.result());
+        let (kind, result) = (self.kind()?.clone(), Floats(self.result()));
         if !kind.is_numeric() {
             return Err(self.unfit(&kind));
         }
-        self.anew(move |columns| {
-            let mut values = doubles(&columns[0])?;
-            values.sort_by(f64::total_cmp);
-            let at = fraction.clamp(0.0, 1.0) * (values.len() - 1) as f64;
-            let (below, above) = (values[at.floor() as usize], values[at.ceil() as usize]);
-            typed(if at.fract() == 0.0 { below } else { below + (above - below) * at.fract() }, &result)
+        let quantiles = QuantileSketches::new(fraction);
+        Ok(if self.spec.distinct {
+            call(Distinct::new(quantiles), Floats(kind), result, self.argument, self.frame)
+        } else {
+            call(quantiles, Floats(kind), result, self.argument, self.frame)
         })
     }
-}
-
-fn doubles(column: &ArrayRef) -> Result<Vec<f64>> {
-    Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().values().to_vec())
-}
-
-fn typed(value: f64, kind: &DataType) -> Result<ScalarValue> {
-    ScalarValue::Float64(Some(value)).cast_to(kind).map_err(explain)
 }

@@ -18,6 +18,7 @@ mod frame;
 mod memory;
 mod numbers;
 mod pending;
+mod sketches;
 mod values;
 pub(crate) mod words;
 

@@ -447,9 +447,7 @@ impl Moments for IntegerMoments {
     }
 
     fn subtract(&mut self, value: &i64) -> Result<()> {
-        let mut one = IntegerMoments::default();
-        one.add(*value);
-        self.unmerge(&one);
+        IntegerMoments::subtract(self, *value);
         Ok(())
     }
 

@@ -242,6 +242,8 @@ pub(super) fn calls(a: Frame, b: Frame) -> Vec<OverCall> {
         aggregate(Max, &[4], DataType::Float64, b),
         aggregate(VarSamp, &[3], DataType::Float64, a),
         aggregate(ApproxPercentile { fraction: 0.5 }, &[3], DataType::Float64, b),
+        aggregate(ApproxCountDistinct, &[5], int(), a),
+        aggregate(ApproxCountDistinct, &[5], int(), b),
     ]
 }
 
@@ -281,6 +283,8 @@ fn naive(frame: &[&Row]) -> Vec<String> {
         doubles.iter().copied().max_by(f64::total_cmp).map_or(String::new(), number),
         if ints.len() < 2 { String::new() } else { number(variance(&ints)) },
         median.map_or(String::new(), number),
+        texts.iter().collect::<BTreeSet<_>>().len().to_string(),
+        texts.iter().collect::<BTreeSet<_>>().len().to_string(),
     ]
 }
 
@@ -337,7 +341,7 @@ proptest! {
         accepted.sort_by_key(|r| (r.time, r.place));
         let expected: Vec<(i64, Vec<String>)> = (0..accepted.len()).map(|i| {
             let (of_a, of_b) = (naive(&in_frame(&accepted, i, a)), naive(&in_frame(&accepted, i, b)));
-            let pick = |c: usize| if [1, 3, 7, 9, 12, 13, 14, 16].contains(&c) { of_b[c].clone() } else { of_a[c].clone() };
+            let pick = |c: usize| if [1, 3, 7, 9, 12, 13, 14, 16, 18].contains(&c) { of_b[c].clone() } else { of_a[c].clone() };
             (accepted[i].place, (0..of_a.len()).map(pick).collect())
         }).collect();
 

@@ -291,6 +291,68 @@ fn standard_input_and_output_are_tables_too() {
 }
 
 #[test]
+fn settings_without_effect_are_told_in_one_line() {
+    let sql = "SET 'state.backend.type' = 'rocksdb'; SET 'rest.port' = '1'; SELECT 1 AS n; SET 'web.timeout' = '1'";
+    let (code, _, err) = run(sql);
+    let notes: Vec<&str> = err.lines().filter(|l| l.starts_with("note:")).collect();
+    assert_eq!(
+        (code, notes),
+        (
+            0,
+            vec![
+                "note: 'state.backend.type', 'rest.port' have no effect here: they steer Flink's own runtime",
+                "note: 'web.timeout' has no effect here: it steers Flink's own runtime"
+            ]
+        ),
+        "{err}"
+    );
+    let (_, _, err) = told(&millstream(&["check", "-e", sql, "--set", "akka.ask.timeout=1 s"]));
+    let together = "note: 'akka.ask.timeout', 'state.backend.type', 'rest.port', 'web.timeout' have no effect here: they steer \
+                    Flink's own runtime\n";
+    assert_eq!(err, together);
+}
+
+#[test]
+fn null_never_gets_into_a_column_that_is_not_null() {
+    let folder = Folder::new();
+    let events =
+        folder.write("events.csv", "2024-01-01 00:00:01,ann,5\n2024-01-01 00:00:02,,2\n2024-01-01 00:00:03,cy,1\n");
+    let out = folder.path("out").display().to_string();
+    let sql = table(&events, 5)
+        + &format!(
+            "CREATE TABLE people (name STRING NOT NULL, n INT) WITH ('connector' = 'filesystem', 'path' = '{out}', 'format' = \
+             'csv');\nINSERT INTO people SELECT NULLIF(name, ''), n FROM events"
+        );
+    for mode in ["streaming", "batch"] {
+        let (code, _, err) = told(&millstream(&["run", "-e", &sql, "--mode", mode, "--progress", "none"]));
+        assert_eq!(code, 1, "{mode}: {err}");
+        for part in
+            ["`name`", "`people`", "NOT NULL", "COALESCE", "'table.exec.sink.not-null-enforcer' = 'DROP'", "-e:2:1"]
+        {
+            assert!(err.contains(part), "`{part}` is not in:\n{err}");
+        }
+        assert_eq!(folder.files("out"), Vec::<String>::new());
+    }
+    for mode in ["streaming", "batch"] {
+        let dropping = format!("SET 'table.exec.sink.not-null-enforcer' = 'DROP';\n{sql}");
+        let (code, _, err) = told(&millstream(&["run", "-e", &dropping, "--mode", mode, "--progress", "plain"]));
+        assert_eq!(code, 0, "{mode}: {err}");
+        assert!(err.contains("1 bad"), "what was left out is counted: {err}");
+        let rows: Vec<String> = folder
+            .files("out")
+            .iter()
+            .flat_map(|f| {
+                let path = folder.path("out").join(f);
+                let text = std::fs::read_to_string(&path).expect("a part file");
+                std::fs::remove_file(&path).expect("a part file can be removed");
+                text.lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(rows, ["ann,5", "cy,1"], "{mode}");
+    }
+}
+
+#[test]
 fn check_and_explain_show_without_running() {
     let folder = Folder::new();
     let events = folder.path("not-there-yet.csv").display().to_string();

@@ -1,9 +1,11 @@
 //! What a user would try, through the library: SQL in, rows out.
 
+mod agreement;
 mod architecture;
 mod cli;
 mod dice;
 mod fuzz;
 mod random_queries;
 mod semantics;
+mod silence;
 mod support;

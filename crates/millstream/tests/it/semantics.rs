@@ -243,6 +243,43 @@ fn rule_37_two_inputs_advance_with_the_slower_one() {
 }
 
 #[test]
+fn the_current_watermark_is_the_one_before_the_row() {
+    let query = "SELECT v, CURRENT_WATERMARK(ts), ts > CURRENT_WATERMARK(ts) FROM t";
+    let t = rows(&[(10.0, "a", 1), (12.0, "b", 2), (11.0, "a", 3), (20.0, "b", 4), (12.0, "a", 5), (15.0, "b", 6)]);
+    let wanted = [
+        "1|NULL|NULL",
+        "2|1970-01-01T00:00:05|true",
+        "3|1970-01-01T00:00:07|true",
+        "4|1970-01-01T00:00:07|true",
+        "5|1970-01-01T00:00:15|false",
+        "6|1970-01-01T00:00:15|false",
+    ];
+    assert_eq!(t.delay("5").in_batch_too().answers(query), wanted);
+}
+
+#[test]
+fn rows_that_are_not_late_are_those_above_the_current_watermark() {
+    // Far more rows than one batch, late ones among them, and behind an exchange by key.
+    let mut all: Vec<(f64, &'static str, i64)> = Vec::new();
+    for i in 0..30_000i64 {
+        let back = if i % 7 == 0 { 40.0 } else { (i % 5) as f64 };
+        all.push((1_000.0 + i as f64 / 10.0 - back, ["a", "b", "c"][i as usize % 3], i));
+    }
+    let (mut before, mut kept) = (f64::MIN, [0i64; 3]);
+    for (time, _, v) in &all {
+        kept[*v as usize % 3] += i64::from(*time > before);
+        before = before.max(time - 10.0);
+    }
+    assert!(kept.iter().sum::<i64>() < 29_000, "some rows are late: {kept:?}");
+    let query = "SELECT k, COUNT(*) FROM TABLE(TUMBLE(TABLE punctual, DESCRIPTOR(ts), INTERVAL '1' DAY)) GROUP BY k, \
+                 window_start, window_end";
+    let view =
+        "CREATE VIEW punctual AS SELECT * FROM t WHERE CURRENT_WATERMARK(ts) IS NULL OR ts > CURRENT_WATERMARK(ts);\n";
+    let wanted: Vec<String> = ["a", "b", "c"].iter().zip(kept).map(|(k, n)| format!("{k}|{n}")).collect();
+    assert_eq!(rows(&all).delay("10").in_batch_too().answers(&format!("{view}{query}")), wanted);
+}
+
+#[test]
 fn m6_a_sum_of_doubles_does_not_depend_on_the_order() {
     let query = "SELECT SUM(CAST(v AS DOUBLE) / 10), AVG(CAST(v AS DOUBLE) / 3) FROM \
                  TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end";

@@ -98,11 +98,15 @@ fn like_takes_over_what_its_rules_say() {
 }
 
 #[test]
-fn a_foreign_setting_gives_a_notice_with_its_place() {
-    let statements = script("\n  SET 'state.backend.type' = 'rocksdb'", "t.sql").unwrap();
-    let notice = Catalog::default().apply(&statements[0], "t.sql").unwrap().unwrap();
-    assert_eq!(notice.place.0, "t.sql:2:3");
-    assert_eq!(notice.what, "'state.backend.type' has no effect here: it steers Flink's own runtime");
+fn a_setting_without_effect_gives_a_notice() {
+    let notice = |set: &str| {
+        let statements = script(&format!("\n  {set}"), "t.sql").unwrap();
+        Catalog::default().apply(&statements[0], "t.sql").unwrap().unwrap()
+    };
+    assert_eq!(notice("SET 'state.backend.type' = 'rocksdb'"), Notice::WithoutEffect("state.backend.type".into()));
+    let Notice::At(place, what) = notice("SET 'pipeline.nam' = 'x'") else { panic!("a slip has its place") };
+    assert_eq!(place.0, "t.sql:2:3");
+    assert_eq!(what, "'pipeline.nam' has no effect here; did you mean 'pipeline.name'?");
 }
 
 /// The script, the place, what is wrong, what to do.
@@ -355,7 +359,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "SET 'nonsense' = 'x'",
         "1:1",
         "the setting 'nonsense' is unknown",
-        "keys are table.local-time-zone, table.exec.source.idle-timeout, table.exec.emit.allow-lateness, millstream.watermark.wall-clock-fallback, millstream.late-rows.table, millstream.bad-rows.table, parallelism.default, execution.runtime-mode, pipeline.name, and Flink's",
+        "keys are table.local-time-zone, table.exec.source.idle-timeout, table.exec.emit.allow-lateness, table.exec.sink.not-null-enforcer, millstream.watermark.wall-clock-fallback, millstream.late-rows.table, millstream.bad-rows.table, parallelism.default, execution.runtime-mode, pipeline.name, and Flink's",
     ),
     (
         "SET 'execution.runtime-mode' = 'fast'",

@@ -34,7 +34,7 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("timestampadd", &[Text, Long, Temporal], timestamp(), timestampadd).returns_by_constants(added),
         Function::new("floor_to", &[Temporal, Text], timestamp(), |c| round_to(c, false)).returns(first),
         Function::new("ceil_to", &[Temporal, Text], timestamp(), |c| round_to(c, true)).returns(first),
-        Function::new("current_watermark", &[Temporal], timestamp(), current_watermark).returns(watermark),
+        Function::new("current_watermark", &[Temporal], timestamp(), current_watermark).returns(watermark).volatile(),
     ];
     let parts: [(&'static str, Run); 10] = [
         ("year", |c| part(c, 0, Unit::Year)),

@@ -36,7 +36,7 @@ use datafusion_optimizer::optimizer::{Optimizer, OptimizerContext, OptimizerRule
 use datafusion_sql::sqlparser::ast;
 use lower::{Lowering, Needs};
 use millstream_core::{Connectors, Error, Millis, Place, Result, TableSpec};
-use millstream_dataflow::graph::Dataflow;
+use millstream_dataflow::graph::{Dataflow, NotNull};
 use provider::Provider;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +69,8 @@ pub struct Planned {
 #[derive(Debug, Clone)]
 pub struct PlannedStatement {
     pub sink: TableSpec,
+    /// What becomes of a row with NULL for a NOT NULL column of the sink. `None`: nothing, for a plain SELECT.
+    pub not_null: Option<NotNull>,
     /// Optimized; its columns are those of the sink. Scans are of [`table::DeclaredTable`], window functions
     /// [`window::WindowTvf`], arrays [`unnest::CrossUnnest`].
     pub logical: LogicalPlan,
@@ -118,7 +120,8 @@ fn plan_on_stack(
     }
     let mut needs = Needs::default();
     for s in &statements {
-        needs.add(&s.logical, false, lower::says_proctime(&s.logical));
+        let (clock, watermarks) = (lower::says_proctime(&s.logical), lower::says_watermark(&s.logical));
+        needs.add(&s.logical, false, clock, watermarks);
     }
     let mut scans = BTreeMap::new();
     for (name, needed) in &needs.tables {

@@ -43,7 +43,7 @@ impl Provider<'_> {
             primary_key: Vec::new(),
             place: Some(place.clone()),
         };
-        Ok(PlannedStatement { sink, logical: plan, place })
+        Ok(PlannedStatement { sink, not_null: None, logical: plan, place })
     }
 
     pub fn insert(&self, insert: &Insert, place: Place) -> Result<PlannedStatement> {
@@ -71,7 +71,8 @@ impl Provider<'_> {
                 _ => None,
             })
             .collect();
-        Ok(PlannedStatement { sink, logical, place })
+        let not_null = Some(self.catalog.settings.not_null);
+        Ok(PlannedStatement { sink, not_null, logical, place })
     }
 
     /// For each column that the sink is given, which column of the query it is. `None`: NULL.

@@ -4,7 +4,7 @@
 //!  declared:  physical, metadata and computed columns, WATERMARK          (what SQL sees, a scan's schema)
 //!  stored:    physical columns, metadata columns, $proctime               (what computed columns are made of)
 //!  raw:       those stored columns that are needed [, $order]             (what the connector reads)
-//!  handed on: the declared columns that are asked for [, $order]          (what the source node emits)
+//!  handed on: the declared columns that are asked for [, $order] [, $watermark]   (what the source node emits)
 //! ```
 
 use super::errors::explain;
@@ -18,7 +18,7 @@ use datafusion_common::{Column, DFSchema, DFSchemaRef, ScalarValue};
 use datafusion_expr::{BinaryExpr, Expr as Logical, ExprSchemable, Operator};
 use datafusion_sql::planner::PlannerContext;
 use datafusion_sql::sqlparser::ast;
-use millstream_core::metadata::{PROCESSING_TIME, ROW_ORDER, ltz_millis};
+use millstream_core::metadata::{PROCESSING_TIME, ROW_ORDER, ROW_WATERMARK, ltz_millis};
 use millstream_core::{Error, Millis, Place, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{SourceNode, WatermarkSpec};
@@ -67,6 +67,8 @@ pub struct Needed {
     pub order: bool,
     /// `$proctime`: a query says `PROCTIME()`.
     pub clock: bool,
+    /// `$watermark`: a query says `CURRENT_WATERMARK(..)`.
+    pub row_watermarks: bool,
 }
 
 /// A source node with the columns it hands on.
@@ -80,6 +82,8 @@ pub struct Scan {
     pub order: Option<usize>,
     /// Where `$proctime` is, for `PROCTIME()` in a query.
     pub clock: Option<usize>,
+    /// Where `$watermark` is, for `CURRENT_WATERMARK(..)` in a query.
+    pub row_watermark: Option<usize>,
 }
 
 impl DeclaredTable {
@@ -167,6 +171,7 @@ impl DeclaredTable {
     pub fn scan(&self, needed: &Needed, provider: &Provider<'_>) -> Result<Scan> {
         let (wanted, order) = (&needed.columns, needed.order);
         let with_clock = needed.clock;
+        let row_watermarks = needed.row_watermarks && self.watermark.is_some();
         let settings: &Settings = &provider.catalog.settings;
         let compiler = Compiler::new(provider);
         let declared = self.declared_schema(provider)?;
@@ -269,6 +274,16 @@ impl DeclaredTable {
                 })
             }
         };
+        let (schema, row_watermark) = match &self.watermark {
+            Some(w) if row_watermarks => {
+                let time = self.schema.field(w.column).data_type().clone();
+                let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+                fields.push(Arc::new(Field::new(ROW_WATERMARK, time, true)));
+                let last = fields.len() - 1;
+                (Arc::new(Schema::new(fields)), Some(last))
+            }
+            _ => (schema, None),
+        };
         let mut table = self.def.to_spec();
         if projection.len() < self.physical {
             table.projection = Some(projection);
@@ -285,8 +300,9 @@ impl DeclaredTable {
             idle_timeout: (settings.idle_timeout > 0).then_some(settings.idle_timeout),
             wall_clock_fallback: settings.wall_clock_fallback,
             null_time_set_aside: settings.bad_rows_table.is_some(),
+            row_watermarks,
         };
-        Ok(Scan { node, schema, at, order, clock: clock_at })
+        Ok(Scan { node, schema, at, order, clock: clock_at, row_watermark })
     }
 
     fn declared_schema(&self, provider: &Provider<'_>) -> Result<DFSchemaRef> {

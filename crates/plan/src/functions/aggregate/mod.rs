@@ -3,30 +3,23 @@
 //! ```text
 //!  SUM, AVG       integers: their own type, overflow is an error · DECIMAL: wide · FLOAT, DOUBLE: exact, rounded once
 //!  VAR*, STDDEV*  exact sums of x and x², joined exactly, rounded once, then divided
+//!  APPROX_*       the sketches of the streaming operators
 //!  LISTAGG, FIRST_VALUE, LAST_VALUE   over DataFusion's ordered accumulators; NULLs are left out
 //! ```
 //!
 //! The streaming operators have kernels of their own. These accumulators say the types, and they are what DataFusion's batch
-//! executor runs; so both must give the same bits.
+//! executor runs; both give the same bits, since the exact sums and the sketches beneath are the same code.
 
-mod exact;
 mod numbers;
 mod ordered;
+mod sketches;
 
 use datafusion_expr::AggregateUDF;
-use std::sync::Arc;
 
 /// The aggregates of ours; those of the same name among DataFusion's give way.
 pub(super) fn functions() -> Vec<AggregateUDF> {
     let mut all = numbers::functions();
     all.extend(ordered::functions());
-    all.push(renamed(
-        &datafusion_functions_aggregate::approx_distinct::approx_distinct_udaf(),
-        "approx_count_distinct",
-    ));
+    all.extend(sketches::functions());
     all
-}
-
-fn renamed(function: &Arc<AggregateUDF>, name: &'static str) -> AggregateUDF {
-    function.as_ref().clone().with_aliases([name])
 }

@@ -1,12 +1,12 @@
 //! SUM, AVG, and the variances.
 
-use super::exact::{ExactMoments, ExactSum};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float64Type, Int64Type, i256};
 use datafusion_common::{Result, ScalarValue, exec_err, internal_err, not_impl_err, plan_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion_expr::utils::format_state_name;
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
+use millstream_dataflow::exact::{ExactMoments, ExactSum, IntegerMoments};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -97,11 +97,7 @@ impl AggregateUDFImpl for Numeric {
             return Ok(vec![field("values", DataType::new_list(input, true))]);
         }
         Ok(match (self.what, input) {
-            (What::Variance { .. }, _) => vec![
-                field("count", DataType::Int64),
-                field("sum", DataType::Binary),
-                field("squares", DataType::Binary),
-            ],
+            (What::Variance { .. }, _) => vec![field("moments", DataType::Binary)],
             (_, DataType::Float32 | DataType::Float64) => {
                 vec![field("count", DataType::Int64), field("sum", DataType::Binary)]
             }
@@ -117,7 +113,7 @@ impl AggregateUDFImpl for Numeric {
         let output = args.return_field.data_type().clone();
         let inner: Box<dyn Accumulator> = match (self.what, &input) {
             (What::Variance { sample, root }, DataType::Float64 | DataType::Int64 | DataType::Decimal128(..)) => {
-                Box::new(Variance { sample, root, input: input.clone(), moments: ExactMoments::default() })
+                Box::new(Variance { sample, root, input: input.clone(), moments: Moments::of(&input) })
             }
             (what, DataType::Float32 | DataType::Float64) => {
                 Box::new(Floats { mean: what == What::Avg, output, count: 0, sum: ExactSum::default() })
@@ -128,7 +124,7 @@ impl AggregateUDFImpl for Numeric {
             (_, other) => return not_impl_err!("{} of {other}", self.name),
         };
         if args.is_distinct {
-            return Ok(Box::new(Distinct { inner, input, seen: HashSet::new(), bytes: 0 }));
+            return Ok(Box::new(Distinct::new(inner, input)));
         }
         Ok(inner)
     }
@@ -147,23 +143,11 @@ fn doubles(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(arrow::compute::cast(array, &DataType::Float64)?)
 }
 
-fn first(columns: &[ArrayRef]) -> Result<&ArrayRef> {
+pub(super) fn first(columns: &[ArrayRef]) -> Result<&ArrayRef> {
     match columns.first() {
         Some(column) => Ok(column),
         None => internal_err!("an accumulator was given no column"),
     }
-}
-
-/// The saved counts and exact sums of a merge: one `(count, sums)` for each row that has some.
-fn saved(states: &[ArrayRef], mut take: impl FnMut(i64, &[&[u8]]) -> Result<()>) -> Result<()> {
-    let counts = first(states)?.as_primitive::<Int64Type>();
-    for row in 0..counts.len() {
-        if counts.is_valid(row) && counts.value(row) != 0 {
-            let sums: Vec<&[u8]> = states[1..].iter().map(|s| s.as_binary::<i32>().value(row)).collect();
-            take(counts.value(row), &sums)?;
-        }
-    }
-    Ok(())
 }
 
 impl Accumulator for Floats {
@@ -180,7 +164,7 @@ impl Accumulator for Floats {
         let values = doubles(first(values)?)?;
         for value in values.as_primitive::<Float64Type>().iter().flatten() {
             self.count -= 1;
-            self.sum.remove(value);
+            self.sum.subtract(value);
         }
         Ok(())
     }
@@ -190,21 +174,28 @@ impl Accumulator for Floats {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        saved(states, |count, sums| {
+        let counts = first(states)?.as_primitive::<Int64Type>();
+        let Some(sums) = states.get(1) else { return internal_err!("a saved sum is missing") };
+        for (count, sum) in counts.iter().zip(sums.as_binary::<i32>()) {
+            let (Some(count), Some(sum)) = (count, sum) else { continue };
             self.count += count;
-            sums.iter().try_for_each(|sum| ExactSum::restore(sum).map(|sum| self.sum.merge(&sum)))
-        })
+            match ExactSum::from_bytes(sum) {
+                Some(sum) => self.sum.merge(&sum),
+                None => return internal_err!("a saved sum of {} bytes is damaged", sum.len()),
+            }
+        }
+        Ok(())
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Int64(Some(self.count)), ScalarValue::Binary(Some(self.sum.save()))])
+        Ok(vec![ScalarValue::Int64(Some(self.count)), ScalarValue::Binary(Some(self.sum.to_bytes()))])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         if self.count == 0 {
             return ScalarValue::try_from(&self.output);
         }
-        let sum = self.sum.round();
+        let sum = self.sum.value();
         ScalarValue::Float64(Some(if self.mean { sum / self.count as f64 } else { sum })).cast_to(&self.output)
     }
 
@@ -335,43 +326,62 @@ struct Variance {
     sample: bool,
     root: bool,
     input: DataType,
-    moments: ExactMoments,
+    moments: Moments,
 }
 
-impl Variance {
-    fn change(&mut self, values: &[ArrayRef], by: i64) -> Result<()> {
-        let column = first(values)?;
-        match &self.input {
-            DataType::Float64 => {
-                let values = column.as_primitive::<Float64Type>();
-                values.iter().flatten().for_each(|v| self.moments.change(v, by));
+#[derive(Debug)]
+enum Moments {
+    Floats(ExactMoments),
+    Integers(IntegerMoments),
+}
+
+impl Moments {
+    fn of(input: &DataType) -> Moments {
+        match input {
+            DataType::Float64 => Moments::Floats(ExactMoments::default()),
+            _ => Moments::Integers(IntegerMoments::default()),
+        }
+    }
+
+    fn change(&mut self, column: &ArrayRef, away: bool) -> Result<()> {
+        let moments = match self {
+            Moments::Floats(moments) => {
+                let values = column.as_primitive::<Float64Type>().iter().flatten();
+                values.for_each(|v| if away { moments.subtract(v) } else { moments.add(v) });
+                return Ok(());
             }
-            DataType::Decimal128(..) => {
-                for value in column.as_primitive::<Decimal128Type>().iter().flatten() {
-                    match i64::try_from(value) {
-                        Ok(value) => self.moments.change_whole(value, by),
-                        Err(_) => {
-                            return exec_err!("a DECIMAL of more than 18 digits in VAR or STDDEV; CAST it to DOUBLE");
-                        }
-                    }
-                }
-            }
-            _ => {
-                let values = column.as_primitive::<Int64Type>();
-                values.iter().flatten().for_each(|v| self.moments.change_whole(v, by));
+            Moments::Integers(moments) => moments,
+        };
+        let mut change = |v: i64| if away { moments.subtract(v) } else { moments.add(v) };
+        if !matches!(column.data_type(), DataType::Decimal128(..)) {
+            column.as_primitive::<Int64Type>().iter().flatten().for_each(change);
+            return Ok(());
+        }
+        for value in column.as_primitive::<Decimal128Type>().iter().flatten() {
+            match i64::try_from(value) {
+                Ok(value) => change(value),
+                Err(_) => return exec_err!("a DECIMAL of more than 18 digits in VAR or STDDEV; CAST it to DOUBLE"),
             }
         }
         Ok(())
+    }
+
+    fn merge(&mut self, saved: &[u8]) -> Option<()> {
+        match self {
+            Moments::Floats(moments) => moments.merge(&ExactMoments::from_bytes(saved)?),
+            Moments::Integers(moments) => moments.merge(&IntegerMoments::from_bytes(saved)?),
+        }
+        Some(())
     }
 }
 
 impl Accumulator for Variance {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.change(values, 1)
+        self.moments.change(first(values)?, false)
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.change(values, -1)
+        self.moments.change(first(values)?, true)
     }
 
     fn supports_retract_batch(&self) -> bool {
@@ -379,21 +389,20 @@ impl Accumulator for Variance {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        saved(states, |count, sums| {
-            let [sum, squares] = sums else { return internal_err!("a saved variance has {} sums", sums.len()) };
-            self.moments.count += count;
-            self.moments.sum.merge(&ExactSum::restore(sum)?);
-            self.moments.squares.merge(&ExactSum::restore(squares)?);
-            Ok(())
-        })
+        for saved in first(states)?.as_binary::<i32>().iter().flatten() {
+            if self.moments.merge(saved).is_none() {
+                return internal_err!("a saved variance of {} bytes is damaged", saved.len());
+            }
+        }
+        Ok(())
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![
-            ScalarValue::Int64(Some(self.moments.count)),
-            ScalarValue::Binary(Some(self.moments.sum.save())),
-            ScalarValue::Binary(Some(self.moments.squares.save())),
-        ])
+        let bytes = match &self.moments {
+            Moments::Floats(moments) => moments.to_bytes(),
+            Moments::Integers(moments) => moments.to_bytes(),
+        };
+        Ok(vec![ScalarValue::Binary(Some(bytes))])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -401,18 +410,25 @@ impl Accumulator for Variance {
             DataType::Decimal128(_, scale) => 10f64.powi(-i32::from(scale)),
             _ => 1.0,
         };
-        let variance = self.moments.variance(self.sample).map(|v| v * unit * unit);
+        let variance = match &self.moments {
+            Moments::Floats(moments) => moments.variance(self.sample),
+            Moments::Integers(moments) => moments.variance(self.sample, unit),
+        };
         Ok(ScalarValue::Float64(if self.root { variance.map(f64::sqrt) } else { variance }))
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.moments.sum.bytes() + self.moments.squares.bytes()
+        let held = match &self.moments {
+            Moments::Floats(moments) => moments.bytes(),
+            Moments::Integers(_) => 0,
+        };
+        size_of_val(self) + held
     }
 }
 
 /// An aggregate over the distinct values of its argument.
 #[derive(Debug)]
-struct Distinct {
+pub(super) struct Distinct {
     inner: Box<dyn Accumulator>,
     input: DataType,
     seen: HashSet<ScalarValue>,
@@ -420,6 +436,10 @@ struct Distinct {
 }
 
 impl Distinct {
+    pub(super) fn new(inner: Box<dyn Accumulator>, input: DataType) -> Distinct {
+        Distinct { inner, input, seen: HashSet::new(), bytes: 0 }
+    }
+
     fn take(&mut self, column: &ArrayRef) -> Result<()> {
         let mut fresh = Vec::with_capacity(column.len());
         for row in 0..column.len() {

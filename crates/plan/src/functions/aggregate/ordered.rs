@@ -11,7 +11,6 @@ use datafusion_expr::utils::AggregateOrderSensitivity;
 use datafusion_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, ReversedUDAF, Signature, Volatility,
 };
-use datafusion_functions_aggregate::approx_percentile_cont::approx_percentile_cont_udaf;
 use datafusion_functions_aggregate::array_agg::array_agg_udaf;
 use datafusion_functions_aggregate::first_last::{first_value_udaf, last_value_udaf};
 use std::sync::Arc;
@@ -21,7 +20,6 @@ pub(super) fn functions() -> Vec<AggregateUDF> {
         AggregateUDF::new_from_impl(ListAgg { signature: Signature::user_defined(Volatility::Immutable) }),
         AggregateUDF::new_from_impl(Taken { name: "first_value", of: first_value_udaf() }),
         AggregateUDF::new_from_impl(Taken { name: "last_value", of: last_value_udaf() }),
-        AggregateUDF::new_from_impl(Taken { name: "approx_percentile", of: approx_percentile_cont_udaf() }),
     ]
 }
 

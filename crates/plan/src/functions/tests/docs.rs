@@ -106,7 +106,11 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("timestampadd", "`TIMESTAMPADD(unit, n, time)`.", ""),
     ("floor_to", "`FLOOR(time TO unit)`; weeks begin on Sunday.", ""),
     ("ceil_to", "`CEIL(time TO unit)`.", "Never before the time, also for months and longer."),
-    ("current_watermark", "The watermark at the row.", "Only straight over a table with a WATERMARK."),
+    (
+        "current_watermark",
+        "The watermark before the row, NULL before the first; a row at or below it is late.",
+        "Only straight over a table with a WATERMARK; in batch mode too, where Flink's is NULL.",
+    ),
     ("year", "The year.", ""),
     ("quarter", "The quarter, 1 to 4.", ""),
     ("month", "The month, 1 to 12.", ""),
@@ -179,10 +183,16 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("listagg", "Texts joined by a separator, `,` if left out; NULLs are left out.", "ORDER BY may stand inside."),
     ("first_value", "The first that is not NULL.", "ORDER BY may stand inside."),
     ("last_value", "The last that is not NULL.", "ORDER BY may stand inside."),
-    ("approx_percentile", "The value at a fraction, by a t-digest.", "Ours alone. Not independent of the rows' order."),
+    (
+        "approx_percentile",
+        "The value at a fraction, between neighbours in proportion; less than 0.4 % off, whole numbers to 511 exact.",
+        "Ours alone.",
+    ),
+    ("approx_percentile_cont", "APPROX_PERCENTILE in the words of the standard.", "Ours alone."),
+    ("approx_median", "APPROX_PERCENTILE at 0.5.", "Ours alone."),
     (
         "approx_distinct",
-        "About how many values differ, by HyperLogLog.",
+        "About how many values differ, by HyperLogLog; the standard error is 0.8 %.",
         "Flink knows it as APPROX_COUNT_DISTINCT, in batch.",
     ),
     ("bool_or", "TRUE if one of the values is.", "Ours alone."),
@@ -309,6 +319,7 @@ fn render() -> String {
     for f in &aggregates {
         let usage = MEANINGS.iter().any(|(n, ..)| *n == f.name()).then(|| match f.name() {
             "listagg" => "LISTAGG(STRING[, separator])".to_string(),
+            "approx_percentile_cont" => "APPROX_PERCENTILE_CONT(fraction) WITHIN GROUP (ORDER BY number)".to_string(),
             "approx_percentile" => "APPROX_PERCENTILE(number, fraction)".to_string(),
             name => format!("{}(x)", name.to_uppercase()),
         });

@@ -214,8 +214,7 @@ impl Lowering<'_, '_> {
             columns.push(Col::plain(Expr::column(&out, n_keys + 3 + i)));
         }
         let tests = std::mem::take(&mut rel.bounds_filter);
-        let rel =
-            Rel { node, filter: None, columns, window: None, bounds_filter: Vec::new(), order: None, clock: None };
+        let rel = Rel { node, columns, ..Rel::default() };
         self.apply_bounds_filter(rel, tests, |part| n_keys + part)
     }
 

@@ -18,6 +18,7 @@ mod calls;
 mod nodes;
 mod over;
 mod refuse;
+mod watermark;
 
 use super::PlannedStatement;
 use super::expressions::{Compiler, is_work, substitute};
@@ -34,11 +35,13 @@ use datafusion_expr::{Expr as Logical, FetchType, LogicalPlan, SkipType};
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion_sql::sqlparser::ast;
-use millstream_core::{Error, Result, TableSpec, TimeDomain};
+use millstream_core::{Error, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{Calc, Dataflow, Exchange, Input, NodeKind, SinkNode, Window, WindowRows, WindowTime};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use watermark::says_watermark;
 
 /// Lowers the plans of one job into one graph.
 pub struct Lowering<'p, 'c> {
@@ -48,15 +51,17 @@ pub struct Lowering<'p, 'c> {
     /// One source for each table, with all columns that any plan of the job needs.
     scans: &'p BTreeMap<String, Scan>,
     /// The nodes that each written table takes rows from.
-    sinks: Vec<(TableSpec, Vec<usize>)>,
+    sinks: Vec<(SinkNode, Vec<usize>)>,
     /// Window results made so far, to tell their bounds apart.
     windows: u32,
     /// The statement says `PROCTIME()`.
     clock: bool,
+    /// The statement says `CURRENT_WATERMARK(..)`.
+    watermarks: bool,
 }
 
 /// A node, and what is still to be done to its rows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Rel {
     node: usize,
     filter: Option<Expr>,
@@ -70,6 +75,8 @@ pub struct Rel {
     order: Option<Expr>,
     /// `$proctime`, where the query still asks for it above.
     clock: Option<Expr>,
+    /// `$watermark`, where the rows still stand straight over their source and the query asks for it.
+    watermark: Option<Expr>,
 }
 
 #[derive(Debug, Clone)]
@@ -134,8 +141,8 @@ pub struct Needs {
 
 impl Needs {
     /// Adds what this plan reads. `order`: whether something above it puts rows in an order of their own; `clock`: whether
-    /// the statement says `PROCTIME()`.
-    pub fn add(&mut self, plan: &LogicalPlan, order: bool, clock: bool) {
+    /// the statement says `PROCTIME()`; `watermarks`: whether it says `CURRENT_WATERMARK(..)`.
+    pub fn add(&mut self, plan: &LogicalPlan, order: bool, clock: bool, watermarks: bool) {
         if let LogicalPlan::TableScan(scan) = plan {
             let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else { return };
             let all = || (0..table.schema.fields().len()).collect();
@@ -143,11 +150,12 @@ impl Needs {
             needed.columns.extend(scan.projection.clone().unwrap_or_else(all));
             needed.order |= order;
             needed.clock |= clock;
+            needed.row_watermarks |= watermarks;
             return;
         }
         let below = wants_order_below(plan, order);
         for input in plan.inputs() {
-            self.add(input, below, clock);
+            self.add(input, below, clock, watermarks);
         }
     }
 }
@@ -173,33 +181,38 @@ impl<'p, 'c> Lowering<'p, 'c> {
             sinks: Vec::new(),
             windows: 0,
             clock: false,
+            watermarks: false,
         }
     }
 
     /// Adds the nodes of a statement. Its sink comes with [`Lowering::finish`].
     pub fn statement(&mut self, statement: &PlannedStatement, query: &ast::Query) -> Result<()> {
         self.clock = says_proctime(&statement.logical);
+        self.watermarks = says_watermark(&statement.logical);
         let lowered = refuse::refuse_unknown(&statement.logical).and_then(|()| self.lower(&statement.logical, false));
         let rel = lowered.map_err(|e| self.locate(e, query).at(statement.place.clone()))?;
         let node = self.emit_exactly(rel, &statement.sink.schema)?;
-        match self.sinks.iter_mut().find(|(t, _)| t.name == statement.sink.name) {
+        match self.sinks.iter_mut().find(|(s, _)| s.table.name == statement.sink.name) {
             Some((_, nodes)) => nodes.push(node),
-            None => self.sinks.push((statement.sink.clone(), vec![node])),
+            None => {
+                let sink = SinkNode { table: statement.sink.clone(), not_null: statement.not_null };
+                self.sinks.push((sink, vec![node]));
+            }
         }
         Ok(())
     }
 
     /// The whole job. A table that several statements write to has one sink.
     pub fn finish(mut self) -> Result<Dataflow> {
-        for (table, mut nodes) in std::mem::take(&mut self.sinks) {
+        for (sink, mut nodes) in std::mem::take(&mut self.sinks) {
             if nodes.len() > 1 {
                 let ports = nodes.iter().map(|n| Input::forward(*n)).collect();
-                let schema = self.union_schema(&nodes, &table.schema);
+                let schema = self.union_schema(&nodes, &sink.table.schema);
                 nodes = vec![self.graph.add("Union".into(), NodeKind::Union, ports, schema)];
             }
             let schema = self.schema(nodes[0]);
-            let label = format!("Sink({})", table.name);
-            self.graph.add(label, NodeKind::Sink(SinkNode { table }), vec![Input::forward(nodes[0])], schema);
+            let label = format!("Sink({})", sink.table.name);
+            self.graph.add(label, NodeKind::Sink(sink), vec![Input::forward(nodes[0])], schema);
         }
         Ok(self.graph.into_dataflow())
     }
@@ -300,12 +313,11 @@ impl<'p, 'c> Lowering<'p, 'c> {
         });
         Ok(Rel {
             node,
-            filter: None,
             columns: columns.collect::<Result<_>>()?,
-            window: None,
-            bounds_filter: Vec::new(),
             order: scan.order.filter(|_| order).map(|i| Expr::column(&scan.schema, i)),
             clock: scan.clock.filter(|_| self.clock).map(|i| Expr::column(&scan.schema, i)),
+            watermark: scan.row_watermark.filter(|_| self.watermarks).map(|i| Expr::column(&scan.schema, i)),
+            ..Rel::default()
         })
     }
 
@@ -317,12 +329,17 @@ impl<'p, 'c> Lowering<'p, 'c> {
     /// it is.
     fn value(&self, rel: &Rel, schema: &DFSchema, e: &Logical, name: &str) -> Result<Expr> {
         let physical = self.compiler.physical(e, schema).map_err(|e| self.compiler.fail(e))?;
+        let reads_watermark = watermark::reads(e);
+        if reads_watermark {
+            watermark::check(rel, &physical)?;
+        }
         let replaced = substitute(&physical, &|c: &Column| match rel.columns.get(c.index()).and_then(Col::value) {
             Some(e) => e.physical.clone(),
             // `needs_rows` has been asked before; an index past the node's columns cannot be evaluated unseen.
             None => Arc::new(Column::new(c.name(), usize::MAX)),
         })?;
         let replaced = if reads_proctime(e) { self.read_clock(rel, replaced)? } else { replaced };
+        let replaced = if reads_watermark { watermark::put(rel, replaced)? } else { replaced };
         let mut value = self.compiler.expr(replaced, &self.schema(rel.node), name)?;
         if name.is_empty() {
             value.field = value.field.with_name(&value.sql);
@@ -520,6 +537,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
             partition.push(self.value(&rel, input, e, &e.schema_name().to_string())?);
         }
         let id = self.next_window();
+        // Rows of a session wait for its end: the watermark has moved on when they come out.
+        rel.watermark = None;
         // A window function takes the time attribute over: its own is window_time (rule 34).
         for c in &mut rel.columns {
             c.time = None;
@@ -549,6 +568,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
         }
         wanted.extend(rel.order.clone());
         wanted.extend(rel.clock.clone());
+        wanted.extend(rel.watermark.clone());
         let (node, at) = self.emit(&rel, &wanted)?;
         let schema = self.schema(node);
         let mut at = at.into_iter();
@@ -568,7 +588,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
             w.partition = w.partition.iter().map(&mut next).collect();
         }
         settled.order = settled.order.as_ref().map(&mut next);
-        settled.clock = settled.clock.as_ref().map(next);
+        settled.clock = settled.clock.as_ref().map(&mut next);
+        settled.watermark = settled.watermark.as_ref().map(next);
         Ok(settled)
     }
 

@@ -39,7 +39,7 @@ impl Lowering<'_, '_> {
             c.at = At::Value(e);
         }
         rel.order = order.then(|| Expr::column(&schema, at[at.len() - 2]));
-        rel.clock = None;
+        (rel.clock, rel.watermark) = (None, None);
         let width = schema.fields().len();
         let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
         fields.extend(unnest.schema.fields().iter().skip(input.fields().len()).map(|f| f.as_ref().clone()));
@@ -79,15 +79,7 @@ impl Lowering<'_, '_> {
             time: times[i],
             bound: bounds[i].map(|(part, domain)| Bound { part, window, domain }),
         });
-        Ok(Rel {
-            node,
-            filter: None,
-            columns: columns.collect(),
-            window: None,
-            bounds_filter: Vec::new(),
-            order: None,
-            clock: None,
-        })
+        Ok(Rel { node, columns: columns.collect(), ..Rel::default() })
     }
 
     pub fn limit(&mut self, rel: Rel, rows: u64) -> Result<Rel> {
@@ -121,14 +113,6 @@ impl Lowering<'_, '_> {
         let label = format!("Values({} {})", rows.len(), if rows.len() == 1 { "row" } else { "rows" });
         let node = self.graph.add(label, NodeKind::Values(batch), Vec::new(), schema.clone());
         let columns = (0..schema.fields().len()).map(|i| Col::plain(Expr::column(&schema, i)));
-        Ok(Rel {
-            node,
-            filter: None,
-            columns: columns.collect(),
-            window: None,
-            bounds_filter: Vec::new(),
-            order: None,
-            clock: None,
-        })
+        Ok(Rel { node, columns: columns.collect(), ..Rel::default() })
     }
 }

@@ -140,7 +140,7 @@ impl Lowering<'_, '_> {
                 columns.push(Col::plain(Expr::column(&out, base + i)));
             }
             let order = order.map(|i| Expr::column(&out, at[i]));
-            rel = Rel { node, filter: None, columns, window: None, bounds_filter: Vec::new(), order, clock: None };
+            rel = Rel { node, columns, order, ..Rel::default() };
         }
         // In the order of the query.
         let mut columns: Vec<Col> = rel.columns[..width].to_vec();

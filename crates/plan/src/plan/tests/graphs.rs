@@ -642,12 +642,58 @@ Sink(small)
             reads qty, ts
             watermark ts - 4000 ms",
     );
-    refused(
-        "SELECT CURRENT_WATERMARK(ts) FROM bid",
+}
+
+#[test]
+fn the_current_watermark_is_a_column_of_the_source() {
+    check(
+        "SELECT auction FROM bid WHERE CURRENT_WATERMARK(ts) IS NULL OR ts > CURRENT_WATERMARK(ts)",
         "
-`current_watermark` is not there yet in streaming
+Sink(result)
+└─ Calc(auction WHERE $watermark IS NULL OR ts > $watermark)
+   └─ Source(bid)
+         reads auction, ts
+         watermark ts - 4000 ms
+         $watermark before each row",
+    );
+    check(
+        "SELECT count(*), max(late) FROM TABLE(TUMBLE(TABLE (SELECT ts, CURRENT_WATERMARK(ts) AS late FROM bid), DESCRIPTOR(ts),
+         INTERVAL '1' HOUR)) GROUP BY window_start, window_end",
+        "
+Sink(result)
+└─ Calc(count(*), max($watermark) AS max(late))
+   └─ WindowAggregate(TUMBLE 1 h: count(*), max($watermark))
+      └─ single ─ Source(bid)
+            reads ts
+            watermark ts - 4000 ms
+            $watermark before each row",
+    );
+}
+
+#[test]
+fn the_current_watermark_is_there_only_straight_over_a_table() {
+    let below = "  help: read it in a subquery or view over the table, below windows, aggregates, OVER, UNNEST and UNION, and \
+                 hand the column on";
+    refused(
+        "SELECT CURRENT_WATERMARK(window_time) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR))",
+        &format!(
+            "CURRENT_WATERMARK cannot be read here: it is there only straight over a table that declares a WATERMARK\n  at \
+             q.sql:1:8\n{below}"
+        ),
+    );
+    refused(
+        "SELECT CURRENT_WATERMARK(ts) FROM plain",
+        &format!(
+            "CURRENT_WATERMARK cannot be read here: it is there only straight over a table that declares a WATERMARK\n  at \
+             q.sql:1:8\n{below}"
+        ),
+    );
+    refused(
+        "SELECT CURRENT_WATERMARK(at) FROM bid",
+        "
+CURRENT_WATERMARK takes the event-time column itself
   at q.sql:1:8
-  help: late rows go to the table that 'millstream.late-rows.table' names, with the watermark they met",
+  help: name the column that WATERMARK FOR declares, as in CURRENT_WATERMARK(ts)",
     );
 }
 

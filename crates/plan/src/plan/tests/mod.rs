@@ -358,9 +358,19 @@ fn well_formed(dataflow: &Dataflow) {
                     ));
                 }
                 let raw = Arc::new(Schema::new(raw));
+                let completed = match s.row_watermarks {
+                    false => n.schema.clone(),
+                    true => {
+                        let (last, others) = n.schema.fields().split_last().expect("it has `$watermark`");
+                        let time = s.watermark.as_ref().map(|w| n.schema.field(w.column).data_type());
+                        assert_eq!((last.name().as_str(), Some(last.data_type())), ("$watermark", time));
+                        assert!(last.is_nullable());
+                        Arc::new(Schema::new(others.to_vec()))
+                    }
+                };
                 match &s.computed {
-                    Some(exprs) => assert_eq!(made(exprs, &raw), types(&n.schema), "{}", n.label),
-                    None => assert_eq!(raw, n.schema),
+                    Some(exprs) => assert_eq!(made(exprs, &raw), types(&completed), "{}", n.label),
+                    None => assert_eq!(raw, completed),
                 }
                 if let Some(w) = &s.watermark {
                     let mark = made(std::slice::from_ref(&w.expression), &n.schema);
