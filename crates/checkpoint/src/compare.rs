@@ -364,7 +364,7 @@ mod tests {
         let mut shorter = program();
         shorter.remove(1);
         compare(&saved, &shorter).accept(false).unwrap();
-        saved.nodes[1].in_flight.push(InFlight { input: 0, file: file("data/9-1-f", 9) });
+        saved.nodes[1].in_flight.push(InFlight { task: 0, input: 0, file: file("data/9-1-f", 9) });
         let e = compare(&saved, &shorter).accept(false).unwrap_err();
         assert!(e.what().contains("10 rows on their way"), "{e}");
     }

@@ -282,6 +282,7 @@ pub(crate) mod tests {
             label: "count by window".to_owned(),
             event_watermark: Some(7),
             processing_watermark: None,
+            shares: Vec::new(),
             tables: vec![table],
             partitions: Vec::new(),
             in_flight: Vec::new(),
@@ -292,7 +293,7 @@ pub(crate) mod tests {
     #[test]
     fn it_reads_back_as_it_was_written() {
         let mut written = manifest(3, 9, vec![file("data/9-1-a", 9)]);
-        written.nodes[0].in_flight.push(InFlight { input: 1, file: file("data/9-1-f", 9) });
+        written.nodes[0].in_flight.push(InFlight { task: 0, input: 1, file: file("data/9-1-f", 9) });
         written.nodes[0].partitions.push(PartitionState {
             name: "orders[3]".to_owned(),
             position: "918273".to_owned(),
