@@ -24,7 +24,7 @@ mod saved;
 
 use super::emit::{Each, Emitter};
 use super::grid::Grid;
-use super::table::{Grouping, Rows, Table};
+use super::table::{Grouping, Rows, Table, mark};
 use super::{Times, Timing, all_within};
 use crate::aggregate::{Groups, Plan};
 use crate::graph;
@@ -32,6 +32,7 @@ use crate::operator::{Event, Operator, Output, Watermarks};
 use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, ChangeKind, Error, Millis, Result, Watermark};
+use millstream_state::keys::{KeyBatch, KeyTable};
 use millstream_state::table::{Saver, TableDef};
 use saved::Book;
 use std::collections::{BTreeMap, HashMap};
@@ -322,14 +323,12 @@ impl SessionAggregate {
     fn add_counts(&mut self, rows: &Rows, times: &[Millis], range: Range<usize>, out: &mut dyn Output) -> Result<()> {
         let mut from = range.start;
         let times = &times[..range.end];
-        while self.table.state.counts_only().is_some() {
-            let refused = match self.table.marker() {
-                None => self.count_simple(rows, times, from..range.end, |_| {}),
-                Some(mut marker) => {
-                    let refused = self.count_simple(rows, times, from..range.end, |id| marker.mark(id));
-                    self.table.give_marker(marker);
-                    refused
-                }
+        while let Some((keys, counts, marks)) = self.table.counting(range.end - from) {
+            let known = (keys, &mut self.sessions[..], &mut counts[..]);
+            let rest = from..range.end;
+            let refused = match marks {
+                None => count_simple(known, self.gap, &rows.keys, times, rest, |_| {}),
+                Some(marks) => count_simple(known, self.gap, &rows.keys, times, rest, |id| mark(marks, id)),
             };
             let Some((row, key)) = refused else { break };
             self.grow();
@@ -344,31 +343,6 @@ impl SessionAggregate {
             from = row + 1;
         }
         Ok(())
-    }
-
-    /// Counts rows as far as each has its key's only session in reach. Where one has not: the row and its key.
-    #[inline(always)]
-    fn count_simple(
-        &mut self,
-        rows: &Rows,
-        times: &[Millis],
-        range: Range<usize>,
-        mut mark: impl FnMut(u32),
-    ) -> Option<(usize, u32)> {
-        let gap = self.gap;
-        let counts = self.table.state.counts_only()?;
-        // Of one length, so that one check does for both.
-        let ids = counts.len().min(self.sessions.len());
-        let (sessions, counts) = (&mut self.sessions[..ids], &mut counts[..ids]);
-        self.table.keys.visit(&rows.keys, range, |row, id| {
-            let at = id as usize;
-            if at >= ids || !sessions[at].extend(times[row], gap) {
-                return false;
-            }
-            mark(id);
-            counts[at] += 1;
-            true
-        })
     }
 
     /// The session for a row whose key has none, several, or one out of reach.
@@ -541,6 +515,30 @@ impl SessionAggregate {
         self.watermark = to;
         Ok(())
     }
+}
+
+/// Counts rows as far as each has its key's only session in reach. Where one has not: the row and its key.
+#[inline(always)]
+fn count_simple(
+    (keys, sessions, counts): (&mut KeyTable, &mut [Session], &mut [u64]),
+    gap: Millis,
+    rows: &KeyBatch,
+    times: &[Millis],
+    range: Range<usize>,
+    mut mark: impl FnMut(u32),
+) -> Option<(usize, u32)> {
+    // Of one length, so that one check does for both.
+    let ids = counts.len().min(sessions.len());
+    let (sessions, counts) = (&mut sessions[..ids], &mut counts[..ids]);
+    keys.visit(rows, range, |row, id| {
+        let at = id as usize;
+        if at >= ids || !sessions[at].extend(times[row], gap) {
+            return false;
+        }
+        mark(id);
+        counts[at] += 1;
+        true
+    })
 }
 
 /// Turns what is emitted into deletes.

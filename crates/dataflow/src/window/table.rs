@@ -55,26 +55,25 @@ const MARKED_TOGETHER: usize = 8;
 
 /// Which groups may have changed since the last save.
 #[derive(Default)]
-pub(super) struct Changes {
+struct Changes {
     marks: Vec<u8>,
 }
 
 impl Changes {
-    #[inline(always)]
-    pub fn mark(&mut self, group: u32) {
-        match self.marks.get_mut(group as usize / MARKED_TOGETHER) {
-            Some(mark) => *mark = 1,
-            None => self.mark_new(group),
+    /// The marks of so many groups, for a pass that marks row by row: it need not ask for room.
+    fn room(&mut self, groups: usize) -> &mut [u8] {
+        let len = groups.div_ceil(MARKED_TOGETHER);
+        if self.marks.len() < len {
+            self.marks.resize(len, 0);
         }
+        &mut self.marks
     }
 
-    #[cold]
-    fn mark_new(&mut self, group: u32) {
-        let at = group as usize / MARKED_TOGETHER;
-        // As far as the memory goes, so that this is rare.
-        self.marks.reserve(at + 1 - self.marks.len());
-        self.marks.resize(self.marks.capacity(), 0);
-        self.marks[at] = 1;
+    /// Marks the groups of a range.
+    fn mark_all(&mut self, groups: Range<usize>) {
+        if !groups.is_empty() {
+            self.room(groups.end)[groups.start / MARKED_TOGETHER..groups.end.div_ceil(MARKED_TOGETHER)].fill(1);
+        }
     }
 
     /// The marked groups below `groups`; no group is marked from now on.
@@ -88,6 +87,17 @@ impl Changes {
         taken
     }
 }
+
+/// Marks a group for which there is room.
+#[inline(always)]
+pub(super) fn mark(marks: &mut [u8], group: u32) {
+    if let Some(mark) = marks.get_mut(group as usize / MARKED_TOGETHER) {
+        *mark = 1;
+    }
+}
+
+/// Where there are so many rows for each group that is known, all groups are marked at once and no row pays for it.
+const ROWS_FOR_ALL: usize = 2;
 
 /// Counts each row that is looked up, as far as `mark` is told of it.
 #[inline(always)]
@@ -133,17 +143,36 @@ impl Table {
     /// Takes note of a change of these groups.
     pub fn mark(&mut self, ids: &[u32]) {
         if let Some(changes) = &mut self.changes {
-            ids.iter().for_each(|id| changes.mark(*id));
+            let groups = self.keys.len();
+            if ids.len() >= groups * ROWS_FOR_ALL {
+                return changes.mark_all(0..groups);
+            }
+            let marks = changes.room(groups);
+            ids.iter().for_each(|id| mark(marks, *id));
         }
     }
 
-    /// The marks, for a pass over the keys that changes groups from outside. To be given back.
-    pub fn marker(&mut self) -> Option<Changes> {
-        self.changes.take()
+    /// Keys and counts, where rows are only counted, for a pass of so many rows over groups that are known; and the
+    /// marks, if it is to mark what it changes.
+    pub fn counting(&mut self, rows: usize) -> Option<(&mut KeyTable, &mut Vec<u64>, Option<&mut [u8]>)> {
+        let counts = self.state.counts_only()?;
+        let groups = self.keys.len();
+        let marks = match &mut self.changes {
+            None => None,
+            Some(changes) if rows >= groups * ROWS_FOR_ALL => {
+                changes.mark_all(0..groups);
+                None
+            }
+            Some(changes) => Some(changes.room(groups + rows)),
+        };
+        Some((&mut self.keys, counts, marks))
     }
 
-    pub fn give_marker(&mut self, marker: Changes) {
-        self.changes = Some(marker);
+    /// Takes note of all groups from this one on.
+    fn mark_from(&mut self, group: usize) {
+        if let Some(changes) = &mut self.changes {
+            changes.mark_all(group..self.keys.len());
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -158,15 +187,17 @@ impl Table {
             self.mark(&[0]);
             return self.state.update(Groups::One, &rows.prepared, range);
         }
+        let known = self.keys.len();
         if rows.keys.is_plain()
-            && let Some(counts) = self.state.counts_only()
+            && let Some((keys, counts, marks)) = self.counting(range.len())
         {
             // Looked up and counted in one pass: one row's count need not wait for the one before it.
-            match &mut self.changes {
-                None => count_rows(&mut self.keys, counts, &rows.keys, range, |_| {}),
-                Some(changes) => count_rows(&mut self.keys, counts, &rows.keys, range, |id| changes.mark(id)),
+            match marks {
+                None => count_rows(keys, counts, &rows.keys, range, |_| {}),
+                Some(marks) => count_rows(keys, counts, &rows.keys, range, |id| mark(marks, id)),
             }
             self.state.resize(self.keys.len());
+            self.mark_from(known);
             return Ok(());
         }
         let mut from = range.start;
