@@ -9,6 +9,7 @@ use millstream_core::table::{Connectors, TableUse};
 use millstream_core::{
     Batch, Committable, Committer, Error, ErrorKind, JobRun, Place, Result, Sink, SinkContext, TableSpec,
 };
+use std::io::Write;
 use std::process::Command;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -20,9 +21,14 @@ fn url() -> Option<String> {
     let url = std::env::var("MILLSTREAM_TEST_POSTGRES").ok().filter(|u| !u.is_empty());
     if url.is_none() {
         assert!(std::env::var_os("CI").is_none(), "MILLSTREAM_TEST_POSTGRES is not set, and CI must not skip");
-        eprintln!("!! SKIPPED: no MILLSTREAM_TEST_POSTGRES; run ./dev servers cargo test …");
+        skipped("MILLSTREAM_TEST_POSTGRES");
     }
     url
+}
+
+/// Past the test harness, which shows what a test prints only if it fails.
+fn skipped(variable: &str) {
+    let _ = writeln!(std::io::stderr(), "!! SKIPPED: {variable} is not set; run ./dev servers cargo test ..");
 }
 
 /// A schema on the server, dropped and made anew.
@@ -396,7 +402,7 @@ fn a_connection_that_is_cut_during_a_commit_is_made_anew() {
 fn a_server_that_is_stopped_and_started_gets_the_epoch_once() {
     let Ok(control) = std::env::var("MILLSTREAM_TEST_POSTGRES_CONTROL") else {
         assert!(std::env::var_os("CI").is_none(), "MILLSTREAM_TEST_POSTGRES_CONTROL is not set");
-        eprintln!("!! SKIPPED: no MILLSTREAM_TEST_POSTGRES_CONTROL; run ./dev servers cargo test …");
+        skipped("MILLSTREAM_TEST_POSTGRES_CONTROL");
         return;
     };
     let Some(server) = server("restart") else { return };
