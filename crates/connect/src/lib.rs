@@ -7,12 +7,16 @@
 //! Each connector checks its options before anything is opened, and says at the declaration what is wrong with them.
 //! I/O that may block long runs on threads of the connectors' own; decoding runs on the caller's, in `poll`.
 
+#[cfg(not(feature = "postgres"))]
+mod absent;
 pub mod blackhole;
 pub mod datagen;
 pub mod filesystem;
 pub mod nexmark;
 pub mod options;
 mod position;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod print;
 pub mod store;
 
@@ -60,10 +64,15 @@ impl Default for Registry {
 impl Registry {
     /// The connectors of this crate.
     pub fn new() -> Registry {
+        #[cfg(feature = "postgres")]
+        let jdbc: Arc<dyn Connector> = Arc::new(postgres::Jdbc);
+        #[cfg(not(feature = "postgres"))]
+        let jdbc: Arc<dyn Connector> = Arc::new(absent::Absent { feature: "postgres" });
         Registry { by_name: BTreeMap::new() }
             .with("blackhole", Arc::new(blackhole::Blackhole))
             .with("datagen", Arc::new(datagen::Datagen))
             .with("filesystem", Arc::new(filesystem::Filesystem))
+            .with("jdbc", jdbc)
             .with("nexmark", Arc::new(nexmark::Nexmark))
             .with("print", Arc::new(print::Print))
     }
@@ -114,7 +123,12 @@ impl Connectors for Registry {
     }
 
     fn single_writer(&self, table: &TableSpec) -> bool {
-        table.connector() == "filesystem" && wants_single_writer(table)
+        match table.connector() {
+            "filesystem" => wants_single_writer(table),
+            #[cfg(feature = "postgres")]
+            "jdbc" => postgres::wants_single_writer(table),
+            _ => false,
+        }
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

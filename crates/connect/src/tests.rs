@@ -415,6 +415,45 @@ fn options_are_checked_with_the_slip_named() {
     assert!(e.contains("did you mean 'fields.id.min'?"), "{e}");
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn options_of_a_database_are_checked_without_reaching_it_and_its_password_is_never_shown() {
+    let url = ("url", "jdbc:postgresql://ann:hunter2@db.invalid/shop");
+    let check = |more: &[(&str, &str)]| {
+        let options: Vec<_> = [("connector", "jdbc"), url, ("table-name", "t"), ("password", "hunter2")]
+            .iter()
+            .chain(more)
+            .copied()
+            .collect();
+        Registry::new().validate(&table(&options), TableUse::Sink)
+    };
+    check(&[("sink.buffer-flush.interval", "0"), ("lookup.cache", "NONE"), ("driver", "org.postgresql.Driver")])
+        .expect("all of these are known");
+    for (key, value, what) in [
+        ("sink.delivery-guarante", "none", "did you mean 'sink.delivery-guarantee'?"),
+        ("sink.delivery-guarantee", "exactly_once", "did you mean 'exactly-once'?"),
+        ("sink.max-retries", "many", "'sink.max-retries' cannot be 'many'"),
+        ("sink.outbox.max-bytes", "1 parsec", "is not a unit of size"),
+        ("connection.max-retry-timeout", "1 ms", "shorter than a second"),
+        ("driver", "com.mysql.Driver", "'driver' cannot be"),
+        ("url", "jdbc:mysql://ann:hunter2@db/shop", "of the kind 'mysql'"),
+        ("table-name", " ", "needs the option 'table-name'"),
+    ] {
+        let e = check(&[(key, value)]).expect_err(key).to_string();
+        assert!(e.contains(what) && e.contains("at q.sql:1:14") && !e.contains("hunter2"), "{key}: {e}");
+    }
+    let e = Registry::new().validate(&table(&[("connector", "jdbc"), url, ("table-name", "t")]), TableUse::Source);
+    assert!(e.expect_err("a sink alone").what().contains("cannot be read"));
+}
+
+#[cfg(not(feature = "postgres"))]
+#[test]
+fn a_connector_that_was_left_out_says_how_to_get_it() {
+    let e =
+        Registry::new().validate(&table(&[("connector", "jdbc")]), TableUse::Sink).expect_err("left out").to_string();
+    assert!(e.contains("without the connector 'jdbc'") && e.contains("--features postgres"), "{e}");
+}
+
 #[test]
 fn made_up_rows_are_the_same_at_any_parallelism() {
     let mut spec = table(&[

@@ -5,9 +5,12 @@ use crate::sink::{Committer, JobRun, Sink, SinkContext};
 use crate::source::Source;
 use arrow::datatypes::{Field, SchemaRef};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What a connector needs to know to open a table.
-#[derive(Debug, Clone)]
+///
+/// Its `Debug` shows no secret: it ends up in logs and in the messages of failed assertions.
+#[derive(Clone)]
 pub struct TableSpec {
     /// The table's name, for messages and metrics.
     pub name: String,
@@ -26,6 +29,33 @@ pub struct TableSpec {
     pub primary_key: Vec<String>,
     /// Where the table is declared.
     pub place: Option<Place>,
+}
+
+impl fmt::Debug for TableSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TableSpec { name, schema, projection, metadata, options, partitioned_by, primary_key, place } = self;
+        let options: BTreeMap<&str, &str> =
+            options.iter().map(|(k, v)| (k.as_str(), if holds_a_secret(k, v) { "***" } else { v })).collect();
+        f.debug_struct("TableSpec")
+            .field("name", name)
+            .field("schema", schema)
+            .field("projection", projection)
+            .field("metadata", metadata)
+            .field("options", &options)
+            .field("partitioned_by", partitioned_by)
+            .field("primary_key", primary_key)
+            .field("place", place)
+            .finish()
+    }
+}
+
+/// Whether the value of an option is nobody's business: by what its key is called, or as a URL with a login in it.
+pub fn holds_a_secret(key: &str, value: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let named = ["password", "secret", "token", "credential", "access-key", "api-key", "jaas"];
+    let value = value.to_ascii_lowercase();
+    named.iter().any(|n| key.contains(n) || value.contains(&format!("{n}=")))
+        || value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 impl TableSpec {
@@ -69,4 +99,34 @@ pub trait Connectors: Send + Sync {
 pub enum TableUse {
     Source,
     Sink,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Schema;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_declaration_shows_its_options_and_no_secret() {
+        let options = [
+            ("connector", "jdbc"),
+            ("url", "jdbc:postgresql://ann:hunter2@db/shop"),
+            ("other", "jdbc:postgresql://db/shop?password=hunter2"),
+            ("password", "hunter2"),
+            ("properties.sasl.jaas.config", "hunter2"),
+        ];
+        let table = TableSpec {
+            name: "t".into(),
+            schema: Arc::new(Schema::empty()),
+            projection: None,
+            metadata: Vec::new(),
+            options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+            place: None,
+        };
+        let shown = format!("{table:?}");
+        assert!(shown.contains("jdbc") && shown.contains("***") && !shown.contains("hunter2"), "{shown}");
+    }
 }

@@ -558,6 +558,19 @@ impl<'a> Printer<'a> {
     }
 }
 
+/// The values of one column as JSON.
+pub struct JsonValues<'a>(Column<'a>);
+
+impl<'a> JsonValues<'a> {
+    pub fn new(array: &'a dyn Array) -> Result<JsonValues<'a>> {
+        Column::new(array).map(JsonValues)
+    }
+
+    pub fn write(&self, row: usize, out: &mut Vec<u8>) {
+        self.0.write_inside(row, Style::Json { iso_8601: false }, out);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

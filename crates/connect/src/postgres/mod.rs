@@ -1,0 +1,65 @@
+//! Writes rows into a table of PostgreSQL: Flink's connector `jdbc`, as a sink.
+//!
+//! ```text
+//!  exactly once:  writer ─▶ outbox of the epoch ─▶ checkpoint ─▶ committer ─▶ BEGIN; rows, note of the epoch; COMMIT
+//!  otherwise:     writer ─▶ some thousand rows ─▶ BEGIN; rows; COMMIT
+//! ```
+//!
+//! PostgreSQL cannot keep a transaction open over a crash without help from its administrator (prepared transactions are
+//! off by default, and one that is forgotten blocks vacuum for ever). So the rows of an epoch travel with the checkpoint,
+//! and one transaction writes them together with the number of the epoch: see `commit`.
+//!
+//! A table with PRIMARY KEY is written by key (insert, update, delete), one without takes new rows only. Not here:
+//! reading (`scan`, `lookup`), TLS, and making tables: a table that is missing is an error with the statement to copy.
+
+mod commit;
+mod compact;
+mod encode;
+mod load;
+mod options;
+mod session;
+mod sink;
+mod target;
+
+use crate::Connector;
+use crate::options::only;
+use commit::EpochCommitter;
+use millstream_core::table::TableUse;
+use millstream_core::{Committer, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec};
+use options::Settings;
+
+pub struct Jdbc;
+
+/// Whether all rows of a table must go through one writer: those of one key keep their order only there.
+pub fn wants_single_writer(table: &TableSpec) -> bool {
+    !table.primary_key.is_empty()
+}
+
+impl Connector for Jdbc {
+    fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
+        only(table, use_as, TableUse::Sink)?;
+        Settings::of(table, false)?;
+        if !table.partitioned_by.is_empty() {
+            return Err(Error::sql(format!("`{}` has PARTITIONED BY, which means folders of files", table.name))
+                .remedy("leave it out; PostgreSQL finds the partition of a row by itself"));
+        }
+        Ok(())
+    }
+
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
+        only(table, TableUse::Source, TableUse::Sink)?;
+        Err(Error::internal("jdbc gives no rows"))
+    }
+
+    fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
+        sink::open(table, context)
+    }
+
+    fn open_committer(&self, table: &TableSpec, job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
+        let settings = Settings::of(table, true)?;
+        if !sink::commits(&settings, true)? {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(EpochCommitter::open(settings, table.clone(), job.clone())?)))
+    }
+}
