@@ -15,8 +15,8 @@ pub const ROW_ORDER: &str = "$order";
 /// The runtime fills it in; no source has to know it.
 pub const PROCESSING_TIME: &str = "$proctime";
 
-/// A `TIMESTAMP` of the event-time column's type: the watermark before the row, NULL before the first. `CURRENT_WATERMARK`
-/// reads it. The source task fills it in; no source has to know it.
+/// A `TIMESTAMP` of the event-time column's type: the watermark before the row, NULL before the first.
+/// `CURRENT_WATERMARK` reads it. The source task fills it in; no source has to know it.
 pub const ROW_WATERMARK: &str = "$watermark";
 
 /// The Arrow type of `$proctime` and of every `TIMESTAMP_LTZ(3)`.

@@ -1,7 +1,8 @@
 //! Columns of a written table that are NOT NULL: a row with a NULL in one of them never gets to the table.
 //!
-//! Which columns can be NULL is known from the query only in part, so rows are looked at where they are written, in streaming
-//! and in batch mode alike. The table's setting decides what becomes of such a row: it fails the job, or it is left out and counted.
+//! Which columns can be NULL is known from the query only in part, so rows are looked at where they are written, in
+//! streaming and in batch mode alike. The table's setting decides what becomes of such a row: it fails the job, or it
+//! is left out and counted.
 
 use crate::graph::NotNull;
 use crate::rows::row_as_json;
@@ -55,8 +56,8 @@ impl Guard {
             String::from_utf8_lossy(&row)
         ))
         .remedy(format!(
-            "give it a value with COALESCE, filter with WHERE .. IS NOT NULL, declare `{name}` without NOT NULL, or leave such rows \
-             out and count them: SET 'table.exec.sink.not-null-enforcer' = 'DROP'"
+            "give it a value with COALESCE, filter with WHERE .. IS NOT NULL, declare `{name}` without NOT NULL, or leave such \
+             rows out and count them: SET 'table.exec.sink.not-null-enforcer' = 'DROP'"
         ));
         match &self.table.place {
             Some(place) => e.at(place.clone()),

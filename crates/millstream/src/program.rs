@@ -111,7 +111,8 @@ pub(crate) fn request(statement: &Statement) -> Option<Job<'_>> {
 
 /// Applies a statement that declares something; what is worth knowing about it.
 ///
-/// Keys without effect are collected in `ignored`, to be told together. A table's options are checked at once, by its connector: as a source, or else as a sink.
+/// Keys without effect are collected in `ignored`, to be told together. A table's options are checked at once, by its
+/// connector: as a source, or else as a sink.
 pub(crate) fn declare(
     catalog: &mut Catalog,
     statement: &Statement,

@@ -76,8 +76,8 @@ impl Runner {
         Runner { program, options, next: 0, jobs: 0 }
     }
 
-    /// Executes the next statement; `None` at the end of the script. Settings without effect are told in one line, with the
-    /// next query or at the end.
+    /// Executes the next statement; `None` at the end of the script. Settings without effect are told in one line, with
+    /// the next query or at the end.
     pub fn step(&mut self) -> Option<Result<Step>> {
         let index = self.next;
         self.next += 1;

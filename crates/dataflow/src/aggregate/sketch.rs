@@ -1,7 +1,7 @@
 //! VAR and STDDEV from exact moments, and the approximate aggregates.
 //!
-//! The approximations too are functions of the rows alone: see [`millstream_state::sketch`], which OVER and batch mode use
-//! as well, so that all give the same answer.
+//! The approximations too are functions of the rows alone: see [`millstream_state::sketch`], which OVER and batch mode
+//! use as well, so that all give the same answer.
 
 mod saved;
 

@@ -1,5 +1,5 @@
-//! Aggregates give the same bits in a window, in OVER and in batch mode, in whatever order their rows come. Rows compare as text,
-//! and the text of a double tells every bit.
+//! Aggregates give the same bits in a window, in OVER and in batch mode, in whatever order their rows come. Rows
+//! compare as text, and the text of a double tells every bit.
 
 use crate::support::{difference, run};
 use millstream::Mode;

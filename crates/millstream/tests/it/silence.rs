@@ -1,5 +1,6 @@
-//! Inputs that fall silent or grow while a job runs, with the real runtime and its clock. Nothing here depends on how fast the machine
-//! is: a test waits for something to happen, as long as it takes, and never asserts on how long that was.
+//! Inputs that fall silent or grow while a job runs, with the real runtime and its clock. Nothing here depends on how
+//! fast the machine is: a test waits for something to happen, as long as it takes, and never asserts on how long that
+//! was.
 
 use crate::support::texts;
 use arrow::datatypes::SchemaRef;
@@ -225,7 +226,7 @@ fn a_file_that_comes_while_the_job_runs_is_read_once_and_drained() {
     let (told, lines) = mpsc::channel();
     let reader = std::thread::spawn(move || printed.lines().map_while(|l| l.ok()).try_for_each(|l| told.send(l)));
     let mut shown: Vec<String> = Vec::new();
-    let mut wait_for = |rows: usize, shown: &mut Vec<String>| {
+    let wait_for = |rows: usize, shown: &mut Vec<String>| {
         while shown.len() < rows {
             shown.push(lines.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("{e} after {shown:?}")));
         }

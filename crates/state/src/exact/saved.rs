@@ -1,7 +1,7 @@
 //! Sums and moments as bytes and back, for checkpoints and for merging between processes.
 //!
-//! The bytes say the value, not how it came about: a sum that values were added to and taken away from has the bytes of one
-//! that was made straight. A number is written as those of its words that say something:
+//! The bytes say the value, not how it came about: a sum that values were added to and taken away from has the bytes of
+//! one that was made straight. A number is written as those of its words that say something:
 //!
 //! ```text
 //!  first word (u8) · how many (u8) · words (u64, little-endian)      what lies below is 0, what lies above repeats the sign

@@ -1,9 +1,9 @@
 //! How many values differ, about.
 //!
-//! HyperLogLog (Flajolet and others, 2007) with the estimator of O. Ertl, "New cardinality estimation algorithms for HyperLogLog
-//! sketches" (2017), which needs no tables and is good at every size. A value's hash picks a register by its first bits; the rank is
-//! the place of the first 1 in the rest. A register keeps the greatest rank. The estimate rests on how many registers have
-//! each rank.
+//! HyperLogLog (Flajolet and others, 2007) with the estimator of O. Ertl, "New cardinality estimation algorithms for
+//! HyperLogLog sketches" (2017), which needs no tables and is good at every size. A value's hash picks a register by
+//! its first bits; the rank is the place of the first 1 in the rest. A register keeps the greatest rank. The estimate
+//! rests on how many registers have each rank.
 //!
 //! [`CountedDistinct`] counts the values of each register and rank, so that they can be taken away again; it answers with
 //! the same bits and takes more memory.

@@ -6,8 +6,9 @@
 //!             CountedDistinct  all ranks of each register, counted:   the same answer, and values can be taken away
 //! ```
 //!
-//! Always true: neither the order of the values nor how they are split and merged changes a sketch, so windows, OVER and batch
-//! mode give the same bits. And a sketch written as bytes is the same sketch when read: equal ones have equal bytes.
+//! Always true: neither the order of the values nor how they are split and merged changes a sketch, so windows, OVER
+//! and batch mode give the same bits. And a sketch written as bytes is the same sketch when read: equal ones have equal
+//! bytes.
 
 mod distinct;
 mod quantiles;

@@ -1,8 +1,9 @@
 //! Quantiles from counts by bucket.
 //!
-//! The buckets are cut from the bits of a double: its sign, its exponent, and the first eight bits of its fraction. So each power
-//! of two is cut into 256 buckets of like width, and the edges are doubles. This is the idea of DDSketch (Masson, Rim and Lee,
-//! 2019), with edges that no logarithm has to be computed for, which machines may round differently.
+//! The buckets are cut from the bits of a double: its sign, its exponent, and the first eight bits of its fraction. So
+//! each power of two is cut into 256 buckets of like width, and the edges are doubles. This is the idea of DDSketch
+//! (Masson, Rim and Lee, 2019), with edges that no logarithm has to be computed for, which machines may round
+//! differently.
 //!
 //! ```text
 //!   1.0        1.00390625   1.0078125          2.0      2.0078125

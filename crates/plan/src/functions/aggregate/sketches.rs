@@ -1,7 +1,7 @@
 //! APPROX_COUNT_DISTINCT, APPROX_PERCENTILE and APPROX_MEDIAN, from the sketches of the streaming operators.
 //!
-//! Names, types and syntax are DataFusion's. Its own accumulators (another HyperLogLog, and a t-digest, which depends on the order of
-//! the rows) give way, so that batch mode answers with the bits of streaming.
+//! Names, types and syntax are DataFusion's. Its own accumulators (another HyperLogLog, and a t-digest, which depends
+//! on the order of the rows) give way, so that batch mode answers with the bits of streaming.
 
 use super::numbers::{Distinct as OfDistinct, first};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};

@@ -1,8 +1,8 @@
 //! `CURRENT_WATERMARK(ts)`: the watermark that a row is judged by.
 //!
 //! The source task knows it for every row, however rows are cut into batches, and adds it as the column `$watermark`;
-//! here the function becomes that column. It is there as long as rows stand straight over their source: behind a window, an
-//! aggregate, an array or a union rows come out at another moment than they came in.
+//! here the function becomes that column. It is there as long as rows stand straight over their source: behind a
+//! window, an aggregate, an array or a union rows come out at another moment than they came in.
 
 use super::Rel;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
