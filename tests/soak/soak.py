@@ -22,11 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PARALLELISM = [1, 2, 3, 7]
-TABLES = ["tumble", "hop", "session", "over", "late"]
+FOLDERS = ["tumble", "hop", "session", "over", "late"]
+POSTGRES = os.environ.get("MILLSTREAM_TEST_POSTGRES")
 
 
 class Failed(Exception):
@@ -34,10 +36,31 @@ class Failed(Exception):
 
 
 def script(out, work):
-    """The job's SQL, with the folder that it writes to."""
+    """The job's SQL, with the folder that it writes to. With a server it also writes into two tables there."""
+    text = (HERE / "windows.sql").read_text()
+    if POSTGRES:
+        url = urllib.parse.urlsplit(POSTGRES)
+        text = text.replace("${PG}", f"jdbc:postgresql://{url.hostname}:{url.port}{url.path}")
+        text = text.replace("${PG_USER}", url.username or "").replace("${PG_PASSWORD}", url.password or "")
+        text = re.sub(r"--PG (.*)", r"\1", text)
     path = work / "windows.sql"
-    path.write_text((HERE / "windows.sql").read_text().replace("${OUT}", str(out)))
+    path.write_text(text.replace("${OUT}", str(out)))
     return path
+
+
+def psql(query):
+    done = subprocess.run(["psql", POSTGRES, "-qAt", "-v", "ON_ERROR_STOP=1", "-c", query], capture_output=True, timeout=60)
+    if done.returncode != 0:
+        raise Failed(f"psql: {done.stderr.decode().strip()}")
+    return done.stdout.splitlines()
+
+
+def fresh_tables():
+    """The tables of the server, empty, and without memory of earlier commits."""
+    if POSTGRES:
+        psql("DROP TABLE IF EXISTS soak_append, soak_upsert, millstream_commits;"
+             "CREATE TABLE soak_append (window_start timestamp, auction bigint, n bigint, total bigint);"
+             "CREATE TABLE soak_upsert (auction bigint PRIMARY KEY, window_start timestamp, n bigint)")
 
 
 def visible(folder):
@@ -53,9 +76,19 @@ def visible(folder):
     return rows
 
 
+def everything(out):
+    rows = {table: visible(out / table) for table in FOLDERS}
+    if POSTGRES:
+        rows["soak_append"] = collections.Counter(psql("SELECT * FROM soak_append"))
+        rows["soak_upsert"] = collections.Counter(psql("SELECT * FROM soak_upsert"))
+    return rows
+
+
 def compare(out, wanted, whole):
-    for table in TABLES:
-        got = visible(out / table)
+    for table, got in everything(out).items():
+        # A row that is replaced later is right in its time, and only the last one is known of the undisturbed run.
+        if table == "soak_upsert" and not whole:
+            continue
         extra = got - wanted[table]
         if extra:
             raise Failed(f"{table}: {sum(extra.values())} rows too many, such as {next(iter(extra))!r}")
@@ -96,12 +129,19 @@ def soak(binary, kills_wanted, seed, seconds_max):
     passed = 0
     work = Path(tempfile.mkdtemp(prefix="millstream-soak-"))
     disk = Disk(work / "disk", "512m")
-    print(f"soak: seed {seed}, {kills_wanted} kills, in {work}" + ("" if disk.there else "; no disk can be mounted here, so none gets full"))
+    print(f"soak: seed {seed}, {kills_wanted} kills, in {work}")
+    if not disk.there:
+        print("!! no disk can be mounted here, so none gets full: SKIPPED")
+    if not POSTGRES:
+        if os.environ.get("CI"):
+            raise SystemExit("MILLSTREAM_TEST_POSTGRES is not set: run ./dev test")
+        print("!! without a PostgreSQL server (./dev servers) the tables there are SKIPPED")
     try:
         oracle = work / "oracle"
+        fresh_tables()
         subprocess.run([binary, "run", script(oracle, work), "-p", "1", "--progress", "none"], check=True, timeout=300)
-        wanted = {table: visible(oracle / table) for table in TABLES}
-        empty = [table for table in TABLES if not wanted[table]]
+        wanted = everything(oracle)
+        empty = [table for table in wanted if not wanted[table]]
         if empty:
             raise Failed(f"the undisturbed run leaves {empty} empty, so nothing would be proven of them")
         shutil.rmtree(oracle)
@@ -110,6 +150,7 @@ def soak(binary, kills_wanted, seed, seconds_max):
             rounds += 1
             out, state = (disk.folder if disk.there else work) / f"out{rounds}", work / f"state{rounds}"
             sql = script(out, work)
+            fresh_tables()
             run = 0
             while True:
                 # One share at the first start: which rows are late then depends on the rows alone.

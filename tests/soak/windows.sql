@@ -18,7 +18,16 @@ WITH ('connector' = 'filesystem', 'path' = '${OUT}/over', 'format' = 'csv');
 CREATE TABLE late_rows (reason STRING, event_time TIMESTAMP(3), `row` STRING)
 WITH ('connector' = 'filesystem', 'path' = '${OUT}/late', 'format' = 'json');
 
+--PG CREATE TABLE pg_append (window_start TIMESTAMP(3), auction BIGINT, n BIGINT, total BIGINT)
+--PG WITH ('connector' = 'jdbc', 'url' = '${PG}', 'table-name' = 'soak_append', 'username' = '${PG_USER}', 'password' = '${PG_PASSWORD}');
+--PG CREATE TABLE pg_upsert (auction BIGINT, window_start TIMESTAMP(3), n BIGINT, PRIMARY KEY (auction) NOT ENFORCED)
+--PG WITH ('connector' = 'jdbc', 'url' = '${PG}', 'table-name' = 'soak_upsert', 'username' = '${PG_USER}', 'password' = '${PG_PASSWORD}');
+
 EXECUTE STATEMENT SET BEGIN
+--PG INSERT INTO pg_append SELECT window_start, auction, COUNT(*), SUM(price)
+--PG FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(shifted), INTERVAL '500' MILLISECOND)) GROUP BY window_start, window_end, auction;
+--PG INSERT INTO pg_upsert SELECT MOD(auction, 1000), window_start, COUNT(*)
+--PG FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(shifted), INTERVAL '500' MILLISECOND)) GROUP BY window_start, window_end, MOD(auction, 1000);
 INSERT INTO tumble_out
 SELECT window_start, auction, COUNT(*), SUM(price), MAX(bidder)
 FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(shifted), INTERVAL '1' SECOND)) GROUP BY window_start, window_end, auction;

@@ -104,7 +104,8 @@ pub trait Committer: Send {
     /// again after a crash, until it has returned once: the second time changes nothing.
     ///
     /// # Errors
-    /// Those that may pass (a server that is away) are tried again with back-off by the caller.
+    /// Those of kind [`Io`](crate::ErrorKind::Io) may pass (a server that is away): the caller tries again with back-off.
+    /// Others end the job.
     fn commit(&mut self, epoch: u64, committables: &[Committable]) -> Result<()>;
 
     /// After a restore and before the first row: takes away what runs after `epoch` left behind and no manifest names.

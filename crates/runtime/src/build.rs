@@ -146,7 +146,7 @@ pub(crate) struct Build {
     pub clock: Arc<dyn Clock>,
     /// See [`Opened::dry`].
     pub dry: BTreeSet<(usize, usize)>,
-    pub queue_bytes_max: usize,
+    pub held_bytes_max: usize,
     pub available_now: bool,
     /// In jobs with checkpoints: whom to report to, what is asked for, what to go on from and its epoch.
     pub saves: Option<(mpsc::Sender<Message>, Arc<Requests>, Option<Restored>, u64)>,
@@ -337,7 +337,7 @@ impl Build {
             last: std::cell::Cell::new(*epoch),
             chained: std::cell::Cell::new(restored.is_some() && same_tasks),
             over: Default::default(),
-            held_bytes_max: self.queue_bytes_max,
+            held_bytes_max: self.held_bytes_max,
         });
         Ok(Task {
             first: RefCell::new(first),

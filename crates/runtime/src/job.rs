@@ -19,6 +19,7 @@ use crate::side::Sides;
 use crate::worker::{Control, Worker};
 use millstream_core::{ByteSize, Clock, Connectors, Error, Result, Sink};
 use millstream_dataflow::graph::{Dataflow, NodeKind};
+use millstream_state::view::View;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
@@ -79,6 +80,7 @@ pub struct Job {
     sides: Option<Arc<Sides>>,
     placement: Placement,
     driver: Option<(mpsc::Sender<Message>, JoinHandle<()>)>,
+    views: BTreeMap<(String, String), Arc<View>>,
 }
 
 /// Opens the tables of `dataflow` and starts its workers.
@@ -101,6 +103,7 @@ pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig
         let spawned = thread.spawn(move || run_worker(build, mine, shared, bell, &all_bells));
         workers.push(spawned.map_err(|e| cannot("a worker thread", e))?);
     }
+    let views = driver.as_ref().map(|d| d.views(&placement)).unwrap_or_default();
     let driver = match driver {
         None => None,
         Some(driver) => {
@@ -109,7 +112,7 @@ pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig
             Some((reports, spawned.map_err(|e| cannot("the checkpoint thread", e))?))
         }
     };
-    Ok(Job { metrics, control, clock, bells, started_at, workers, sides: Some(sides), placement, driver })
+    Ok(Job { metrics, control, clock, bells, started_at, workers, sides: Some(sides), placement, driver, views })
 }
 
 /// A job with everything open and nothing running.
@@ -184,7 +187,7 @@ pub(crate) fn lay_out(
             control: control.clone(),
             clock: config.clock.clone(),
             dry: opened.dry.clone(),
-            queue_bytes_max: bytes_max,
+            held_bytes_max: config.checkpoints.as_ref().map_or(bytes_max, |c| c.held_bytes_max.0 as usize),
             available_now: config.checkpoints.as_ref().is_some_and(|c| c.available_now),
             saves: life.as_ref().map(|l| (reports.clone(), requests.clone(), l.restored.clone(), l.run.epoch)),
         };
@@ -272,6 +275,12 @@ impl Job {
         let (reply, answer) = mpsc::channel();
         let _ = messages.send(Message::Ask(Ask { savepoint, reply }));
         Ok(answer)
+    }
+
+    /// The committed rows of a table, for any thread to read while the job runs. It was named in
+    /// [`CheckpointConfig::views`].
+    pub fn view(&self, node: &str, table: &str) -> Option<Arc<View>> {
+        self.views.get(&(node.to_owned(), table.to_owned())).cloned()
     }
 
     /// Stops at once; what is not finished is taken back.

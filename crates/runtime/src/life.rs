@@ -6,10 +6,12 @@ use crate::checkpoint::{
 use crate::placement::{Placement, Work};
 use crate::side::Which;
 use millstream_checkpoint::compare::{NodeShape, TableShape, compare};
-use millstream_core::{Clock, Committable, Committer, Connectors, JobRun, Result, TableSpec};
+use millstream_core::{Clock, Committable, Committer, Connectors, Error, JobRun, Result, TableSpec};
 use millstream_dataflow::graph::{Dataflow, NodeKind};
-use millstream_state::table::TableDef;
+use millstream_state::table::{Saver, TableDef};
+use millstream_state::view::View;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The life of a job beyond its process: what it goes on from, and who commits what it writes.
 pub(crate) struct Life {
@@ -56,7 +58,13 @@ impl Life {
             nodes: Vec::with_capacity(placement.nodes.len()),
             sinks: BTreeMap::new(),
             latest: restored.as_ref().map(|r| r.manifest.as_ref().clone()),
+            views: BTreeMap::new(),
+            unseen: Vec::new(),
         };
+        for (node, table) in &config.views {
+            let (at, view) = view(placement, &tables, restored.as_ref(), node, table)?;
+            memory.views.insert((at, table.clone()), Arc::new(view));
+        }
         for (tables, node) in tables.iter().zip(&placement.nodes) {
             let saved = restored.as_ref().and_then(|r| r.node(&node.id).map(|n| (r, n)));
             let mut remembered = NodeMemory { id: node.id.clone(), label: node.label.clone(), ..NodeMemory::default() };
@@ -87,6 +95,33 @@ impl Life {
         }
         Ok(Life { config: config.clone(), run, restored, memory, committers })
     }
+}
+
+/// A table that others read, with what the checkpoint holds of it.
+fn view(
+    placement: &Placement,
+    tables: &[Vec<TableDef>],
+    restored: Option<&Restored>,
+    node: &str,
+    table: &str,
+) -> Result<(usize, View)> {
+    let at = placement.nodes.iter().position(|n| n.id == node);
+    let def = at.and_then(|at| tables[at].iter().find(|t| t.name == table));
+    let (Some(at), Some(def)) = (at, def) else {
+        let known = placement.nodes.iter().zip(tables);
+        let known: Vec<String> = known.flat_map(|(n, t)| t.iter().map(|t| format!("{} {}", n.id, t.name))).collect();
+        return Err(Error::usage(format!("there is no table `{table}` of a node `{node}` to read"))
+            .remedy(format!("there are {}", known.join(", "))));
+    };
+    let view = View::new(def)?;
+    if let Some((restored, saved)) = restored.and_then(|r| r.node(node).map(|n| (r, n))) {
+        let rows = restored.rows(saved, def)?;
+        let mut saver = Saver::new(true);
+        rows.iter().try_for_each(|batch| saver.put(def, batch.columns().to_vec()))?;
+        let pieces: Vec<_> = saver.into_pieces().into_iter().map(|p| p.rows).collect();
+        view.publish(restored.manifest.epoch, &pieces)?;
+    }
+    Ok((at, view))
 }
 
 /// The tables of each node, in the order of the placement.

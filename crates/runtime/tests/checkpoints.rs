@@ -76,6 +76,7 @@ fn dataflow() -> Dataflow {
         idle_timeout: None,
         wall_clock_fallback: None,
         null_time_set_aside: false,
+        row_watermarks: false,
     };
     let call = |function, args: &[usize], name| AggregateCall {
         function,
@@ -119,7 +120,7 @@ fn dataflow() -> Dataflow {
             ),
             node(
                 "sink",
-                NodeKind::Sink(SinkNode { table: spec("out", results.clone()) }),
+                NodeKind::Sink(SinkNode { table: spec("out", results.clone()), not_null: None }),
                 vec![Input::forward(1)],
                 &results,
             ),
@@ -298,6 +299,7 @@ fn config(store: &Arc<dyn Store>, parallelism: usize, interval: u64) -> JobConfi
     let checkpoints = CheckpointConfig {
         interval: Some(Duration::from_millis(interval)),
         overtake_after: Some(Duration::from_millis(3)),
+        held_bytes_max: ByteSize(16 << 10),
         ..CheckpointConfig::new(store.clone(), "hops")
     };
     JobConfig {
@@ -373,4 +375,42 @@ fn an_older_run_cannot_commit_once_a_newer_one_lives() {
     let at = CheckpointConfig { restore: Restore::Number(first), ..config(&store, 1, 5).checkpoints.expect("set") };
     let job = start(&dataflow(), &world, JobConfig { checkpoints: Some(at), ..JobConfig::default() });
     job.expect("an older checkpoint is still there").cancel();
+}
+
+#[test]
+fn a_view_shows_committed_rows_to_other_threads_and_survives_a_restart() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let world = World { pauses: 2, ..World::default() };
+    let with_view = |parallelism| {
+        let mut config = config(&store, parallelism, 2);
+        let checkpoints = config.checkpoints.as_mut().expect("set");
+        checkpoints.views = vec![("count".into(), "slices".into())];
+        config
+    };
+    let wrong =
+        CheckpointConfig { views: vec![("count".into(), "slice".into())], ..with_view(1).checkpoints.expect("set") };
+    let e = start(&dataflow(), &world, JobConfig { checkpoints: Some(wrong), ..JobConfig::default() });
+    let e = e.err().expect("there is no such table");
+    assert!(e.to_string().contains("count slices"), "{e}");
+
+    let job = start(&dataflow(), &world, with_view(2)).expect("starts");
+    let view = job.view("count", "slices").expect("it was asked for");
+    // Readers ask all the while; what they see is of one epoch, and epochs never go back.
+    let (mut last, mut seen) = (0, 0);
+    while !job.is_finished() && view.epoch() < 10 {
+        let epoch = view.epoch();
+        assert!(epoch >= last, "from epoch {last} back to {epoch}");
+        last = epoch;
+        seen = seen.max(view.len());
+    }
+    assert!(seen > 0, "nothing was seen in {last} epochs");
+    job.stop(Stop::Here);
+    job.wait().expect("stops");
+    let rows = view.len();
+    assert!(rows > 0, "slices are open");
+    let job = start(&dataflow(), &world, with_view(3)).expect("goes on");
+    let again = job.view("count", "slices").expect("it was asked for");
+    assert!(again.epoch() >= view.epoch());
+    job.wait().expect("ends");
+    assert_eq!(again.len(), 0, "every window has closed");
 }

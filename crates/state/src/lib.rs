@@ -9,3 +9,4 @@ pub mod keys;
 pub mod parquet;
 pub mod sketch;
 pub mod table;
+pub mod view;

@@ -9,6 +9,7 @@ use super::manifest::{Memory, Written, WrittenNode};
 use super::{CheckpointConfig, NodeSave, TaskAt, TaskSave};
 use crate::exchange::Bell;
 use crate::metrics::Metrics;
+use crate::placement::Placement;
 use crate::side::{Sides, Which};
 use crate::worker::Control;
 use arrow::array::RecordBatch;
@@ -19,7 +20,8 @@ use millstream_checkpoint::manifest::{
 };
 use millstream_checkpoint::recover::{replaced, superseded};
 use millstream_checkpoint::retain::{self, Inventory};
-use millstream_core::{Batch, Clock, Committable, Committer, Error, Millis, Prepared, Put, Result, Stored};
+use millstream_core::{Batch, Clock, Committable, Committer, Error, ErrorKind, Millis, Prepared, Put, Result, Stored};
+use millstream_state::view::View;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -178,6 +180,14 @@ impl Driver {
         NAP.min(Duration::from_millis(millis.max(0) as u64))
     }
 
+    /// The views of the job, by node and table.
+    pub fn views(&self, placement: &Placement) -> BTreeMap<(String, String), Arc<View>> {
+        let named = |((node, table), view): (&(usize, String), &Arc<View>)| {
+            ((placement.nodes[*node].id.clone(), table.clone()), view.clone())
+        };
+        self.memory.views.iter().map(named).collect()
+    }
+
     /// Whether nothing is left to do.
     pub fn is_over(&self) -> bool {
         self.over
@@ -277,11 +287,14 @@ impl Driver {
     }
 
     fn write_node(&mut self, task: TaskAt, epoch: u64, node: &NodeSave) -> Result<WrittenNode> {
-        let mut files = BTreeMap::new();
+        let (mut files, mut viewed) = (BTreeMap::new(), Vec::new());
         for table in &node.tables {
             let pieces = node.pieces.iter().filter(|p| p.table.name == table.name).map(|p| p.rows.clone());
             let pieces: Vec<RecordBatch> = pieces.collect();
             if !pieces.is_empty() {
+                if let Some(view) = self.memory.views.get(&(node.node, table.name.clone())) {
+                    viewed.extend(pieces.iter().map(|rows| (view.clone(), rows.clone())));
+                }
                 let file = self.write_rows(node.node, task, epoch, &table.name, &pieces)?;
                 files.insert(table.name.clone(), file);
             }
@@ -306,6 +319,7 @@ impl Driver {
             partitions: node.partitions.clone(),
             in_flight,
             committable,
+            viewed,
         })
     }
 
@@ -473,7 +487,8 @@ impl Driver {
                 Ok(()) => drop(committing.sinks.pop_front()),
                 Err(why) => {
                     committing.tries += 1;
-                    if committing.tries >= COMMIT_TRIES_MAX {
+                    // Only what the outer world does may pass; a row that is refused will be refused again.
+                    if committing.tries >= COMMIT_TRIES_MAX || why.kind() != ErrorKind::Io {
                         return self.step(Event::CommitFailed { epoch: committing.epoch, why });
                     }
                     let pause = RETRY_FIRST.saturating_mul(1 << committing.tries.min(16)).min(RETRY_MOST);
@@ -484,7 +499,7 @@ impl Driver {
                 }
             }
         }
-        self.memory.committed();
+        self.memory.committed(committing.epoch)?;
         self.step(Event::Committed { epoch: committing.epoch })
     }
 
@@ -596,7 +611,7 @@ pub(crate) fn commit_again(
     loop {
         match committer.commit(epoch, committables) {
             Ok(()) => return Ok(()),
-            Err(e) if tries + 1 >= COMMIT_TRIES_MAX / 2 => return Err(e),
+            Err(e) if tries + 1 >= COMMIT_TRIES_MAX / 2 || e.kind() != ErrorKind::Io => return Err(e),
             Err(_) => {
                 pause(Duration::from_millis((RETRY_FIRST << tries) as u64));
                 tries += 1;

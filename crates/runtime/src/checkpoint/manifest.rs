@@ -2,27 +2,29 @@
 //! will name.
 
 use crate::side::SideRows;
+use arrow::array::RecordBatch;
 use millstream_checkpoint::Manifest;
 use millstream_checkpoint::manifest::{
     Chain, CommittableState, FORMAT, FileRef, InFlight, NodeState, PartitionState, Share, SinkState, TableState,
 };
 use millstream_core::key::KEY_GROUPS;
-use millstream_core::{Batch, Committable, Millis, Watermark};
+use millstream_core::{Batch, Committable, Millis, Result, Watermark};
 use millstream_dataflow::operator::Watermarks;
 use millstream_state::table::TableDef;
+use millstream_state::view::View;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// A chain of more pieces than this is merged into one.
 const PIECES_MAX: usize = 16;
 
 /// A task's save, with its rows in files.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Written {
     pub nodes: Vec<WrittenNode>,
     pub set_aside: Vec<SideRows>,
 }
 
-#[derive(Debug)]
 pub(crate) struct WrittenNode {
     pub node: usize,
     pub task: usize,
@@ -35,6 +37,8 @@ pub(crate) struct WrittenNode {
     pub in_flight: Vec<InFlight>,
     /// With the rows of its outbox, so that they need not be read back.
     pub committable: Option<(CommittableState, Vec<Batch>)>,
+    /// Of tables that others read: the rows of the new piece.
+    pub viewed: Vec<(Arc<View>, RecordBatch)>,
 }
 
 /// Everything that the next manifest is made of.
@@ -49,6 +53,10 @@ pub(crate) struct Memory {
     pub nodes: Vec<NodeMemory>,
     pub sinks: BTreeMap<String, SinkMemory>,
     pub latest: Option<Manifest>,
+    /// Tables that others read, by node and name.
+    pub views: BTreeMap<(usize, String), Arc<View>>,
+    /// What the next commit shows of them.
+    pub unseen: Vec<(Arc<View>, RecordBatch)>,
 }
 
 #[derive(Default)]
@@ -76,6 +84,7 @@ impl Memory {
     /// Takes in what a task saved; of one task, older saves first.
     pub fn apply(&mut self, written: Written) {
         for save in written.nodes {
+            self.unseen.extend(save.viewed);
             let node = &mut self.nodes[save.node];
             for table in &save.tables {
                 let (def, chains) =
@@ -142,8 +151,15 @@ impl Memory {
         pending.iter().map(|(state, rows)| Committable { data: state.data.clone(), outbox: rows.clone() }).collect()
     }
 
-    pub fn committed(&mut self) {
+    /// The sinks have shown the epoch, and now the views do.
+    pub fn committed(&mut self, epoch: u64) -> Result<()> {
         self.sinks.values_mut().for_each(|s| s.pending.clear());
+        let unseen = std::mem::take(&mut self.unseen);
+        for view in self.views.values() {
+            let mine = unseen.iter().filter(|(of, _)| Arc::ptr_eq(of, view)).map(|(_, rows)| rows.clone());
+            view.publish(epoch, &mine.collect::<Vec<_>>())?;
+        }
+        Ok(())
     }
 
     /// Chains that have grown long, or whose changes outweigh what they change: node, task, table, pieces.

@@ -30,7 +30,7 @@ pub(crate) use restore::{Mine, Restored, Taken, manifests, take_over};
 
 use crate::side::SideRows;
 use millstream_checkpoint::manifest::PartitionState;
-use millstream_core::{Batch, Prepared, Store};
+use millstream_core::{Batch, ByteSize, Prepared, Store};
 use millstream_dataflow::operator::Watermarks;
 use millstream_state::table::{Piece, TableDef};
 use std::sync::Arc;
@@ -55,6 +55,10 @@ pub struct CheckpointConfig {
     pub kept: usize,
     /// Barriers overtake the rows that wait in queues after this long. Default 5 s; `None`: never.
     pub overtake_after: Option<Duration>,
+    /// Bytes that one task may hold back while it waits for barriers; past them the barrier overtakes. Default 64 MiB.
+    pub held_bytes_max: ByteSize,
+    /// Tables that other threads read: the id of a node and the name of a table. See [`Job::view`](crate::Job::view).
+    pub views: Vec<(String, String)>,
     /// Where to go on.
     pub restore: Restore,
     /// Let go of state of which the query knows nothing any more.
@@ -74,6 +78,8 @@ impl CheckpointConfig {
             failures_max: 3,
             kept: 3,
             overtake_after: Some(Duration::from_secs(5)),
+            held_bytes_max: ByteSize::mib(64),
+            views: Vec::new(),
             restore: Restore::Latest,
             drop_state: false,
             available_now: false,

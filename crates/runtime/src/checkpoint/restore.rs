@@ -186,6 +186,18 @@ impl Restored {
         Ok(())
     }
 
+    /// All live rows of a table of a node.
+    pub fn rows(&self, node: &NodeState, def: &TableDef) -> Result<Vec<RecordBatch>> {
+        let Some(saved) = node.tables.iter().find(|t| t.name == def.name) else { return Ok(Vec::new()) };
+        let mut rows = Vec::new();
+        for chain in &saved.chains {
+            let pieces = chain.pieces.iter().map(|f| files::read(self.store.as_ref(), f));
+            let pieces: Vec<RecordBatch> = pieces.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+            rows.extend(alive(def, &pieces)?);
+        }
+        Ok(rows)
+    }
+
     /// Batches that were under way to a task of the saved run, by input.
     pub fn in_flight(&self, node: &NodeState, saved_task: usize) -> Result<Vec<(usize, Batch)>> {
         let mut batches = Vec::new();
