@@ -3,7 +3,7 @@
 //! One pass over the text, with no text made for LOWER.
 
 use super::{Physical, literal_text};
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Schema};
 use datafusion_common::{Result, internal_err};
 use datafusion_expr::{ColumnarValue, Operator};
@@ -27,6 +27,8 @@ pub struct InWords {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Words {
     words: Vec<String>,
+    /// Their lengths and bytes, where all are short.
+    codes: Option<Vec<(usize, u128)>>,
     /// `LOWER` of the text is compared, not the text.
     lower: bool,
 }
@@ -43,10 +45,9 @@ pub fn fuse(e: &Physical, input: &Schema) -> Result<Option<Physical>> {
 fn either(e: &Physical) -> Option<InWords> {
     let b = e.downcast_ref::<BinaryExpr>().filter(|b| *b.op() == Operator::Or)?;
     let (left, right) = (b.left().downcast_ref::<InWords>()?, b.right().downcast_ref::<InWords>()?);
-    let mut words = left.words.clone();
-    words.words.extend_from_slice(&right.words.words);
-    let one = left.of.eq(&right.of) && left.words.lower == right.words.lower && words.words.len() <= WORDS_MAX;
-    one.then(|| InWords { of: left.of.clone(), words })
+    let words = [left.words.words.as_slice(), right.words.words.as_slice()].concat();
+    let one = left.of.eq(&right.of) && left.words.lower == right.words.lower && words.len() <= WORDS_MAX;
+    one.then(|| InWords { of: left.of.clone(), words: Words::new(words, left.words.lower) })
 }
 
 fn test(e: &Physical, input: &Schema) -> Result<Option<(Physical, Words)>> {
@@ -69,28 +70,81 @@ fn test(e: &Physical, input: &Schema) -> Result<Option<(Physical, Words)>> {
         return Ok(None);
     };
     let lowered = of.downcast_ref::<ScalarFunctionExpr>().filter(|f| f.name() == "lower" && f.args().len() == 1);
-    let words = Words { words: words.into_iter().map(str::to_string).collect(), lower: lowered.is_some() };
+    let words = Words::new(words.into_iter().map(str::to_string).collect(), lowered.is_some());
     let of = lowered.map_or(of, |f| &f.args()[0]);
     Ok((of.data_type(input)? == DataType::Utf8).then(|| (of.clone(), words)))
 }
 
 impl Words {
+    fn new(words: Vec<String>, lower: bool) -> Words {
+        let code = |w: &String| (w.len() <= CODE_BYTES).then(|| (w.len(), short_code(w.as_bytes())));
+        let codes = words.iter().map(code).collect();
+        Words { words, codes, lower }
+    }
+
+    /// For each row, which word its text is; a NULL is what stands in its place.
+    fn positions(&self, column: &StringArray, mut each: impl FnMut(usize, Option<usize>)) {
+        let ascii = !self.lower || column.is_ascii();
+        let (Some(codes), true) = (&self.codes, ascii) else {
+            (0..column.len()).for_each(|row| each(row, self.position(column.value(row))));
+            return;
+        };
+        // A text of 16 bytes at most is compared as one number. It is read with what follows it, which is cut off.
+        let (data, ends) = (column.value_data(), column.value_offsets());
+        for (row, bounds) in ends.windows(2).enumerate() {
+            let (from, length) = (bounds[0] as usize, (bounds[1] - bounds[0]) as usize);
+            if length > CODE_BYTES {
+                each(row, None);
+                continue;
+            }
+            let mut code = match data[from..].first_chunk() {
+                Some(wide) => code_of(wide, length),
+                None => short_code(&data[from..from + length]),
+            };
+            if self.lower {
+                code = lower(code);
+            }
+            each(row, codes.iter().position(|c| *c == (length, code)));
+        }
+    }
+
     /// Which word the text is.
-    #[inline]
-    fn position(&self, text: &str, ascii: bool) -> Option<usize> {
+    fn position(&self, text: &str) -> Option<usize> {
         if !self.lower {
             return self.words.iter().position(|w| w == text);
-        }
-        if ascii || text.is_ascii() {
-            let same = |w: &String| {
-                w.len() == text.len() && w.bytes().zip(text.bytes()).all(|(w, t)| w == t.to_ascii_lowercase())
-            };
-            return self.words.iter().position(same);
         }
         // Lower case may have another length, and be ASCII where the text is not (the Kelvin sign).
         let text = text.to_lowercase();
         self.words.iter().position(|w| *w == text)
     }
+}
+
+/// Bytes that one code holds.
+const CODE_BYTES: usize = 16;
+
+/// The first `length` bytes, at most 16, as a number.
+#[inline]
+fn code_of(wide: &[u8; CODE_BYTES], length: usize) -> u128 {
+    let all = u128::from_le_bytes(*wide);
+    // Shifted by all of its bits, a number would stay as it is.
+    all & u128::MAX.checked_shr(8 * (CODE_BYTES - length) as u32).unwrap_or(0)
+}
+
+fn short_code(text: &[u8]) -> u128 {
+    let mut wide = [0; CODE_BYTES];
+    wide[..text.len()].copy_from_slice(text);
+    u128::from_le_bytes(wide)
+}
+
+/// Sixteen ASCII characters in lower case.
+#[inline]
+fn lower(code: u128) -> u128 {
+    const fn each(byte: u8) -> u128 {
+        u128::from_le_bytes([byte; CODE_BYTES])
+    }
+    // The highest bit of a byte says: at least `A`, and not past `Z`. No byte carries into the next.
+    let upper = (code + each(0x80 - b'A')) & !(code + each(0x7f - b'Z')) & each(0x80);
+    code | (upper >> 2)
 }
 
 impl InWords {
@@ -103,12 +157,9 @@ impl InWords {
     }
 
     fn over(&self, column: &StringArray) -> BooleanArray {
-        let ascii = self.words.lower && column.is_ascii();
-        let found = arrow::buffer::BooleanBuffer::collect_bool(column.len(), |row| {
-            // What stands in the place of a NULL is a text too.
-            self.words.position(column.value(row), ascii).is_some()
-        });
-        BooleanArray::new(found, column.nulls().cloned())
+        let mut found = BooleanBufferBuilder::new(column.len());
+        self.words.positions(column, |_, word| found.append(word.is_some()));
+        BooleanArray::new(found.finish(), column.nulls().cloned())
     }
 }
 
@@ -179,18 +230,10 @@ impl FirstWord {
         if !tests.iter().all(alike) || tests.iter().map(|t| t.words.words.len()).sum::<usize>() > WORDS_MAX {
             return None;
         }
-        let mut all = FirstWord {
-            of: first.of.clone(),
-            words: Words { words: Vec::new(), lower: first.words.lower },
-            test: Vec::new(),
-        };
-        for (i, t) in tests.iter().enumerate() {
-            for word in &t.words.words {
-                all.words.words.push(word.clone());
-                all.test.push(i as u8);
-            }
-        }
-        Some(all)
+        let numbered = |(i, t): (usize, &&InWords)| std::iter::repeat_n(i as u8, t.words.words.len());
+        let test = tests.iter().enumerate().flat_map(numbered).collect();
+        let words = tests.iter().flat_map(|t| t.words.words.iter().cloned()).collect();
+        Some(FirstWord { of: first.of.clone(), words: Words::new(words, first.words.lower), test })
     }
 
     /// The test that holds first, for each row; `none` where none does.
@@ -199,11 +242,14 @@ impl FirstWord {
         let Some(column) = column.as_string_opt::<i32>() else {
             return internal_err!("words of {}", column.data_type());
         };
-        let ascii = self.words.lower && column.is_ascii();
-        let first = |row: usize| match self.words.position(column.value(row), ascii) {
-            Some(word) if column.is_valid(row) => self.test[word],
-            _ => none,
-        };
-        Ok((0..column.len()).map(first).collect())
+        let mut tests = vec![none; column.len()];
+        self.words.positions(column, |row, word| {
+            if let Some(word) = word
+                && column.is_valid(row)
+            {
+                tests[row] = self.test[word];
+            }
+        });
+        Ok(tests)
     }
 }
