@@ -206,7 +206,10 @@ impl Settings {
 fn foreign(key: &str) -> Result<Taken> {
     let meant = did_you_mean(key, KEYS.iter().map(|(k, _)| *k));
     if FOREIGN.iter().any(|prefix| key.starts_with(prefix)) && !key.ends_with('.') {
-        return Ok(match meant {
+        // A long beginning in common makes no slip of a key that Flink has: `execution.checkpointing.mode` is not `.dir`.
+        let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+        let slip = |meant: &&str| did_you_mean(&last(key), [last(meant).as_str()]).is_some();
+        return Ok(match meant.filter(slip) {
             Some(meant) => Taken::Slip(format!("'{key}' has no effect here; did you mean '{meant}'?")),
             None => Taken::Foreign,
         });

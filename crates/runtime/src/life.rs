@@ -46,8 +46,7 @@ impl Life {
             let all: Vec<NodeShape> = nodes.iter().cloned().chain(sides.clone().map(side)).collect();
             compare(&found.restore, &all).accept(config.drop_state)?;
         }
-        let Taken { generation, number, epoch, restored, .. } =
-            take_over(config, placement.parallelism(), clock.now())?;
+        let Taken { generation, number, epoch, restored } = take_over(config, placement.parallelism(), clock.now())?;
         let run = JobRun { job: config.job.clone(), generation, epoch };
         let mut memory = Memory {
             job: config.job.clone(),

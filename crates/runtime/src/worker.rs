@@ -232,7 +232,7 @@ impl Task {
     fn save(&self, saving: &Saving, epoch: Option<u64>, overtaken: Vec<(usize, Signal)>) -> Result<()> {
         self.chain.push_out()?;
         let last = saving.last.get();
-        let whole = !saving.chained.get() || saving.requests.whole_since(last);
+        let whole = !saving.chained.get();
         let mut nodes = Vec::with_capacity(self.chain.cells.len());
         let mut in_flight = self.batches_under_way(overtaken)?;
         for (at, cell) in self.chain.cells.iter().enumerate() {

@@ -58,7 +58,6 @@ pub struct Ask {
 pub(crate) struct Requests {
     epoch: AtomicU64,
     overtake: AtomicU64,
-    whole_from: AtomicU64,
 }
 
 impl Requests {
@@ -74,11 +73,6 @@ impl Requests {
 
     pub fn overtake(&self, epoch: u64) {
         self.overtake.fetch_max(epoch, Ordering::AcqRel);
-    }
-
-    /// Whether a task that saved `last` before has to save everything.
-    pub fn whole_since(&self, last: u64) -> bool {
-        last < self.whole_from.load(Ordering::Acquire)
     }
 }
 
@@ -393,7 +387,8 @@ impl Driver {
             }
             Effect::WriteManifest { epoch, saves } => {
                 for save in saves {
-                    self.write_set_aside(&save.saved, epoch)?;
+                    // Rows set aside go to their outputs with the epoch that holds the rows around them.
+                    save.saved.set_aside.iter().try_for_each(|rows| self.sides.write(rows))?;
                     self.memory.apply(save.saved);
                 }
                 self.write_manifest(epoch)
@@ -414,13 +409,6 @@ impl Driver {
             }
             Effect::Stop(why) => Err(why),
         }
-    }
-
-    /// Rows set aside go to their outputs with the epoch that holds the rows around them.
-    fn write_set_aside(&mut self, save: &Written, epoch: u64) -> Result<()> {
-        save.set_aside.iter().try_for_each(|rows| self.sides.write(rows))?;
-        let _ = epoch;
-        Ok(())
     }
 
     fn write_manifest(&mut self, epoch: u64) -> Result<()> {

@@ -38,8 +38,6 @@ pub(crate) struct Taken {
     pub epoch: u64,
     /// `None`: the job has never run.
     pub restored: Option<Restored>,
-    /// Another checkpoint than the newest was asked for.
-    pub rewound: bool,
 }
 
 /// Every manifest in the store, read.
@@ -93,9 +91,9 @@ pub(crate) fn take_over(config: &CheckpointConfig, parallelism: usize, now: Mill
     let store = config.store.as_ref();
     for _ in 0..FENCE_TRIES_MAX {
         let recovery = find(config, now)?;
-        let (fence, rewound) = match &recovery {
-            Some(recovery) => (recovery.fence.clone(), recovery.rewound),
-            None => (Manifest::first(&config.job, KEY_GROUPS, parallelism, now), false),
+        let fence = match &recovery {
+            Some(recovery) => recovery.fence.clone(),
+            None => Manifest::first(&config.job, KEY_GROUPS, parallelism, now),
         };
         let stored = store.put(&Manifest::path(fence.number), &fence.to_json(), Put::Create)?;
         // Where the other run was faster, look again.
@@ -107,7 +105,6 @@ pub(crate) fn take_over(config: &CheckpointConfig, parallelism: usize, now: Mill
             number: fence.number,
             epoch: fence.epoch,
             restored: recovery.map(|_| Restored { store: config.store.clone(), manifest: Arc::new(fence) }),
-            rewound,
         });
     }
     Err(Error::io(format!("another run of job `{}` keeps writing checkpoints", config.job))
