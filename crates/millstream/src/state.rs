@@ -8,6 +8,12 @@
 //!      requests/              what `millstream savepoint` and `millstream stop` ask of the running job
 //! ```
 
+mod against;
+mod query;
+
+pub use against::{Against, against};
+pub use query::{SqlTable, query, tables};
+
 use millstream_checkpoint::Manifest;
 use millstream_checkpoint::manifest::{is_savepoint, savepoint_path};
 use millstream_connect::store::{self, Lock, OwnedStore};
