@@ -152,6 +152,10 @@ fn describe(location: &str, at: Option<&str>) -> Result<()> {
                 );
                 let name = names.iter().find(|t| std::ptr::eq(t.table, table)).map_or("", |t| &t.name);
                 let _ = writeln!(text, "    in SQL {name}");
+                let _ = match table.key {
+                    0 => writeln!(text, "    a log: no columns name a row"),
+                    key => writeln!(text, "    key {key} columns, part {}", table.part),
+                };
                 let _ = writeln!(text, "    columns {}", table.columns.join(", "));
                 for file in pieces {
                     let _ = writeln!(text, "    {}/{}", store.name(), file.path);

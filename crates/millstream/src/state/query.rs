@@ -158,23 +158,28 @@ fn partitions(manifest: &Manifest) -> Result<RecordBatch> {
 }
 
 fn files(manifest: &Manifest) -> Result<RecordBatch> {
-    let mut all: Vec<(&NodeState, Option<&TableState>, usize, &FileRef)> = Vec::new();
+    // Node, table, task, place in the chain, file.
+    type Row<'a> = (&'a NodeState, Option<&'a TableState>, usize, Option<i64>, &'a FileRef);
+    let mut all: Vec<Row<'_>> = Vec::new();
     for node in &manifest.nodes {
         for table in &node.tables {
-            let pieces = table.chains.iter().flat_map(|c| c.pieces.iter().map(move |f| (c.task, f)));
-            all.extend(pieces.map(|(task, file)| (node, Some(table), task, file)));
+            for chain in &table.chains {
+                let pieces = (0..).zip(&chain.pieces);
+                all.extend(pieces.map(|(piece, file)| (node, Some(table), chain.task, Some(piece), file)));
+            }
         }
-        all.extend(node.in_flight.iter().map(|f| (node, None, f.task, &f.file)));
+        all.extend(node.in_flight.iter().map(|f| (node, None, f.task, None, &f.file)));
     }
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("node", Arc::new(StringArray::from_iter_values(all.iter().map(|f| &f.0.id))) as ArrayRef, true),
         ("name", Arc::new(all.iter().map(|f| f.1.map(|t| &t.name)).collect::<StringArray>()), true),
         ("task", Arc::new(Int64Array::from_iter_values(all.iter().map(|f| f.2 as i64))), true),
-        ("path", Arc::new(StringArray::from_iter_values(all.iter().map(|f| &f.3.path))), true),
-        ("epoch", Arc::new(Int64Array::from_iter_values(all.iter().map(|f| number(f.3.epoch)))), true),
-        ("rows", Arc::new(Int64Array::from_iter_values(all.iter().map(|f| number(f.3.rows)))), true),
-        ("bytes", Arc::new(Int64Array::from_iter_values(all.iter().map(|f| number(f.3.bytes)))), true),
+        ("piece", Arc::new(all.iter().map(|f| f.3).collect::<Int64Array>()), true),
+        ("path", Arc::new(StringArray::from_iter_values(all.iter().map(|f| &f.4.path))), true),
+        ("epoch", Arc::new(Int64Array::from_iter_values(all.iter().map(|f| number(f.4.epoch)))), true),
+        ("rows", Arc::new(Int64Array::from_iter_values(all.iter().map(|f| number(f.4.rows)))), true),
+        ("bytes", Arc::new(Int64Array::from_iter_values(all.iter().map(|f| number(f.4.bytes)))), true),
     ])?)
 }
 

@@ -6,4 +6,6 @@ mod dice;
 mod fuzz;
 mod random_queries;
 mod semantics;
+mod state;
+mod state_v1;
 mod support;
