@@ -8,7 +8,8 @@ Each SQL file of examples/flights, and each pair, runs with the real binary in a
 and in batch mode. What it wrote as Parquet is compared with DuckDB's answer over the same input. DuckDB's queries are
 written from the meaning of the SQL, not from how the engine works: hop windows are a join with generated window
 starts, sessions a running sum over LAG, lateness a running maximum over the rows in file order. More questions, asked of
-both, are in pairs.py. Last, the first example of README.md prints what README.md says.
+both, are in pairs.py. Then DuckDB reads the files of a checkpoint (tests/fixtures/state-v1) and has to find in them what
+`millstream state query` does. Last, the first example of README.md prints what README.md says.
 
 Compared exactly: every column, as a bag of rows. A DOUBLE must be equal, not nearly (0.0 equals -0.0, all other values
 have one pattern of bits). Means and sums of whole numbers are exact in both; where DuckDB's own sum is not (weather:
@@ -18,6 +19,7 @@ One line for each comparison; the last line is `N passed, N failed`. Exit code 1
 """
 
 import argparse
+import json
 import math
 import os
 import re
@@ -227,6 +229,56 @@ def first_example(binary: Path):
     return f"exit code {done.returncode}; README.md shows {shown}, printed was {printed}\n{done.stderr[-2000:]}"
 
 
+def alive(node, table, root):
+    """DuckDB's query for the rows of a checkpoint's table: what no newer change of the same task has replaced, deleted or dropped."""
+    pieces = [(chain["task"], at, root / piece["path"]) for chain in table["chains"] for at, piece in enumerate(chain["pieces"])]
+    names = [f'"{column.split(" ")[0]}"' for column in table["columns"]]
+
+    def same(columns):
+        return " AND ".join(f"later.{c} IS NOT DISTINCT FROM c.{c}" for c in columns) or "false"
+
+    files = " UNION ALL ".join(
+        f"SELECT *, {task} AS \"$task\", {at} AS \"$piece\" FROM read_parquet('{path}', file_row_number = true)"
+        for task, at, path in pieces)
+    return f"""
+        WITH changes AS (
+            SELECT *, row_number() OVER (PARTITION BY "$task" ORDER BY "$piece", file_row_number) AS "$nth" FROM ({files}))
+        SELECT {", ".join(names)} FROM changes AS c WHERE "$change" = 0 AND NOT EXISTS (
+            FROM changes AS later WHERE later."$task" = c."$task" AND later."$nth" > c."$nth"
+            AND CASE later."$change" WHEN 2 THEN {same(names[:table["part"]])}
+                                     WHEN 3 THEN c.{names[0]} <= later.{names[0]}
+                                     WHEN 1 THEN {same(names[:table["key"]])}
+                                     ELSE {same(names[:table["key"]])} END)"""
+
+
+def checkpoint_tables(binary: Path):
+    """Each table of the checkpoint of tests/fixtures/state-v1: its name and what differs between DuckDB's reading of its files
+    and `millstream state query`; None: nothing."""
+    job = ROOT / "tests" / "fixtures" / "state-v1" / "state" / "job"
+    manifest = json.loads((job / "manifests" / "000000000001.json").read_text())
+    db = duckdb.connect()
+    for node, table in [(n, t) for n in manifest["nodes"] for t in n["tables"] if any(c["pieces"] for c in t["chains"])]:
+        name = re.sub("[^0-9A-Za-z]", "_", f"{node['id']}_{table['name']}")
+        with tempfile.TemporaryDirectory(prefix="millstream-state-") as folder:
+            # Through a file of Parquet, so that values are compared and not their texts.
+            columns = [row[:2] for row in db.sql(f"DESCRIBE {alive(node, table, job)}").fetchall()]
+            types = {"VARCHAR": "STRING", "INTEGER": "INT", "BLOB": "BYTES", "TIMESTAMP_MS": "TIMESTAMP(3)", "TIMESTAMP": "TIMESTAMP(3)"}
+            declared = ", ".join(f"`{c}` {types.get(t, t)}" for c, t in columns)
+            sql = (f"CREATE TABLE out ({declared}) WITH ('connector' = 'filesystem', 'path' = '{folder}/out', 'format' = 'parquet'); "
+                   f"INSERT INTO out SELECT * FROM {name}")
+            done = subprocess.run([str(binary), "state", "query", str(job.parent), sql], capture_output=True, text=True)
+            if done.returncode != 0:
+                yield name, done.stderr
+                continue
+            files = [str(f) for f in Path(folder).rglob("*.parquet")]
+            mine = f"FROM read_parquet({files})" if files else f"FROM ({alive(node, table, job)}) LIMIT 0"
+            theirs = f"FROM ({alive(node, table, job)})"
+            counts = [db.sql(f"SELECT count(*) FROM ({q})").fetchall()[0][0]
+                      for q in (mine, theirs, f"{mine} EXCEPT ALL {theirs}")]
+            same = counts[0] == counts[1] and counts[2] == 0
+            yield f"{name} ({counts[1]} rows)", None if same else "{} rows, DuckDB has {}; {} only here".format(*counts)
+
+
 def compare_all(binary: Path) -> int:
     oracle, passed, failed = Oracle(), 0, 0
 
@@ -252,6 +304,8 @@ def compare_all(binary: Path) -> int:
                         report(name, oracle.compare(result, Path(folder) / "out" / result[0]), seconds)
                     except duckdb.Error as error:
                         report(name, f"cannot read what was written: {error}")
+    for name, problem in checkpoint_tables(binary):
+        report(f"checkpoint: {name}", problem)
     report("the first example prints what README.md shows", first_example(binary))
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

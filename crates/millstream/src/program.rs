@@ -6,7 +6,7 @@ use millstream_core::{Clock, Connectors, Result};
 use millstream_plan::catalog::{Catalog, Notice};
 use millstream_plan::plan::{Job, Planned, plan_job};
 use millstream_plan::settings::without_effect;
-use millstream_plan::statement::{Statement, StatementKind};
+use millstream_plan::statement::{Settings, Statement, StatementKind};
 use millstream_plan::target::{Target, Warning, lint};
 use millstream_runtime::SystemClock;
 
@@ -26,6 +26,10 @@ pub struct Program {
 #[derive(Debug)]
 pub struct Plan {
     pub(crate) planned: Planned,
+    /// As they stand where the query does.
+    pub(crate) settings: Settings,
+    /// `EXPLAIN`: nothing would run.
+    pub(crate) only_shown: bool,
 }
 
 impl Plan {
@@ -85,7 +89,11 @@ impl Program {
         for statement in &self.statements {
             match request(statement) {
                 None => notices.extend(declare(&mut catalog, statement, &self.file, tables, &mut ignored)?),
-                Some(job) => plans.push(Plan { planned: plan(&catalog, job, &self.file, tables)? }),
+                Some(job) => plans.push(Plan {
+                    planned: plan(&catalog, job, &self.file, tables)?,
+                    settings: catalog.settings.clone(),
+                    only_shown: matches!(statement.kind, StatementKind::Explain { .. }),
+                }),
             }
         }
         notices.extend(without_effect(&ignored));

@@ -115,7 +115,7 @@ impl Runner {
             planned = plan(&catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
         }
         if let StatementKind::Explain { mermaid, .. } = &statement.kind {
-            let plan = Plan { planned };
+            let plan = Plan { planned, settings: catalog.settings.clone(), only_shown: true };
             return Ok(Step::Text(if *mermaid { plan.mermaid() } else { plan.text() }));
         }
         let prints = matches!(statement.kind, StatementKind::Query(_));

@@ -8,8 +8,14 @@
 //!      requests/              what `millstream savepoint` and `millstream stop` ask of the running job
 //! ```
 
+mod against;
+mod query;
+
+pub use against::{Against, against};
+pub use query::{SqlTable, query, tables};
+
 use millstream_checkpoint::Manifest;
-use millstream_checkpoint::manifest::{is_savepoint, savepoint_path};
+use millstream_checkpoint::manifest::{check_savepoint_name, is_savepoint, savepoint_path};
 use millstream_connect::store::{self, Lock, OwnedStore};
 use millstream_core::{Error, Place, Put, Result, Store, Stored};
 use millstream_plan::statement::Settings;
@@ -97,7 +103,8 @@ pub(crate) fn open(options: &StateOptions, settings: &Settings, file: &str, quer
         RestoreFrom::Latest => Restore::Latest,
         RestoreFrom::Number(number) => Restore::Number(*number),
         RestoreFrom::Named(name) => {
-            if config.store.get(&savepoint_path(name))?.is_some() {
+            // A folder's path is no name of a savepoint, and no store is asked for one.
+            if check_savepoint_name(name).is_ok() && config.store.get(&savepoint_path(name))?.is_some() {
                 Restore::Savepoint(name.clone())
             } else {
                 import(config.store.as_ref(), &job, name)?;
@@ -164,7 +171,10 @@ pub fn manifest(store: &dyn Store, which: Option<&str>) -> Result<Manifest> {
         }
         Some(which) => match which.parse::<u64>() {
             Ok(number) => Manifest::path(number),
-            Err(_) => savepoint_path(which),
+            Err(_) => {
+                check_savepoint_name(which)?;
+                savepoint_path(which)
+            }
         },
     };
     let place = Place(format!("{}/{path}", store.name()));
@@ -222,6 +232,7 @@ pub fn open_at(location: &str) -> Result<Arc<dyn Store>> {
 
 /// Removes a savepoint; false where there is none of that name.
 pub fn remove_savepoint(store: &dyn Store, name: &str) -> Result<bool> {
+    check_savepoint_name(name)?;
     let path = savepoint_path(name);
     let found = store.get(&path)?.is_some();
     store.delete(&path)?;

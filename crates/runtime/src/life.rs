@@ -3,7 +3,7 @@
 use crate::checkpoint::{
     CheckpointConfig, Memory, NodeMemory, Restored, SinkMemory, Taken, columns_of, commit_again, find, take_over,
 };
-use crate::placement::{Placement, Work};
+use crate::placement::{Placed, Placement, Work, place};
 use crate::side::Which;
 use millstream_checkpoint::compare::{NodeShape, TableShape, compare};
 use millstream_core::{Clock, Committable, Committer, Connectors, Error, JobRun, Result, TableSpec};
@@ -32,19 +32,9 @@ impl Life {
         clock: &dyn Clock,
         pause: &dyn Fn(std::time::Duration),
     ) -> Result<Life> {
-        let (nodes, tables): (Vec<NodeShape>, Vec<_>) = shapes(placement)?.into_iter().unzip();
-        let sides = [(Which::Late, &dataflow.late_output), (Which::Bad, &dataflow.bad_output)];
-        let sides = sides.into_iter().filter_map(|(which, side)| Some((which.id(), &side.as_ref()?.table)));
-        let side = |(id, table): (&str, &TableSpec)| NodeShape {
-            id: id.to_owned(),
-            label: format!("Sink({})", table.name),
-            tables: Vec::new(),
-            is_source: false,
-            is_sink: true,
-        };
+        let (nodes, tables) = remembered(dataflow, placement)?;
         if let Some(found) = find(config, clock.now())? {
-            let all: Vec<NodeShape> = nodes.iter().cloned().chain(sides.clone().map(side)).collect();
-            compare(&found.restore, &all).accept(config.drop_state)?;
+            compare(&found.restore, &nodes).accept(config.drop_state)?;
         }
         let Taken { generation, number, epoch, restored } = take_over(config, placement.parallelism(), clock.now())?;
         let run = JobRun { job: config.job.clone(), generation, epoch };
@@ -80,7 +70,7 @@ impl Life {
         });
         let mut committers = BTreeMap::new();
         let mut kept: Vec<Committable> = Vec::new();
-        for (id, table) in sinks.chain(sides) {
+        for (id, table) in sinks.chain(sides(dataflow)) {
             memory.sinks.insert(id.to_owned(), SinkMemory { table: table.name.clone(), pending: Vec::new() });
             let Some(mut committer) = connectors.open_committer(table, &run)? else { continue };
             let mine = restored.as_ref().map(|r| r.committables(id)).transpose()?.unwrap_or_default();
@@ -123,35 +113,58 @@ fn view(
     Ok((at, view))
 }
 
-/// The tables of each node, in the order of the placement.
-fn shapes(placement: &Placement) -> Result<Vec<(NodeShape, Vec<TableDef>)>> {
-    let shape = |node: &crate::placement::Placed| -> Result<(NodeShape, Vec<TableDef>)> {
-        let inputs: Vec<_> = node.inputs.iter().map(|i| placement.schema_of(i)).collect();
-        let (source, sink) = match &node.work {
-            Work::Node { kind: NodeKind::Source(_) | NodeKind::Values(_), .. } => (true, false),
-            Work::Node { kind: NodeKind::Sink(_), .. } => (false, true),
-            _ => (false, false),
-        };
-        let tables = match &node.work {
-            Work::Node { kind, partials } if !source && !sink => {
-                millstream_dataflow::build(kind, &inputs, &node.schema, *partials)?.tables()
-            }
-            _ => Vec::new(),
-        };
-        let table = |def: &TableDef| TableShape {
-            name: def.name.clone(),
-            version: def.version,
-            columns: columns_of(def),
-            key: def.key,
-        };
-        let shape = NodeShape {
-            id: node.id.clone(),
-            label: node.label.clone(),
-            tables: tables.iter().map(table).collect(),
-            is_source: source,
-            is_sink: sink,
-        };
-        Ok((shape, tables))
+/// What a job over `dataflow` would remember, without starting it or opening a table: for
+/// [`compare`](millstream_checkpoint::compare::compare) with a checkpoint.
+pub fn shapes(dataflow: &Dataflow, connectors: &dyn Connectors, parallelism: usize) -> Result<Vec<NodeShape>> {
+    let placement = place(dataflow, parallelism, connectors)?;
+    Ok(remembered(dataflow, &placement)?.0)
+}
+
+/// The outputs of rows set aside: what stands for their node in a checkpoint, and where they go.
+fn sides(dataflow: &Dataflow) -> impl Iterator<Item = (&str, &TableSpec)> {
+    let sides = [(Which::Late, &dataflow.late_output), (Which::Bad, &dataflow.bad_output)];
+    sides.into_iter().filter_map(|(which, side)| Some((which.id(), &side.as_ref()?.table)))
+}
+
+/// All nodes that a checkpoint may know, the placement's first; and the tables of each node of the placement.
+fn remembered(dataflow: &Dataflow, placement: &Placement) -> Result<(Vec<NodeShape>, Vec<Vec<TableDef>>)> {
+    let of_nodes = placement.nodes.iter().map(|node| shape(node, placement)).collect::<Result<Vec<_>>>()?;
+    let (mut nodes, tables): (Vec<NodeShape>, Vec<_>) = of_nodes.into_iter().unzip();
+    nodes.extend(sides(dataflow).map(|(id, table)| NodeShape {
+        id: id.to_owned(),
+        label: format!("Sink({})", table.name),
+        tables: Vec::new(),
+        is_source: false,
+        is_sink: true,
+    }));
+    Ok((nodes, tables))
+}
+
+fn shape(node: &Placed, placement: &Placement) -> Result<(NodeShape, Vec<TableDef>)> {
+    let inputs: Vec<_> = node.inputs.iter().map(|i| placement.schema_of(i)).collect();
+    let (source, sink) = match &node.work {
+        Work::Node { kind: NodeKind::Source(_) | NodeKind::Values(_), .. } => (true, false),
+        Work::Node { kind: NodeKind::Sink(_), .. } => (false, true),
+        _ => (false, false),
     };
-    placement.nodes.iter().map(shape).collect()
+    let tables = match &node.work {
+        Work::Node { kind, partials } if !source && !sink => {
+            millstream_dataflow::build(kind, &inputs, &node.schema, *partials)?.tables()
+        }
+        _ => Vec::new(),
+    };
+    let table = |def: &TableDef| TableShape {
+        name: def.name.clone(),
+        version: def.version,
+        columns: columns_of(def),
+        key: def.key,
+    };
+    let shape = NodeShape {
+        id: node.id.clone(),
+        label: node.label.clone(),
+        tables: tables.iter().map(table).collect(),
+        is_source: source,
+        is_sink: sink,
+    };
+    Ok((shape, tables))
 }

@@ -127,6 +127,8 @@ pub enum StateCommand {
         #[arg(long, value_name = "N|NAME")]
         at: Option<String>,
     },
+    /// Asks a checkpoint in SQL: its tables, under the names that `state show` gives, `partitions` and `checkpoint_files`.
+    Query(Query),
     /// Copies a checkpoint with its files to another place, to keep it or to start a job from it there.
     Copy {
         state: String,
@@ -136,6 +138,24 @@ pub enum StateCommand {
     },
     /// Removes a savepoint.
     Rm { state: String, savepoint: String },
+}
+
+#[derive(Debug, Args)]
+pub struct Query {
+    /// What --state named, or the folder of one job in it.
+    pub state: String,
+    /// Such as 'SELECT * FROM partitions'.
+    #[arg(value_name = "SQL")]
+    pub sql: String,
+    /// The checkpoint's number or the savepoint's name. Default: the latest.
+    #[arg(long, value_name = "N|NAME")]
+    pub at: Option<String>,
+    /// Which job, where the state holds several.
+    #[arg(long)]
+    pub job: Option<String>,
+    /// How rows are printed.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +206,9 @@ pub struct Check {
     /// Also warn of what would not run, or mean something else, in that version of Apache Flink.
     #[arg(long, value_enum)]
     pub target: Option<Target_>,
+    /// Also say what a run on this state (what `run` is given as --state) would keep, start anew, drop or could not read.
+    #[arg(long, value_name = "DIR")]
+    pub against: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,8 @@ use super::print::Printer;
 use super::progress::Reporter;
 use clap::CommandFactory;
 use millstream::{
-    Error, ErrorKind, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop, Tables, message,
+    Error, ErrorKind, Plan, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop, Tables,
+    message, state,
 };
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
@@ -97,8 +98,26 @@ pub fn check(args: &Check) -> ExitCode {
             eprintln!("warning: {}\n  at {}\n  help: {}", warning.what, warning.place, warning.remedy);
         }
         let found = if warnings.is_empty() { String::new() } else { format!(", {} warnings", warnings.len()) };
-        show(&format!("{}: ok, {} queries{found}", program.file, plans.len()))
+        show(&format!("{}: ok, {} queries{found}", program.file, plans.len()))?;
+        args.against.as_ref().map_or(Ok(()), |location| compare(&plans, &program.file, location))
     })
+}
+
+/// Says what becomes of the state of each job; the error is that of the first one which `run` would refuse.
+fn compare(plans: &[Plan], file: &str, location: &str) -> Result<()> {
+    let (jobs, left) = state::against(plans, file, &Tables::default(), location)?;
+    for job in &jobs {
+        show(&match &job.saved {
+            None => format!("job `{}`: {location} holds none of this name, it would start from the beginning", job.job),
+            Some(saved) => {
+                let finished = if saved.finished { ", all input read" } else { "" };
+                format!("job `{}` against checkpoint {} (epoch {}{finished})", job.job, saved.number, saved.epoch)
+            }
+        })?;
+        job.comparison.to_string().lines().try_for_each(|line| show(&format!("  {line}")))?;
+    }
+    left.iter().for_each(|name| note(&format!("no query here goes on with job `{name}` of {location}")));
+    jobs.iter().try_for_each(|job| job.comparison.accept(false))
 }
 
 /// `millstream explain`.

@@ -1,9 +1,10 @@
 //! `millstream state`, `savepoint` and `stop`: what a job keeps, looked at and handled from outside.
 
-use super::args::{Savepoint, StateCommand, StopJob};
+use super::args::{Query, Savepoint, StateCommand, StopJob};
+use super::print::Printer;
 use super::run::{fail, show};
 use millstream::state::{self, Request};
-use millstream::{ByteSize, Error, Manifest, Result};
+use millstream::{ByteSize, Error, Manifest, Mode, Result, RunOptions, Runner, Step};
 use millstream_core::Store;
 use millstream_core::time::format_millis;
 use std::fmt::Write;
@@ -17,12 +18,33 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// `millstream state …`.
 pub fn state(command: &StateCommand) -> ExitCode {
     let done = match command {
+        StateCommand::Query(args) => return query(args),
         StateCommand::Ls { state } => list(state),
         StateCommand::Show { state, at } => describe(state, at.as_deref()),
         StateCommand::Copy { state, at, to } => copy(state, at.as_deref(), to),
         StateCommand::Rm { state, savepoint } => remove(state, savepoint),
     };
     done.map_or_else(|e| fail(&e, None), |()| ExitCode::SUCCESS)
+}
+
+/// `millstream state query`.
+fn query(args: &Query) -> ExitCode {
+    let run = || -> Result<()> {
+        let store = one(&args.state, args.job.as_deref())?;
+        let manifest = state::manifest(store.as_ref(), args.at.as_deref())?;
+        let (program, tables) = state::query(&store, &manifest, &args.sql)?;
+        let tables = tables.with_result(Arc::new(Printer::new(args.format)));
+        let mut runner = Runner::new(program, RunOptions { mode: Some(Mode::Batch), tables, ..RunOptions::default() });
+        while let Some(step) = runner.step() {
+            match step? {
+                Step::Declared(_) => {}
+                Step::Text(text) => show(&text)?,
+                Step::Running(running) => drop(running.wait()?),
+            }
+        }
+        Ok(())
+    };
+    run().map_or_else(|e| fail(&e, Some(&args.sql)), |()| ExitCode::SUCCESS)
 }
 
 /// `millstream savepoint`.
@@ -104,6 +126,7 @@ fn describe(location: &str, at: Option<&str>) -> Result<()> {
             m.parallelism,
             if m.finished { ", finished" } else { "" }
         );
+        let names = state::tables(&m);
         for node in &m.nodes {
             let watermark = node.event_watermark.map_or("none".to_owned(), |w| match w {
                 i64::MAX => "at the end".to_owned(),
@@ -127,6 +150,12 @@ fn describe(location: &str, at: Option<&str>) -> Result<()> {
                     pieces.len(),
                     ByteSize(bytes)
                 );
+                let name = names.iter().find(|t| std::ptr::eq(t.table, table)).map_or("", |t| &t.name);
+                let _ = writeln!(text, "    in SQL {name}");
+                let _ = match table.key {
+                    0 => writeln!(text, "    a log: no columns name a row"),
+                    key => writeln!(text, "    key {key} columns, part {}", table.part),
+                };
                 let _ = writeln!(text, "    columns {}", table.columns.join(", "));
                 for file in pieces {
                     let _ = writeln!(text, "    {}/{}", store.name(), file.path);

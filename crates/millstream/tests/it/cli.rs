@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(crate) fn new() -> Folder {
         Folder(tempfile::tempdir().expect("a temporary folder"))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         std::fs::write(&path, text).expect("a temporary file can be written");
         path.display().to_string()
     }
 
     /// Names of all files below, hidden ones too.
-    fn files(&self, below: &str) -> Vec<String> {
+    pub(crate) fn files(&self, below: &str) -> Vec<String> {
         fn walk(folder: &Path, names: &mut Vec<String>) {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.path().is_dir() {
@@ -40,7 +40,7 @@ impl Folder {
     }
 }
 
-fn millstream(args: &[&str]) -> Output {
+pub(crate) fn millstream(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_millstream")).args(args).stdin(Stdio::null()).output().expect("the binary runs")
 }
 
@@ -48,7 +48,7 @@ fn run(sql: &str) -> (i32, String, String) {
     told(&millstream(&["run", "-e", sql, "--progress", "none"]))
 }
 
-fn told(output: &Output) -> (i32, String, String) {
+pub(crate) fn told(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }

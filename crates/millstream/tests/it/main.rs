@@ -8,4 +8,6 @@ mod fuzz;
 mod random_queries;
 mod semantics;
 mod silence;
+mod state;
+mod state_v1;
 mod support;

@@ -19,11 +19,14 @@
 
 mod driver;
 mod files;
+mod inspect;
 mod manifest;
 mod restore;
 
+pub use crate::life::shapes;
 pub use driver::Ask;
 pub(crate) use driver::{Driver, Message, Requests, commit_again};
+pub use inspect::{columns, rows};
 pub(crate) use manifest::{Memory, NodeMemory, SinkMemory, columns_of};
 pub use restore::find;
 pub(crate) use restore::{Mine, Restored, Taken, manifests, take_over};
