@@ -8,3 +8,4 @@ pub mod exact;
 pub mod keys;
 pub mod parquet;
 pub mod table;
+pub mod tier;

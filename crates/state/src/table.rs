@@ -58,6 +58,8 @@ pub struct TableDef {
     /// The columns whose hash gives a row's key group: those that the operator's input is exchanged by. Without any,
     /// the table belongs to task 0.
     pub group_by: Vec<usize>,
+    /// Columns of whole numbers that pieces of earlier versions do not have: they are 0 in their rows.
+    pub later: Vec<usize>,
 }
 
 impl TableDef {
@@ -72,7 +74,34 @@ impl TableDef {
             key,
             part: 0,
             group_by: Vec::new(),
+            later: Vec::new(),
         }
+    }
+
+    /// This is version `version`, and these columns have come since the first one.
+    pub fn later(mut self, version: u32, columns: &[usize]) -> TableDef {
+        self.version = version;
+        self.later = columns.to_vec();
+        self
+    }
+
+    /// A piece as this version would have written it.
+    fn upgraded(&self, piece: &RecordBatch) -> Result<RecordBatch> {
+        let missing = |c: &&usize| piece.column_by_name(self.columns.field(**c).name()).is_none();
+        let missing: Vec<usize> = self.later.iter().filter(missing).copied().collect();
+        if missing.is_empty() {
+            return Ok(piece.clone());
+        }
+        let mut fields: Vec<Arc<Field>> = piece.schema().fields().iter().cloned().collect();
+        let mut columns = piece.columns().to_vec();
+        for column in missing {
+            let field = &self.columns.fields()[column];
+            let zeros: ArrayRef = Arc::new(Int64Array::from_value(0, piece.num_rows()));
+            // Behind the column that says what a row does.
+            fields.insert(column + 1, field.clone());
+            columns.insert(column + 1, cast(&zeros, field.data_type())?);
+        }
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
     pub fn part(mut self, columns: usize) -> TableDef {
@@ -167,6 +196,8 @@ impl Saver {
 ///
 /// From the newest change to the oldest: a row counts if nothing newer has replaced, deleted or dropped it.
 pub fn alive(table: &TableDef, pieces: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    let pieces: Vec<RecordBatch> = pieces.iter().map(|p| table.upgraded(p)).collect::<Result<_>>()?;
+    let pieces = pieces.as_slice();
     let keys = Names::new(table, table.key, pieces)?;
     let parts = Names::new(table, table.part, pieces)?;
     let mut seen: HashSet<&[u8], BuildHasherDefault<ByXxh3>> = HashSet::default();
@@ -318,6 +349,21 @@ mod tests {
             s.put(&table, vec![column(&[2, 3])]).unwrap();
         }));
         assert_eq!(rows(&alive(&table, &pieces).unwrap()), [[2], [5], [2], [3]]);
+    }
+
+    #[test]
+    fn pieces_of_an_earlier_version_go_on_in_a_later_one() {
+        let first = counts();
+        let mut pieces =
+            piece(|s| s.put(&first, vec![column(&[10, 20]), column(&[1, 1]), column(&[5, 7])]).unwrap());
+        let fields = ["end", "run", "who", "count"].map(|n| Field::new(n, DataType::Int64, false));
+        let later = TableDef::new("slices", fields.to_vec(), 3).part(2).later(2, &[1]);
+        assert_eq!(rows(&alive(&later, &pieces).unwrap()), [[10, 0, 1, 5], [20, 0, 1, 7]]);
+        pieces.extend(piece(|s| {
+            s.drop_parts(&later, vec![column(&[20]), column(&[0])]).unwrap();
+            s.put(&later, vec![column(&[10, 10]), column(&[0, 1]), column(&[1, 1]), column(&[6, 8])]).unwrap();
+        }));
+        assert_eq!(rows(&alive(&later, &pieces).unwrap()), [[10, 0, 1, 6], [10, 1, 1, 8]]);
     }
 
     #[derive(Debug, Clone)]
