@@ -65,14 +65,15 @@ impl Kernel {
         self.state.iter().enumerate().map(field).collect()
     }
 
-    /// A grouped accumulator holding the states of groups 0, 1, 2 ..
-    fn grouped<'a>(&self, states: impl Iterator<Item = &'a State>) -> Result<Box<dyn GroupsAccumulator>> {
+    /// A grouped accumulator holding these states as groups 0, 1, 2 .. The library takes every group that it has been
+    /// told of for one with values, so groups without a state may only come behind them.
+    fn grouped<'a>(&self, states: impl Iterator<Item = &'a Vec<ScalarValue>>) -> Result<Box<dyn GroupsAccumulator>> {
         let mut kernel = self.function.create_groups_accumulator().map_err(explain)?;
-        let all: Vec<&State> = states.collect();
-        let present: Vec<usize> = (0..all.len()).filter(|g| all[*g].is_some()).collect();
+        let present: Vec<&Vec<ScalarValue>> = states.collect();
         if !present.is_empty() {
-            let columns = self.gather(all.iter().filter_map(|s| s.as_ref()))?;
-            kernel.merge_batch(&columns, &present, all.len()).map_err(explain)?;
+            let ids: Vec<usize> = (0..present.len()).collect();
+            let columns = self.gather(present.into_iter())?;
+            kernel.merge_batch(&columns, &ids, ids.len()).map_err(explain)?;
         }
         Ok(kernel)
     }
@@ -124,7 +125,13 @@ impl Fold for Kernel {
         let arguments: Vec<ArrayRef> =
             self.arguments(&input.rows)?.iter().map(|a| Ok(take(a, &picked, None)?)).collect::<Result<_>>()?;
         if self.grouped {
-            let mut kernel = self.grouped(touched.iter().map(|g| &states[*g]))?;
+            let mut order: Vec<usize> = (0..touched.len()).collect();
+            order.sort_by_key(|id| states[touched[*id]].is_none());
+            let mut place = vec![0; order.len()];
+            order.iter().enumerate().for_each(|(at, id)| place[*id] = at);
+            ids.iter_mut().for_each(|id| *id = place[*id]);
+            let touched: Vec<usize> = order.iter().map(|id| touched[*id]).collect();
+            let mut kernel = self.grouped(touched.iter().filter_map(|g| states[*g].as_ref()))?;
             kernel.update_batch(&arguments, &ids, None, touched.len()).map_err(explain)?;
             let columns = kernel.state(EmitTo::All).map_err(explain)?;
             return self.scatter(states, &touched, &columns, held);
@@ -151,7 +158,7 @@ impl Fold for Kernel {
         }
         let columns = self.gather(std::iter::once(other))?;
         if self.grouped {
-            let mut kernel = self.grouped(std::iter::once(&*into))?;
+            let mut kernel = self.grouped(into.iter())?;
             kernel.merge_batch(&columns, &[0], 1).map_err(explain)?;
             let state = kernel.state(EmitTo::All).map_err(explain)?;
             return self.scatter(std::slice::from_mut(into), &[0], &state, &mut 0);
@@ -168,12 +175,23 @@ impl Fold for Kernel {
             return Ok(new_empty_array(&kind));
         }
         if self.grouped {
-            if states.iter().all(|s| s.is_none()) {
-                let value = self.function.default_value(&kind).map_err(explain)?;
+            let present = states.iter().filter(|s| s.is_some()).count();
+            let value = self.function.default_value(&kind).map_err(explain)?;
+            if present == 0 {
                 return value.to_array_of_size(states.len()).map_err(explain);
             }
-            let mut kernel = self.grouped(states.iter().copied())?;
-            return kernel.evaluate(EmitTo::All).map_err(explain);
+            let mut kernel = self.grouped(states.iter().filter_map(|s| s.as_ref()))?;
+            let values = kernel.evaluate(EmitTo::All).map_err(explain)?;
+            if present == states.len() {
+                return Ok(values);
+            }
+            // Those without values have the result of no rows.
+            let value = value.to_array_of_size(1).map_err(explain)?;
+            let value = arrow::compute::cast(&value, values.data_type())?;
+            let all = arrow::compute::concat(&[&values, &value])?;
+            let mut next = 0..present as u32;
+            let of = |state: &&State| state.as_ref().and_then(|_| next.next()).unwrap_or(present as u32);
+            return Ok(take(&all, &UInt32Array::from_iter_values(states.iter().map(of)), None)?);
         }
         let values = states.iter().map(|s| self.single(s)?.evaluate().map_err(explain)).collect::<Result<Vec<_>>>()?;
         ScalarValue::iter_to_array(values).map_err(explain)
