@@ -225,6 +225,19 @@ impl Budget {
         self.used() > self.bytes_max
     }
 
+    /// What holds how much, where it is more than a tenth too much.
+    pub fn excess(&self) -> Option<String> {
+        let (used, max) = (self.used(), self.bytes_max);
+        if used <= max.saturating_add(max / 100 * OVER_MAX_PERCENT) {
+            return None;
+        }
+        let size = |bytes: usize| ByteSize(bytes as u64);
+        let holders = self.holders();
+        let named = holders.iter().take(NAMED_MAX).map(|(label, bytes)| format!("{label} {}", size(*bytes)));
+        let named = named.collect::<Vec<_>>().join(", ");
+        Some(format!("the job holds {} in memory, its budget is {}: {named}", size(used), size(max)))
+    }
+
     /// What holds how much, the greatest first.
     fn holders(&self) -> Vec<(String, usize)> {
         let mut by_label = std::collections::BTreeMap::<String, usize>::new();
@@ -251,50 +264,47 @@ pub struct Share {
 }
 
 impl Share {
-    /// Takes note of what is held now. Returns how much of it to shed, 0 for none.
+    /// Takes note of what is held now. Returns 0, or how much of it to shed; then it is noted by [`Share::settle`] and not
+    /// before, so that nobody else takes for lasting what is about to be given back.
     ///
     /// Who holds less than half of an equal share is left alone: what it could give would not help, and to write it out
     /// again and again would cost it everything.
     pub fn report(&self, bytes: usize) -> usize {
-        let before = self.holder.bytes.swap(bytes, Relaxed);
-        // Two steps, so that the sum never wraps: whoever reads it in between sees a little more.
-        let used = self.budget.used.fetch_add(bytes, Relaxed) + bytes - before;
-        self.budget.used.fetch_sub(before, Relaxed);
-        let max = self.budget.bytes_max;
+        let (before, max) = (self.holder.bytes.load(Relaxed), self.budget.bytes_max);
+        let used = (self.budget.used() + bytes).saturating_sub(before);
         if used <= max {
+            self.settle(bytes);
             return 0;
         }
         let holders = self.budget.lock().iter().filter(|h| h.bytes.load(Relaxed) > 0).count().max(1);
         if bytes < max / (2 * holders) {
+            self.settle(bytes);
             return 0;
         }
         (used - max / 100 * SHED_TO_PERCENT).min(bytes)
     }
 
+    /// Takes note of what is held after as much as possible has been shed.
+    pub fn settle(&self, bytes: usize) {
+        let before = self.holder.bytes.swap(bytes, Relaxed);
+        // Two steps, so that the sum never wraps: whoever reads it in between sees a little more.
+        self.budget.used.fetch_add(bytes, Relaxed);
+        self.budget.used.fetch_sub(before, Relaxed);
+    }
+
     /// What must not go on: a budget that somebody has set is exceeded after everything that can be shed has been.
     pub fn check(&self) -> Result<()> {
-        let Budget { bytes_max: max, explicit, .. } = *self.budget;
-        let used = self.budget.used();
-        if !explicit || used <= max.saturating_add(max / 100 * OVER_MAX_PERCENT) {
-            return Ok(());
+        match self.budget.excess() {
+            Some(excess) if self.budget.explicit => Err(Error::usage(excess)
+                .remedy("give it more with --memory, or let the query remember less: shorter windows, fewer keys")),
+            _ => Ok(()),
         }
-        let size = |bytes: usize| ByteSize(bytes as u64);
-        let holders = self.budget.holders();
-        let named: Vec<String> =
-            holders.iter().take(NAMED_MAX).map(|(label, bytes)| format!("{label} {}", size(*bytes))).collect();
-        Err(Error::usage(format!(
-            "the job holds {} in memory, its budget is {}: {}",
-            size(used),
-            size(max),
-            named.join(", ")
-        ))
-        .remedy("give it more with --memory, or let the query remember less: shorter windows, fewer keys"))
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.report(0);
+        self.settle(0);
         self.budget.lock().retain(|h| !Arc::ptr_eq(h, &self.holder));
     }
 }
@@ -398,7 +408,8 @@ mod tests {
         assert_eq!(small.report(90), 0);
         assert_eq!(small.report(120), 0, "what it could give would not help");
         assert_eq!(big.report(950), 1070 - 750);
-        assert_eq!(big.report(400), 0);
+        assert_eq!(budget.used(), 1020, "what is about to be given back is not counted");
+        big.settle(400);
         assert_eq!(budget.used(), 520);
         drop(big);
         assert_eq!(budget.used(), 120);
@@ -408,11 +419,11 @@ mod tests {
     fn a_budget_that_was_set_is_kept_to_and_the_error_says_who_holds_what() {
         let budget = Budget::new(ByteSize::mib(1), true);
         let shares = [budget.share("sessions by user"), budget.share("over"), budget.share("sessions by user")];
-        shares[0].report(500 << 10);
-        shares[1].report(100 << 10);
-        shares[2].report(450 << 10);
+        shares[0].settle(500 << 10);
+        shares[1].settle(100 << 10);
+        shares[2].settle(450 << 10);
         assert!(shares[1].check().is_ok(), "within a tenth");
-        shares[2].report(650 << 10);
+        shares[2].settle(650 << 10);
         let e = shares[1].check().unwrap_err();
         assert_eq!(
             e.what(),
@@ -421,7 +432,7 @@ mod tests {
         assert!(e.help().unwrap().contains("--memory"), "{e}");
         let default = Budget::new(ByteSize::mib(1), false);
         let share = default.share("x");
-        share.report(5 << 20);
+        share.settle(5 << 20);
         assert!(default.is_over() && share.check().is_ok(), "one that nobody has set is where spilling begins");
     }
 }
