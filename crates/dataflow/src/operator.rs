@@ -3,6 +3,8 @@
 use arrow::array::{Int64Array, RecordBatch};
 use millstream_core::{Batch, Error, Result, TimeDomain, Watermark};
 use millstream_state::table::{Saver, TableDef};
+use millstream_state::tier::Spill;
+use std::sync::Arc;
 
 /// What happens to an operator. Watermarks have been merged over all inputs before they get here.
 #[derive(Debug)]
@@ -52,6 +54,18 @@ pub trait Operator: Send {
     /// Bytes of what the operator remembers, for metrics and bounds. Cheap: called once for each batch.
     fn state_bytes(&self) -> usize {
         0
+    }
+
+    /// Scratch space for what is cold, before anything is loaded. Without it an operator keeps all it remembers in memory.
+    fn spill_to(&mut self, space: Arc<dyn Spill>) {
+        let _ = space;
+    }
+
+    /// Gives back about so many bytes of memory, as far as the operator can: what it has made for speed alone, then what
+    /// it has touched least goes to scratch space. Between steps, and between loads. What comes out is the same.
+    fn shed(&mut self, bytes: usize) -> Result<()> {
+        let _ = bytes;
+        Ok(())
     }
 
     /// Pushes out what must not wait behind a barrier, since it is not remembered in a table (rows that a local

@@ -30,6 +30,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use millstream_core::key::{hash_rows, key_group, owner};
 use millstream_core::{Batch, ChangeKind, Millis, Result, TimeDomain, Watermark};
 use millstream_state::table::{Saver, TableDef, alive};
+use millstream_state::tier::MemorySpace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -385,6 +386,62 @@ impl Timeline {
             })
             .collect();
         RecordBatch::try_new(self.schema.clone(), columns).expect("columns are as declared")
+    }
+}
+
+/// The operator with hardly any memory: after every `every`th step, and between loads, all that it can give back goes to
+/// scratch space. What comes out is the same.
+pub fn pressed(mut operator: Box<dyn Operator>, every: usize, space: Arc<MemorySpace>) -> Box<dyn Operator> {
+    operator.spill_to(space);
+    Box::new(Pressed { operator, every: every.max(1), steps: 0 })
+}
+
+struct Pressed {
+    operator: Box<dyn Operator>,
+    every: usize,
+    steps: usize,
+}
+
+impl Pressed {
+    fn press(&mut self) -> Result<()> {
+        self.steps += 1;
+        if self.steps.is_multiple_of(self.every) { self.operator.shed(usize::MAX) } else { Ok(()) }
+    }
+}
+
+impl Operator for Pressed {
+    fn step(&mut self, event: Event, out: &mut dyn Output) -> Result<()> {
+        self.operator.step(event, out)?;
+        self.press()
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.operator.state_bytes()
+    }
+
+    fn flush(&mut self, out: &mut dyn Output) -> Result<()> {
+        self.operator.flush(out)
+    }
+
+    fn tables(&self) -> Vec<TableDef> {
+        self.operator.tables()
+    }
+
+    fn track_changes(&mut self) {
+        self.operator.track_changes();
+    }
+
+    fn save(&mut self, saver: &mut Saver) -> Result<()> {
+        self.operator.save(saver)
+    }
+
+    fn load(&mut self, table: &str, version: u32, rows: &RecordBatch) -> Result<()> {
+        self.operator.load(table, version, rows)?;
+        self.press()
+    }
+
+    fn resume(&mut self, watermarks: Watermarks) -> Result<()> {
+        self.operator.resume(watermarks)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::chain::{Cell, Chain, Part, Route, To};
 use crate::checkpoint::{Message, Mine, Requests, Restored, TaskAt};
 use crate::exchange::{Inbox, Sender};
 use crate::life::Life;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::placement::{Placed, Placement, Work};
 use crate::settle::{saved_tasks, settle};
@@ -147,6 +148,7 @@ pub(crate) struct Build {
     /// See [`Opened::dry`].
     pub dry: BTreeSet<(usize, usize)>,
     pub held_bytes_max: usize,
+    pub memory: Memory,
     pub available_now: bool,
     /// In jobs with checkpoints: whom to report to, what is asked for, what to go on from and its epoch.
     pub saves: Option<(mpsc::Sender<Message>, Arc<Requests>, Option<Restored>, u64)>,
@@ -224,6 +226,7 @@ impl Build {
                 Some((_, saved)) if same_tasks => Restored::watermarks_of(saved, self.index),
                 Some((_, saved)) => Restored::watermarks(saved),
             };
+            let share = self.memory.budget.share(placed.label.clone());
             let part = match &placed.work {
                 Work::Node { kind: NodeKind::Source(source), .. } => {
                     let readers = opened.readers.remove(&(*node, self.index)).unwrap_or_default();
@@ -262,6 +265,7 @@ impl Build {
                             .is_some_and(|(_, n)| n.in_flight.iter().any(|f| f.input > 0) && placed.inputs.len() == 1);
                     let make = || -> Result<Box<dyn Operator>> {
                         let mut operator = millstream_dataflow::build(kind, &input_schemas, &placed.schema, partials)?;
+                        operator.spill_to(self.memory.scratch.clone());
                         if self.saves.is_some() {
                             operator.track_changes();
                         }
@@ -269,7 +273,7 @@ impl Build {
                     };
                     let mut operator = make()?;
                     if let Some((restored, saved)) = saved {
-                        let mine = Mine { task: self.index, tasks: placed.tasks, all: same_tasks };
+                        let mine = Mine { task: self.index, tasks: placed.tasks, all: same_tasks, share: &share };
                         if same_tasks || operator.tables().is_empty() {
                             if same_tasks {
                                 restored.load(saved, operator.as_mut(), self.index, &mine)?;
@@ -299,6 +303,7 @@ impl Build {
             cells.push(Cell {
                 node: *node,
                 work: RefCell::new(part),
+                share,
                 valve: (channels > 1).then(|| {
                     let mut valve = Valve::new(channels);
                     if saved.is_some() {

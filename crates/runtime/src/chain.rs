@@ -14,6 +14,7 @@ use millstream_core::{BadRow, Batch, Error, Result, Sink, TimeDomain, Watermark}
 use millstream_dataflow::not_null::Guard;
 use millstream_dataflow::operator::{Event, LateRows, Operator, Output, Watermarks};
 use millstream_dataflow::valve::Valve;
+use millstream_state::tier::Share;
 use std::cell::{Cell as Flag, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(crate) struct Cell {
     /// Index of the node in the placement, which is also its index in the metrics.
     pub node: usize,
     pub work: RefCell<Part>,
+    /// Of the job's memory.
+    pub share: Share,
     /// Merges the channels where there is more than one.
     pub valve: Option<RefCell<Valve>>,
     /// Where each output port leads.
@@ -188,7 +191,11 @@ impl Chain {
             }
             Part::Operator(operator) => {
                 operator.step(event, &mut Out { chain: self, at })?;
-                counters.set_state_bytes(self.task, operator.state_bytes());
+                let held = keep_within(&cell.share, operator.as_mut())?;
+                counters.set_state_bytes(self.task, held);
+                if self.metrics.memory.is_over() {
+                    self.metrics.memory.say_over();
+                }
                 Ok(())
             }
         }
@@ -303,6 +310,20 @@ impl Chain {
         let parts = self.cells.into_iter().map(|c| c.work.into_inner());
         parts.filter_map(|p| if let Part::Sink { sink, .. } = p { Some(sink) } else { None }).collect()
     }
+}
+
+/// Takes note of what an operator holds; where memory is short, it gives some back. Returns what it then holds.
+pub(crate) fn keep_within(share: &Share, operator: &mut dyn Operator) -> Result<usize> {
+    let held = operator.state_bytes();
+    let too_much = share.report(held);
+    if too_much == 0 {
+        return Ok(held);
+    }
+    operator.shed(too_much)?;
+    let held = operator.state_bytes();
+    share.settle(held);
+    share.check()?;
+    Ok(held)
 }
 
 /// Where the operator of cell `at` puts its results.

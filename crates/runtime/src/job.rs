@@ -13,7 +13,8 @@ use crate::build::{Build, Opened, open};
 use crate::checkpoint::{Ask, CheckpointConfig, Driver, Message, Requests, TaskAt};
 use crate::exchange::{Bell, Inbox};
 use crate::life::Life;
-use crate::metrics::{Metrics, NodeMetrics, Snapshot};
+use crate::memory::Memory;
+use crate::metrics::{MemoryMetrics, Metrics, NodeMetrics, Snapshot};
 use crate::placement::{Placement, Work, place};
 use crate::side::Sides;
 use crate::worker::{Control, Worker};
@@ -22,6 +23,7 @@ use millstream_dataflow::graph::{Dataflow, NodeKind};
 use millstream_state::view::View;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,6 +36,14 @@ pub struct JobConfig {
     /// Bytes that may wait in front of one task. Default 4 MiB, sensible 256 KiB to 64 MiB: smaller keeps less in
     /// flight, larger evens out uneven work. A full queue slows the source; nothing grows.
     pub queue_bytes_max: ByteSize,
+    /// Memory for what operators remember and for queues. `None`: 60 % of what the machine or the cgroup has. What does not
+    /// fit goes to files in `scratch`; results stay the same, and a row costs more. One that is set is also kept to: what
+    /// cannot go to files (sessions and OVER) ends the job with an error once it is exceeded by a tenth.
+    /// Sensible 64 MiB and more, for each worker thread.
+    pub memory: Option<ByteSize>,
+    /// Directory for what does not fit into memory: on a local disk, with room for the whole state. Emptied at the end.
+    /// `None`: the system's directory for temporary files.
+    pub scratch: Option<PathBuf>,
     pub clock: Arc<dyn Clock>,
     /// `None`: a job that fails begins anew.
     pub checkpoints: Option<CheckpointConfig>,
@@ -44,6 +54,8 @@ impl Default for JobConfig {
         JobConfig {
             parallelism: std::thread::available_parallelism().map_or(1, |n| n.get()),
             queue_bytes_max: ByteSize::mib(4),
+            memory: None,
+            scratch: None,
             clock: Arc::new(SystemClock::default()),
             checkpoints: None,
         }
@@ -140,7 +152,9 @@ pub(crate) fn lay_out(
         return Err(Error::usage(format!("parallelism {} is not in 1 to 256", config.parallelism)));
     }
     let placement = place(dataflow, config.parallelism, connectors)?;
+    let memory = Memory::divide(&config, placement.stages.iter().map(|s| s.tasks).sum());
     let metrics = Arc::new(Metrics {
+        memory: MemoryMetrics::of(&memory),
         nodes: placement
             .nodes
             .iter()
@@ -166,7 +180,7 @@ pub(crate) fn lay_out(
             return Err(e);
         }
     };
-    let bytes_max = config.queue_bytes_max.0 as usize;
+    let bytes_max = memory.queue_bytes_max;
     let inboxes: BTreeMap<(usize, usize), Arc<Inbox>> = placement
         .stages
         .iter()
@@ -188,6 +202,7 @@ pub(crate) fn lay_out(
             clock: config.clock.clone(),
             dry: opened.dry.clone(),
             held_bytes_max: config.checkpoints.as_ref().map_or(bytes_max, |c| c.held_bytes_max.0 as usize),
+            memory: memory.clone(),
             available_now: config.checkpoints.as_ref().is_some_and(|c| c.available_now),
             saves: life.as_ref().map(|l| (reports.clone(), requests.clone(), l.restored.clone(), l.run.epoch)),
         };

@@ -1,9 +1,12 @@
 //! What a running job says of itself: counters that tasks add to once for each batch, read by anyone at any time.
 
 use crate::exchange::lock;
+use crate::memory::Memory;
+use crate::scratch::Scratch;
 use millstream_core::{Error, Millis, Watermark};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use millstream_state::tier::Budget;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 /// Counters of one node, summed over its tasks.
 #[derive(Debug)]
@@ -62,6 +65,63 @@ pub struct Metrics {
     /// Bytes waiting in queues between tasks.
     pub queued_bytes: AtomicI64,
     pub checkpoints: CheckpointMetrics,
+    pub memory: MemoryMetrics,
+}
+
+/// How a job does with its memory.
+#[derive(Default)]
+pub struct MemoryMetrics {
+    of: Option<(Arc<Budget>, Arc<Scratch>)>,
+    /// Whether it has been said that the memory does not suffice.
+    said: AtomicBool,
+    trouble: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for MemoryMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryMetrics").field("budget", &self.budget_bytes()).finish_non_exhaustive()
+    }
+}
+
+impl MemoryMetrics {
+    pub(crate) fn of(memory: &Memory) -> MemoryMetrics {
+        MemoryMetrics { of: Some((memory.budget.clone(), memory.scratch.clone())), ..MemoryMetrics::default() }
+    }
+
+    /// Bytes that operators may hold in memory.
+    pub fn budget_bytes(&self) -> u64 {
+        self.of.as_ref().map_or(0, |(budget, _)| budget.bytes_max() as u64)
+    }
+
+    /// Bytes in scratch files now.
+    pub fn scratch_bytes(&self) -> u64 {
+        self.of.as_ref().map_or(0, |(_, scratch)| scratch.held())
+    }
+
+    /// Bytes written to scratch files so far.
+    pub fn scratch_written(&self) -> u64 {
+        self.of.as_ref().map_or(0, |(_, scratch)| scratch.written())
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.of.as_ref().is_some_and(|(budget, _)| budget.is_over())
+    }
+
+    /// A budget that nobody has set is exceeded: said once, lived with.
+    pub(crate) fn say_over(&self) {
+        let Some((budget, _)) = &self.of else { return };
+        if !self.said.load(Relaxed)
+            && let Some(what) = budget.excess()
+            && !self.said.swap(true, Relaxed)
+        {
+            *lock(&self.trouble) = Some(what);
+        }
+    }
+
+    /// That the memory does not suffice, the first time that this is asked after it was noticed.
+    pub fn take_trouble(&self) -> Option<String> {
+        lock(&self.trouble).take()
+    }
 }
 
 /// What has become of the job's checkpoints.

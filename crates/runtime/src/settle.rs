@@ -10,6 +10,7 @@
 //! then one task has fired windows that another has not. Were their shares simply joined, those windows would fire twice or
 //! never. A watermark that one task has been handed was promised by everyone upstream, so the others may be brought up to it.
 
+use crate::chain::keep_within;
 use crate::checkpoint::{Mine, Restored};
 use millstream_checkpoint::manifest::NodeState;
 use millstream_core::{Batch, Result, TimeDomain, Watermark};
@@ -46,7 +47,7 @@ pub(crate) fn settle(
     restored: &Restored,
     node: &NodeState,
     operator: &mut dyn Operator,
-    mine: &Mine,
+    mine: &Mine<'_>,
     make: &dyn Fn() -> Result<Box<dyn Operator>>,
     under_way: &dyn Fn(usize) -> Result<Vec<(usize, Batch)>>,
 ) -> Result<Settled> {
@@ -73,6 +74,7 @@ pub(crate) fn settle(
             let rows: Vec<_> = pieces.iter().filter(|p| p.table.name == def.name).map(|p| p.rows.clone()).collect();
             for rows in alive(&def, &rows)? {
                 operator.load(&def.name, def.version, &rows)?;
+                keep_within(mine.share, operator)?;
             }
         }
     }

@@ -241,6 +241,7 @@ impl Task {
                 watermarks: cell.watermarks.get(),
                 tables: Vec::new(),
                 pieces: Vec::new(),
+                later: Vec::new(),
                 whole,
                 partitions: Vec::new(),
                 prepared: None,
@@ -253,10 +254,10 @@ impl Task {
             match &mut *cell.work.borrow_mut() {
                 Part::Source => {}
                 Part::Operator(operator) => {
-                    let mut saver = Saver::new(whole);
+                    let mut saver = Saver::reading_later(whole);
                     operator.save(&mut saver)?;
                     node.tables = operator.tables();
-                    node.pieces = saver.into_pieces();
+                    (node.pieces, node.later) = saver.into_parts();
                 }
                 Part::Sink { sink, unflushed, .. } => {
                     *unflushed = false;

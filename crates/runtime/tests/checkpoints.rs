@@ -58,6 +58,10 @@ fn row(partition: usize, i: i64) -> [i64; 3] {
 }
 
 fn dataflow() -> Dataflow {
+    dataflow_by(Window::Hop { size: 2_000, slide: 500, offset: 0 }, &[0])
+}
+
+fn dataflow_by(window: Window, keys: &[usize]) -> Dataflow {
     let spec = |name: &str, schema: SchemaRef| TableSpec {
         name: name.into(),
         schema,
@@ -91,14 +95,14 @@ fn dataflow() -> Dataflow {
         call(AggregateFunction::Max, &[2], "most"),
     ];
     let aggregate = WindowAggregate {
-        window: Window::Hop { size: 2_000, slide: 500, offset: 0 },
+        window,
         time: WindowTime { column: 1, domain: TimeDomain::Event, zone: None },
-        keys: vec![0],
+        keys: keys.to_vec(),
         calls,
         lateness: 0,
         order: None,
     };
-    let mut fields = vec![Field::new("k", DataType::Int64, false)];
+    let mut fields: Vec<Field> = keys.iter().map(|k| schema().field(*k).clone()).collect();
     fields.extend(["window_start", "window_end", "window_time"].map(|n| Field::new(n, time(), false)));
     fields.extend(["n", "sum", "most"].map(|n| Field::new(n, DataType::Int64, true)));
     let results: SchemaRef = Arc::new(Schema::new(fields));
@@ -115,7 +119,7 @@ fn dataflow() -> Dataflow {
             node(
                 "count",
                 NodeKind::WindowAggregate(aggregate),
-                vec![Input { node: 0, port: 0, exchange: Exchange::Hash(vec![0]) }],
+                vec![Input { node: 0, port: 0, exchange: Exchange::Hash(keys.to_vec()) }],
                 &results,
             ),
             node(
@@ -354,6 +358,58 @@ fn a_stopped_job_goes_on_where_it_was() {
     assert!(world.shown().len() < wanted.len());
     start(&dataflow(), &world, config(&store, 3, 1_000_000)).expect("starts").wait().expect("ends");
     same(&world.shown(), &wanted, "stopped and started");
+}
+
+#[test]
+fn a_job_whose_state_does_not_fit_into_memory_shows_the_same_through_kills() {
+    // Each (k, v) is a key of its own: some ten times more than fits.
+    let dataflow = dataflow_by(Window::Hop { size: 20_000, slide: 5_000, offset: 0 }, &[0, 2]);
+    let world = World::default();
+    let config_alone = JobConfig { parallelism: 1, ..JobConfig::default() };
+    start(&dataflow, &world, config_alone).expect("starts").wait().expect("ends");
+    let wanted = world.shown();
+    assert!(wanted.len() > 60_000, "{}", wanted.len());
+    let scratch = tempfile::tempdir().expect("a directory");
+    for seed in 0..3u64 {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let world = World { pauses: 3, ..World::default() };
+        let (mut kills, mut written) = (0, 0);
+        for run in 0.. {
+            assert!(run < 200, "seed {seed}: no run comes to its end");
+            let parallelism = [1, 2, 2, 3][(seed as usize + run) % 4];
+            let small = JobConfig {
+                memory: Some(ByteSize(800 << 10)),
+                scratch: Some(scratch.path().to_owned()),
+                ..config(&store, parallelism, 5)
+            };
+            let job = start(&dataflow, &world, small).expect("starts");
+            let patience = Duration::from_millis(60 + (seed * 13 + run as u64 * 97) % 400);
+            let until = std::time::Instant::now() + patience;
+            while !job.is_finished() && std::time::Instant::now() < until {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            written += job.metrics().memory.scratch_written();
+            if job.is_finished() {
+                job.wait().expect("ends well");
+                break;
+            }
+            kills += 1;
+            drop(job);
+        }
+        assert!(written > 0, "seed {seed}: nothing went to scratch files");
+        same(&world.shown(), &wanted, &format!("seed {seed}, {kills} kills"));
+    }
+    assert_eq!(std::fs::read_dir(scratch.path()).expect("it is there").count(), 0, "scratch files are gone");
+}
+
+#[test]
+fn what_cannot_go_to_scratch_files_ends_a_job_whose_memory_was_set() {
+    let session = Window::Session { gap: 60_000, partition: vec![0, 2] };
+    let dataflow = dataflow_by(session, &[0, 2]);
+    let small = JobConfig { parallelism: 1, memory: Some(ByteSize(800 << 10)), ..JobConfig::default() };
+    let error = start(&dataflow, &World::default(), small).expect("starts").wait().expect_err("it does not fit");
+    assert!(error.what().contains("its budget is 6") && error.what().contains("count "), "{error}");
+    assert!(error.help().expect("a remedy").contains("--memory"), "{error}");
 }
 
 /// The first rows that differ, and not thousands that do not.

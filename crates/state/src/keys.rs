@@ -22,6 +22,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::*;
 use arrow::row::{RowConverter, Rows, SortField};
 use index::{Arena, BytesPlace, Index, Pair, View, set};
+use millstream_core::key::mix;
 use millstream_core::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -393,6 +394,26 @@ impl KeyTable {
                 ids.extend(0..other.ids.len);
             }
         }
+    }
+
+    /// Which of `ranges` ranges the key of this id is in: the same in every table of one codec, and independent of the
+    /// key groups, so that the keys of one task are spread over all ranges too.
+    #[inline]
+    pub fn range(&self, id: u32, ranges: usize) -> usize {
+        if self.ids.null == Some(id) {
+            return 0;
+        }
+        let hash = match &self.store {
+            Store::None => return 0,
+            Store::Word(_, keys) => mix(keys[id as usize]),
+            Store::Pair(_, keys) => {
+                let Pair { words, nulls } = keys[id as usize];
+                mix(mix(words[0]).rotate_left(17) ^ words[1] ^ u64::from(nulls))
+            }
+            Store::Bytes(_, arena) => mix(arena.hash(id)),
+        };
+        // The upper half of the bits, multiplied down.
+        ((hash >> 32) as usize * ranges) >> 32
     }
 
     /// An id without a key, for state that belongs to a key which has an id already. Given back by `release_extra`.

@@ -9,4 +9,5 @@ pub mod keys;
 pub mod parquet;
 pub mod sketch;
 pub mod table;
+pub mod tier;
 pub mod view;

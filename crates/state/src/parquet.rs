@@ -16,6 +16,11 @@ const BATCH_ROWS: usize = 64 << 10;
 
 /// A whole file with these rows, compressed with zstd. Deterministic: the same rows give the same bytes.
 pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    Ok(encode_each(schema, batches.iter().cloned().map(Ok))?.0)
+}
+
+/// The same of rows that are read one batch after the other, and their number. An error is that of a batch.
+pub fn encode_each(schema: &SchemaRef, batches: impl Iterator<Item = Result<RecordBatch>>) -> Result<(Vec<u8>, u64)> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
@@ -23,11 +28,14 @@ pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
     let failed = |e| Error::internal(format!("rows of a checkpoint cannot be encoded: {e}"));
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties)).map_err(failed)?;
+    let mut rows = 0;
     for batch in batches {
-        writer.write(batch).map_err(failed)?;
+        let batch = batch?;
+        rows += batch.num_rows() as u64;
+        writer.write(&batch).map_err(failed)?;
     }
     writer.close().map_err(failed)?;
-    Ok(bytes)
+    Ok((bytes, rows))
 }
 
 /// The rows of a file that [`encode`] made.

@@ -58,6 +58,8 @@ pub struct TableDef {
     /// The columns whose hash gives a row's key group: those that the operator's input is exchanged by. Without any,
     /// the table belongs to task 0.
     pub group_by: Vec<usize>,
+    /// Columns of whole numbers that pieces of earlier versions do not have: they are 0 in their rows.
+    pub later: Vec<usize>,
 }
 
 impl TableDef {
@@ -72,7 +74,34 @@ impl TableDef {
             key,
             part: 0,
             group_by: Vec::new(),
+            later: Vec::new(),
         }
+    }
+
+    /// This is version `version`, and these columns have come since the first one.
+    pub fn later(mut self, version: u32, columns: &[usize]) -> TableDef {
+        self.version = version;
+        self.later = columns.to_vec();
+        self
+    }
+
+    /// A piece as this version would have written it.
+    fn upgraded(&self, piece: &RecordBatch) -> Result<RecordBatch> {
+        let missing = |c: &&usize| piece.column_by_name(self.columns.field(**c).name()).is_none();
+        let missing: Vec<usize> = self.later.iter().filter(missing).copied().collect();
+        if missing.is_empty() {
+            return Ok(piece.clone());
+        }
+        let mut fields: Vec<Arc<Field>> = piece.schema().fields().iter().cloned().collect();
+        let mut columns = piece.columns().to_vec();
+        for column in missing {
+            let field = &self.columns.fields()[column];
+            let zeros: ArrayRef = Arc::new(Int64Array::from_value(0, piece.num_rows()));
+            // Behind the column that says what a row does.
+            fields.insert(column + 1, field.clone());
+            columns.insert(column + 1, cast(&zeros, field.data_type())?);
+        }
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
     pub fn part(mut self, columns: usize) -> TableDef {
@@ -100,17 +129,50 @@ pub struct Piece {
     pub rows: RecordBatch,
 }
 
+/// Columns of rows to put, batch by batch.
+pub type Batches = Box<dyn Iterator<Item = Result<Vec<ArrayRef>>> + Send>;
+
+/// Rows that are put, read when the file is written and not at the barrier: those that lie in scratch space and do not
+/// change any more. They come behind the pieces of their table.
+pub struct Later {
+    pub table: TableDef,
+    batches: Box<dyn Fn() -> Batches + Send>,
+}
+
+impl Later {
+    /// The rows, with the column [`CHANGE`] in front. Read anew each time: a file may have to be written again.
+    pub fn read(&self) -> impl Iterator<Item = Result<RecordBatch>> {
+        (self.batches)().map(|columns| columns.and_then(|columns| changed(&self.table, Change::Put, columns)))
+    }
+}
+
 /// Takes down what an operator remembers, at a barrier.
-#[derive(Debug)]
 pub struct Saver {
     whole: bool,
     pieces: Vec<Piece>,
+    /// What is read later, for whoever can; otherwise it is read at once.
+    later: Option<Vec<Later>>,
+}
+
+/// Rows of a piece: the change, then the columns, of which those that are not given are NULL.
+fn changed(table: &TableDef, change: Change, mut columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    let rows = columns.first().map_or(0, |c| c.len());
+    for field in table.columns.fields().iter().skip(columns.len()) {
+        columns.push(new_null_array(field.data_type(), rows));
+    }
+    columns.insert(0, Arc::new(Int8Array::from_value(change as i8, rows)));
+    Ok(RecordBatch::try_new(table.piece_schema(), columns)?)
 }
 
 impl Saver {
     /// `whole`: everything is asked for; otherwise what has changed since the last save.
     pub fn new(whole: bool) -> Saver {
-        Saver { whole, pieces: Vec::new() }
+        Saver { whole, pieces: Vec::new(), later: None }
+    }
+
+    /// The same, for whoever takes [`Saver::into_parts`].
+    pub fn reading_later(whole: bool) -> Saver {
+        Saver { whole, pieces: Vec::new(), later: Some(Vec::new()) }
     }
 
     /// Whether everything is asked for, and not only what has changed.
@@ -121,6 +183,18 @@ impl Saver {
     /// Rows that are there: all columns of the table.
     pub fn put(&mut self, table: &TableDef, columns: Vec<ArrayRef>) -> Result<()> {
         self.push(table, Change::Put, columns)
+    }
+
+    /// Rows that are there and will not change, to be read when they are needed.
+    pub fn put_later(&mut self, table: &TableDef, batches: impl Fn() -> Batches + Send + 'static) -> Result<()> {
+        if let Some(later) = &mut self.later {
+            later.push(Later { table: table.clone(), batches: Box::new(batches) });
+            return Ok(());
+        }
+        for columns in batches() {
+            self.put(table, columns?)?;
+        }
+        Ok(())
     }
 
     /// Rows that are gone: their key columns.
@@ -142,22 +216,22 @@ impl Saver {
         self.push(table, Change::DropThrough, vec![last])
     }
 
-    fn push(&mut self, table: &TableDef, change: Change, mut columns: Vec<ArrayRef>) -> Result<()> {
-        let rows = columns.first().map_or(0, |c| c.len());
-        if rows == 0 {
-            return Ok(());
+    fn push(&mut self, table: &TableDef, change: Change, columns: Vec<ArrayRef>) -> Result<()> {
+        if columns.first().is_some_and(|c| !c.is_empty()) {
+            let rows = changed(table, change, columns)?;
+            self.pieces.push(Piece { table: table.clone(), rows });
         }
-        for field in table.columns.fields().iter().skip(columns.len()) {
-            columns.push(new_null_array(field.data_type(), rows));
-        }
-        columns.insert(0, Arc::new(Int8Array::from_value(change as i8, rows)));
-        let rows = RecordBatch::try_new(table.piece_schema(), columns)?;
-        self.pieces.push(Piece { table: table.clone(), rows });
         Ok(())
+    }
+
+    /// What was taken down, and what is to be read behind it.
+    pub fn into_parts(self) -> (Vec<Piece>, Vec<Later>) {
+        (self.pieces, self.later.unwrap_or_default())
     }
 
     /// What was taken down, in its order; a table may have several pieces.
     pub fn into_pieces(self) -> Vec<Piece> {
+        assert!(self.later.is_none(), "rows that are read later are lost: `into_parts` has them");
         self.pieces
     }
 }
@@ -167,6 +241,8 @@ impl Saver {
 ///
 /// From the newest change to the oldest: a row counts if nothing newer has replaced, deleted or dropped it.
 pub fn alive(table: &TableDef, pieces: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    let pieces: Vec<RecordBatch> = pieces.iter().map(|p| table.upgraded(p)).collect::<Result<_>>()?;
+    let pieces = pieces.as_slice();
     let keys = Names::new(table, table.key, pieces)?;
     let parts = Names::new(table, table.part, pieces)?;
     let mut seen: HashSet<&[u8], BuildHasherDefault<ByXxh3>> = HashSet::default();
@@ -310,6 +386,26 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_read_later_are_those_that_are_read_at_once() {
+        let table = counts();
+        let rows_of = || -> Batches {
+            let batch = |end: i64| Ok(vec![column(&[end, end]), column(&[1, 2]), column(&[5, 6])]);
+            Box::new((0..3).map(batch))
+        };
+        let (mut at_once, mut later) = (Saver::new(true), Saver::reading_later(true));
+        at_once.put_later(&table, rows_of).unwrap();
+        later.put_later(&table, rows_of).unwrap();
+        let (pieces, streams) = later.into_parts();
+        assert!(pieces.is_empty());
+        let wanted: Vec<RecordBatch> = at_once.into_pieces().into_iter().map(|p| p.rows).collect();
+        assert_eq!(wanted.len(), 3);
+        for again in 0..2 {
+            let read: Vec<RecordBatch> = streams[0].read().map(|b| b.unwrap()).collect();
+            assert_eq!(read, wanted, "read {again} times before");
+        }
+    }
+
+    #[test]
     fn a_log_keeps_equal_rows() {
         let table = TableDef::new("waiting", vec![Field::new("at", DataType::Int64, false)], 0);
         let mut pieces = piece(|s| s.put(&table, vec![column(&[1, 1, 2, 5])]).unwrap());
@@ -318,6 +414,20 @@ mod tests {
             s.put(&table, vec![column(&[2, 3])]).unwrap();
         }));
         assert_eq!(rows(&alive(&table, &pieces).unwrap()), [[2], [5], [2], [3]]);
+    }
+
+    #[test]
+    fn pieces_of_an_earlier_version_go_on_in_a_later_one() {
+        let first = counts();
+        let mut pieces = piece(|s| s.put(&first, vec![column(&[10, 20]), column(&[1, 1]), column(&[5, 7])]).unwrap());
+        let fields = ["end", "run", "who", "count"].map(|n| Field::new(n, DataType::Int64, false));
+        let later = TableDef::new("slices", fields.to_vec(), 3).part(2).later(2, &[1]);
+        assert_eq!(rows(&alive(&later, &pieces).unwrap()), [[10, 0, 1, 5], [20, 0, 1, 7]]);
+        pieces.extend(piece(|s| {
+            s.drop_parts(&later, vec![column(&[20]), column(&[0])]).unwrap();
+            s.put(&later, vec![column(&[10, 10]), column(&[0, 1]), column(&[1, 1]), column(&[6, 8])]).unwrap();
+        }));
+        assert_eq!(rows(&alive(&later, &pieces).unwrap()), [[10, 0, 1, 6], [10, 1, 1, 8]]);
     }
 
     #[derive(Debug, Clone)]

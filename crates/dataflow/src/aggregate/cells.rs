@@ -350,7 +350,7 @@ impl Wides {
     }
 
     /// All cells' spilled sums of a run of groups as one binary column: cell number and words, NULL where there is none.
-    pub fn encode(cells: &[Wides], groups: Range<usize>) -> ArrayRef {
+    pub fn encode(cells: &[Wides], groups: impl Iterator<Item = usize>) -> ArrayRef {
         let mut column = BinaryBuilder::new();
         for group in groups {
             let mut bytes = Vec::new();

@@ -296,24 +296,30 @@ impl DistinctSet {
     /// The entries that have changed since the last call, or all.
     pub fn save(&mut self, spec: &DistinctSpec, whole: bool) -> Result<Entries> {
         let mut changed = self.changed.as_mut().map(std::mem::take).unwrap_or_default();
-        let (mut groups, mut words, mut masks) = (Vec::new(), Vec::new(), Vec::new());
         if whole {
-            let mut group_of = vec![u32::MAX; self.next_serial as usize];
-            self.serials.iter().enumerate().for_each(|(group, serial)| group_of[*serial as usize] = group as u32);
-            for slot in self.slots.iter().filter(|s| s.mask != 0 && group_of[s.serial as usize] != u32::MAX) {
-                groups.push(group_of[slot.serial as usize]);
-                words.push(slot.word);
-                masks.push(i64::from(slot.mask));
-            }
-        } else {
-            changed.sort_unstable();
-            changed.dedup();
-            // What has been reset since then has another serial.
-            for change in changed.iter().filter(|c| self.serials.get(c.group as usize) == Some(&c.serial)) {
-                groups.push(change.group);
-                words.push(change.word);
-                masks.push(i64::from(self.mask(change.word, change.serial)));
-            }
+            return self.all(spec);
+        }
+        let (mut groups, mut words, mut masks) = (Vec::new(), Vec::new(), Vec::new());
+        changed.sort_unstable();
+        changed.dedup();
+        // What has been reset since then has another serial.
+        for change in changed.iter().filter(|c| self.serials.get(c.group as usize) == Some(&c.serial)) {
+            groups.push(change.group);
+            words.push(change.word);
+            masks.push(i64::from(self.mask(change.word, change.serial)));
+        }
+        Ok(Entries { groups, values: self.columns(spec, &words)?, masks: masks.into() })
+    }
+
+    /// All entries.
+    pub fn all(&self, spec: &DistinctSpec) -> Result<Entries> {
+        let (mut groups, mut words, mut masks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut group_of = vec![u32::MAX; self.next_serial as usize];
+        self.serials.iter().enumerate().for_each(|(group, serial)| group_of[*serial as usize] = group as u32);
+        for slot in self.slots.iter().filter(|s| s.mask != 0 && group_of[s.serial as usize] != u32::MAX) {
+            groups.push(group_of[slot.serial as usize]);
+            words.push(slot.word);
+            masks.push(i64::from(slot.mask));
         }
         Ok(Entries { groups, values: self.columns(spec, &words)?, masks: masks.into() })
     }

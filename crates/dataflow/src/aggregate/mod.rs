@@ -626,6 +626,18 @@ impl Accumulators {
         vec![Arc::new(records), cells::Wides::encode(&self.wides, groups)]
     }
 
+    /// The records of these groups, in the columns of [`Accumulators::partials`].
+    pub fn partials_of(&self, groups: &[u32]) -> Vec<ArrayRef> {
+        let stride = self.plan.stride;
+        let mut words = Vec::with_capacity(groups.len() * stride);
+        for group in groups {
+            let at = *group as usize * stride;
+            words.extend_from_slice(&self.words[at..at + stride]);
+        }
+        let records = FixedSizeBinaryArray::new((stride * 8) as i32, arrow::buffer::Buffer::from_vec(words), None);
+        vec![Arc::new(records), cells::Wides::encode(&self.wides, groups.iter().map(|g| *g as usize))]
+    }
+
     /// The fields of `partials`.
     pub fn partial_fields(plan: &Plan) -> Vec<Field> {
         vec![

@@ -347,6 +347,11 @@ impl Accumulators {
         self.distincts[set].save(&self.plan.distincts[set], whole)
     }
 
+    /// All entries of a distinct set. What it has gained stays noted.
+    pub fn distinct_entries(&self, set: usize) -> Result<distinct::Entries> {
+        self.distincts[set].all(&self.plan.distincts[set])
+    }
+
     /// Row `i` is an entry of group `groups[i]`. The counts of distinct values come with the groups.
     pub fn load_distinct(&mut self, set: usize, groups: &[u32], values: &[ArrayRef], masks: &Int64Array) -> Result<()> {
         self.distincts[set].load(&self.plan.distincts[set], groups, values, masks)

@@ -211,6 +211,29 @@ fn approximations_are_near_and_exact_for_small_numbers() {
 }
 
 #[test]
+fn a_group_without_values_has_none_beside_one_that_has() {
+    let rows = batch(vec![("n", Arc::new(Int64Array::from(vec![Some(5), None, Some(3), None])) as ArrayRef)]);
+    let built = datafusion_physical_expr::aggregate::AggregateExprBuilder::new(
+        datafusion_functions_aggregate::bit_and_or_xor::bit_xor_udaf(),
+        vec![Arc::new(datafusion_physical_expr::expressions::Column::new("n", 0))],
+    )
+    .schema(rows.schema())
+    .alias("r")
+    .build()
+    .expect("builds");
+    let kernel = call(AggregateFunction::Kernel(Arc::new(built)), 0, DataType::Int64);
+    let plan = Plan::new(&[kernel], &rows.schema(), None, None).expect("plans");
+    let mut state = Accumulators::new(&plan);
+    state.resize(4);
+    let prepared = plan.prepare(&rows).expect("prepares");
+    // Group 3 has had a value when group 1 is given NULL; group 2 is never given anything.
+    state.update(Groups::Each(&[3]), &prepared, 0..1).expect("updates");
+    state.update(Groups::Each(&[1, 3, 1]), &prepared, 1..4).expect("updates");
+    let results = state.finish(0..4).expect("finishes");
+    assert_eq!(results[0].as_primitive::<Int64Type>(), &Int64Array::from(vec![None, None, None, Some(6)]));
+}
+
+#[test]
 fn any_aggregate_of_the_library_is_a_kernel() {
     use datafusion_functions_aggregate as functions;
     use datafusion_physical_expr::aggregate::AggregateExprBuilder;

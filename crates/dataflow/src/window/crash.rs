@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::graph::{AggregateCall, AggregateFunction, WindowTime};
-use crate::testing::{Capture, Crew, render, timestamp};
+use crate::testing::{Capture, Crew, pressed, render, timestamp};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_functions_aggregate as functions;
 use datafusion_physical_expr::aggregate::AggregateExprBuilder;
 use datafusion_physical_expr::expressions::Column;
 use millstream_core::ChangeKind;
 use millstream_state::table::Piece;
+use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 
 const FLOATS: [Option<f64>; 10] = [
@@ -185,8 +186,13 @@ fn shown(capture: &Capture, into: &mut Vec<String>) {
 }
 
 /// Everything that comes out; with crashes if there are tasks to go on with.
-fn play(node: &graph::WindowAggregate, acts: &[Act], tasks: &[usize]) -> Vec<String> {
-    let make = || build(node, &schema(), false).expect("builds");
+/// `every`: how often all memory is to be given back, in steps; 0 for never.
+fn play(node: &graph::WindowAggregate, acts: &[Act], tasks: &[usize], every: usize) -> Vec<String> {
+    let space = Arc::<MemorySpace>::default();
+    let make = || {
+        let operator = build(node, &schema(), false).expect("builds");
+        if every > 0 { pressed(operator, every, space.clone()) } else { operator }
+    };
     let mut keys = node.keys.clone();
     if let Window::Attached { start, end } = node.window {
         keys.extend([start, end]);
@@ -214,7 +220,7 @@ proptest! {
     fn every_aggregate_comes_back_bit_for_bit(
         acts in acts(), shape in 0usize..5, lateness in prop_oneof![Just(0i64), 1i64..12],
         keys in prop_oneof![Just(vec![1]), Just(vec![1, 2]), Just(vec![3]), Just(vec![])],
-        tasks in prop::collection::vec(1usize..4, 1..3),
+        tasks in prop::collection::vec(1usize..4, 0..3), every in 0usize..4,
     ) {
         let window = match shape {
             0 => Window::Tumble { size: 10, offset: 3 },
@@ -224,7 +230,7 @@ proptest! {
             _ => Window::Session { gap: 4, partition: keys.clone() },
         };
         let node = graph::WindowAggregate { lateness, ..node(window, &keys, every_call()) };
-        prop_assert_eq!(play(&node, &acts, &tasks), play(&node, &acts, &[]));
+        prop_assert_eq!(play(&node, &acts, &tasks, every), play(&node, &acts, &[], 0));
     }
 }
 
@@ -371,13 +377,13 @@ fn the_tables_of_a_typical_query_can_be_read_by_name() {
     assert_eq!(
         shown,
         [
-            "slices [slice_start TIMESTAMP, slice_end TIMESTAMP, key Utf8] count Int64, nulls_big Int64, \
+            "slices [slice_start TIMESTAMP, slice_end TIMESTAMP, run Int32, key Utf8] count Int64, nulls_big Int64, \
              sum_big Decimal128(38, 0), nulls_price Int64, sum_price Decimal128(38, 3), \
              sum_price_wide FixedSizeBinary(24), min_price Decimal128(20, 3), count_if_cheap Int64, \
              count_distinct_title Int64, nulls_x Int64, sum_x FixedSizeBinary(16), sum_x_wide Binary, \
-             last_title Struct(\"time\": Int64, \"order\": Int64, \"value\": Utf8) | group by [2]",
-            "distinct_title [slice_start TIMESTAMP, slice_end TIMESTAMP, key Utf8, title Utf8] mask Int64 \
-             | group by [2]",
+             last_title Struct(\"time\": Int64, \"order\": Int64, \"value\": Utf8) | group by [3]",
+            "distinct_title [slice_start TIMESTAMP, slice_end TIMESTAMP, run Int32, key Utf8, title Utf8] mask Int64 \
+             | group by [3]",
         ]
     );
     assert_eq!((before[2].name.as_str(), before[2].columns.field(0).name().as_str()), ("waiting", "waits_for"));
@@ -394,7 +400,7 @@ fn the_tables_of_a_typical_query_can_be_read_by_name() {
          count Int64 | group by [1]"
     );
     let attached = tables(&calls[..1], Window::Attached { start: START, end: END });
-    assert_eq!(attached[0].group_by, [2, 0, 1], "as the exchange hashes: keys, start, end");
+    assert_eq!(attached[0].group_by, [3, 0, 1], "as the exchange hashes: keys, start, end");
     assert_eq!(attached.len(), 1, "rows of such windows never wait");
 }
 
@@ -403,7 +409,7 @@ fn a_column_that_is_not_there_is_named() {
     let node = node(Window::Tumble { size: 10, offset: 0 }, &[1], every_call()[..2].to_vec());
     let mut operator = build(&node, &schema(), false).expect("builds");
     let table = operator.tables().remove(0);
-    let rows = RecordBatch::new_empty(table.columns.clone()).project(&[0, 1, 2]).expect("projects");
+    let rows = RecordBatch::new_empty(table.columns.clone()).project(&[0, 1, 2, 3]).expect("projects");
     let error = operator.load("slices", 1, &rows).expect_err("no counts");
     assert!(error.to_string().contains("table `slices` has no column `count`"), "{error}");
     assert!(operator.load("slides", 1, &rows).is_err());

@@ -18,6 +18,8 @@
 //!   for the keys that a late row touches, until the watermark forgets it.
 //! - What is remembered is bounded by the windows that are open or may still change.
 //!
+//! Above its share of the memory, slices go to scratch space and windows are joined range by range: [`spill`].
+//!
 //! With a zone, all times in here are local readings of its clock; `window_time` is turned back into an instant.
 //!
 //! Here too: [`local`] (aggregation before the exchange) and [`session`] (windows that the rows themselves make).
@@ -31,6 +33,9 @@ pub mod local;
 mod model;
 mod saved;
 pub mod session;
+mod spill;
+#[cfg(test)]
+mod spill_tests;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -47,7 +52,9 @@ use grid::{Grid, SliceId};
 use millstream_core::time::format_millis;
 use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::table::{Saver, TableDef};
+use millstream_state::tier::Spill;
 use saved::{Tables, Waiting};
+use spill::{Below, Run};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -172,7 +179,7 @@ impl Timing {
 /// Windows that lie on a grid: tumbling, hopping, cumulating, and those that rows bring along.
 struct WindowAggregate {
     timing: Timing,
-    grouping: Grouping,
+    grouping: Arc<Grouping>,
     emitter: Emitter,
     lateness: Millis,
     slices: BTreeMap<SliceId, Slice>,
@@ -187,8 +194,8 @@ struct WindowAggregate {
     waiting: Option<TableDef>,
     /// Whether changes are kept track of, for the next save.
     tracked: bool,
-    /// Slices that have been saved and are gone since.
-    dropped: Vec<SliceId>,
+    /// What has been saved of slices, by its number, and is gone since.
+    dropped: Vec<(SliceId, i32)>,
     /// Rows that waited and were saved have been taken in since.
     went_on: bool,
     /// The last one of the own domain, as it came and in local time.
@@ -198,15 +205,33 @@ struct WindowAggregate {
     input: SchemaRef,
     held: usize,
     ids: Vec<u32>,
+    /// Where slices go that do not fit.
+    below: Option<Arc<Below>>,
+    /// Bytes that were held when there were too many; 0 once all is back in memory.
+    spilling_from: usize,
+    /// Between the first `load` and `resume`.
+    loading: bool,
 }
 
 struct Slice {
     table: Table,
     bytes: usize,
-    /// It stands in the tables of a checkpoint.
-    saved: bool,
-    /// It has changed since the last save.
+    /// Numbers under which the tables of a checkpoint have rows of it.
+    saved: Vec<i32>,
+    /// The table has changed since the last save.
     changed: bool,
+    /// All that the table holds is to be saved, and not only what has changed.
+    anew: bool,
+    /// Rows have come since memory was last given back.
+    touched: bool,
+    /// What has been written out.
+    runs: Vec<Run>,
+    /// Under which the table's rows stand in a checkpoint.
+    number: i32,
+    /// The least number that has never been used.
+    next: i32,
+    /// While it is loaded: rows that were saved under other numbers than the table's.
+    loading: Vec<(i32, Table)>,
 }
 
 /// The slices in `[from, to)`, joined.
@@ -224,7 +249,7 @@ impl WindowAggregate {
     fn new(node: &graph::WindowAggregate, input: &SchemaRef, local_partials: bool) -> Result<WindowAggregate> {
         let grid = Grid::new(&node.window)?.ok_or_else(|| Error::internal("sessions have no grid"))?;
         let plan = Plan::new(&node.calls, input, Some(node.time.column), node.order)?;
-        let grouping = Grouping::new(&node.keys, plan.clone(), input)?;
+        let grouping = Arc::new(Grouping::new(&node.keys, plan.clone(), input)?);
         let timing = Timing::new(node, grid)?;
         let running = (!grid.one_slice()).then(|| Running {
             table: grouping.table(),
@@ -252,6 +277,9 @@ impl WindowAggregate {
             input: input.clone(),
             held: 0,
             ids: Vec::new(),
+            below: None,
+            spilling_from: 0,
+            loading: false,
             grouping,
         })
     }
@@ -375,7 +403,7 @@ impl WindowAggregate {
             if self.tracked {
                 table.track();
             }
-            Slice { table, bytes: 0, saved: false, changed: false }
+            Slice::new(table)
         })
     }
 
@@ -385,8 +413,8 @@ impl WindowAggregate {
         self.slice(id);
         let slice = self.slices.get_mut(&id).expect("made just now");
         slice.table.add(&self.grouping, rows, range.clone(), &mut ids)?;
-        slice.changed = true;
-        let bytes = slice.table.bytes();
+        (slice.changed, slice.touched) = (true, true);
+        let bytes = slice.measure();
         self.held = self.held - slice.bytes + bytes;
         slice.bytes = bytes;
         if let Some(running) = &mut self.running
@@ -415,6 +443,10 @@ impl WindowAggregate {
                 continue;
             }
             let window = (grid.window_start(id, end), end);
+            if self.below.is_some() && self.slices_of(window, id).iter().any(|s| !self.slices[s].runs.is_empty()) {
+                self.fire_again_by_range(id, window, rows, range.clone(), out)?;
+                continue;
+            }
             let mut touched = Vec::new();
             if grid.one_slice() {
                 let slice = self.slices.get_mut(&id).expect("rows were added to it");
@@ -454,8 +486,8 @@ impl WindowAggregate {
             slice.table.state.resize(slice.table.keys.len());
             slice.table.state.merge_partials(&ids, &columns[keys + 2..], from..to)?;
             slice.table.mark(&ids);
-            slice.changed = true;
-            let bytes = slice.table.bytes();
+            (slice.changed, slice.touched) = (true, true);
+            let bytes = slice.measure();
             self.held = self.held - slice.bytes + bytes;
             slice.bytes = bytes;
             self.ids = ids;
@@ -482,6 +514,7 @@ impl WindowAggregate {
             self.take_in(rows.batch, out)?;
         }
         self.fire_through(local, out)?;
+        self.see_whether_there_is_room();
         self.watermark = to;
         Ok(())
     }
@@ -529,6 +562,9 @@ impl WindowAggregate {
 
     fn fire(&mut self, id: SliceId, end: Millis, out: &mut dyn Output) -> Result<()> {
         let window = (self.timing.grid.window_start(id, end), end);
+        if self.goes_by_range(window, id) {
+            return self.fire_by_range(id, window, out);
+        }
         let Some(running) = &mut self.running else {
             let slice = self.slices.get(&id).expect("the window to fire has a slice");
             return self.emitter.emit(&self.grouping, &slice.table, window, out);
@@ -554,13 +590,19 @@ impl WindowAggregate {
                     let fresh = || Accumulators::new(&self.grouping.plan);
                     self.spare.push(Table::new(keys, self.spare_states.pop().unwrap_or_else(fresh)));
                 }
-                let bytes = slice.table.bytes();
+                let bytes = slice.measure();
                 self.held = self.held - slice.bytes + bytes;
                 slice.bytes = bytes;
             }
         }
         running.to = window.1;
         self.emitter.emit(&self.grouping, &running.table, window, out)
+    }
+
+    fn memory(&self) -> usize {
+        self.held
+            + self.running.as_ref().map_or(0, |r| r.table.bytes())
+            + self.spare.iter().map(Table::bytes).sum::<usize>()
     }
 
     /// Drops slices whose last window is forgotten.
@@ -583,10 +625,11 @@ impl WindowAggregate {
                 }
             }
             let mut slice = self.slices.remove(&id).expect("it is the first");
-            if slice.saved {
-                self.dropped.push(id);
-            }
+            self.dropped.extend(slice.saved.iter().map(|number| (id, *number)));
             self.held -= slice.bytes;
+            if self.spilling_from > 0 {
+                continue; // Memory is short: nothing is kept for later.
+            }
             slice.table.clear();
             // A slice of a running window has given its index away already.
             if self.running.as_ref().is_some_and(|r| r.invertible) {
@@ -654,13 +697,20 @@ impl Operator for WindowAggregate {
     }
 
     fn resume(&mut self, watermarks: Watermarks) -> Result<()> {
+        self.join_loaded()?;
         self.go_on(watermarks);
         Ok(())
     }
 
+    fn spill_to(&mut self, space: Arc<dyn Spill>) {
+        self.below = Some(Arc::new(Below::new(space, &self.grouping, &self.input)));
+    }
+
+    fn shed(&mut self, bytes: usize) -> Result<()> {
+        self.shed_bytes(bytes)
+    }
+
     fn state_bytes(&self) -> usize {
-        self.held
-            + self.running.as_ref().map_or(0, |r| r.table.bytes())
-            + self.spare.iter().map(Table::bytes).sum::<usize>()
+        self.memory()
     }
 }

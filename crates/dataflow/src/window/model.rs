@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::graph::{AggregateCall, AggregateFunction, WindowTime};
-use crate::testing::{Capture, Crew, render, timestamp};
+use crate::testing::{Capture, Crew, pressed, render, timestamp};
 use arrow::datatypes::{DataType, Field};
+use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -292,7 +293,10 @@ fn events(acts: &[Act]) -> Vec<Event> {
 }
 
 fn play(node: &graph::WindowAggregate, acts: &[Act]) -> (Results, Vec<i64>) {
-    let mut operator = build(node, &schema(), false).expect("builds");
+    play_with(build(node, &schema(), false).expect("builds"), acts)
+}
+
+fn play_with(mut operator: Box<dyn Operator>, acts: &[Act]) -> (Results, Vec<i64>) {
     let (mut results, mut late) = (Results::new(), Vec::new());
     for event in events(acts) {
         let mut capture = Capture::default();
@@ -401,6 +405,18 @@ proptest! {
     ) {
         let node = node(window, lateness, rich);
         prop_assert_eq!(play(&node, &acts), model(&node, &acts, rich));
+    }
+
+    #[test]
+    fn hardly_any_memory_changes_nothing(
+        window in any_window(), acts in acts(), lateness in prop_oneof![Just(0i64), 1i64..15], rich in any::<bool>(),
+        every in 1usize..5,
+    ) {
+        let node = node(window, lateness, rich);
+        let space = Arc::<MemorySpace>::default();
+        let operator = pressed(build(&node, &schema(), false).expect("builds"), every, space.clone());
+        prop_assert_eq!(play_with(operator, &acts), model(&node, &acts, rich));
+        prop_assert_eq!(space.runs(), 0);
     }
 
     #[test]

@@ -1,25 +1,29 @@
 //! What window aggregations remember, as tables.
 //!
 //! ```text
-//!  slices            slice_start │ slice_end │ key .. │ count │ sum_price │ ..       one row for each slice and key
-//!  distinct_bidder   slice_start │ slice_end │ key .. │ bidder │ mask                one for each value seen
+//!  slices            slice_start │ slice_end │ run │ key .. │ count │ sum_price │ ..    one row for each slice and key
+//!  distinct_bidder   slice_start │ slice_end │ run │ key .. │ bidder │ mask             one for each value seen
 //!  waiting           waits_for │ the input's columns ..                              rows that wait for a watermark
 //! ```
 //!
 //! Of a slice, the groups that have changed are saved again; a slice that is done with is dropped as one part. What
 //! is made of slices (a running window, an index) is not saved: it is made again when it is needed.
 //!
+//! `run` is 0 unless memory was short: then a key may stand in several runs of a slice (see [`super::spill`]), and its state
+//! is all of these rows, joined. Version 1 has no such column.
+//!
 //! A window of the rows' own ([`Window::Attached`]) is its slice: its start and end are then those of the slice.
 
 use super::WindowAggregate;
 use super::emit::{PLAIN, times};
 use super::grid::{Grid, SliceId};
+use super::spill;
 use super::table::{Grouping, Table};
 use crate::aggregate::Names;
 use crate::operator::Watermarks;
 use arrow::array::*;
 use arrow::compute::{cast, take_record_batch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimestampMillisecondType};
 use millstream_core::{Batch, Error, Millis, Result};
 use millstream_state::table::{Saver, TableDef};
 use std::sync::Arc;
@@ -96,6 +100,13 @@ impl Tables {
         self
     }
 
+    /// These columns have come with this version.
+    fn later(mut self, version: u32, columns: &[usize]) -> Tables {
+        self.groups = self.groups.later(version, columns);
+        self.distincts = self.distincts.into_iter().map(|d| d.later(version, columns)).collect();
+        self
+    }
+
     pub fn all(&self) -> Vec<TableDef> {
         std::iter::once(&self.groups).chain(&self.distincts).cloned().collect()
     }
@@ -112,17 +123,18 @@ impl Tables {
         saver.put(&self.groups, columns)
     }
 
-    /// Puts what distinct sets have gained, or all they hold. `lead` and `key` say what stands for a group.
+    /// Puts what distinct sets have gained, or `all` they hold. `lead` and `key` say what stands for a group.
     pub fn put_distinct(
         &self,
         saver: &mut Saver,
+        all: bool,
         grouping: &Grouping,
         table: &mut Table,
         lead: impl Fn(&[u32]) -> Vec<ArrayRef>,
         key: impl Fn(u32) -> u32,
     ) -> Result<()> {
         for (set, def) in self.distincts.iter().enumerate() {
-            let entries = table.state.save_distinct(set, saver.whole())?;
+            let entries = table.state.save_distinct(set, all)?;
             if entries.groups.is_empty() {
                 continue;
             }
@@ -194,8 +206,9 @@ pub(super) fn time_field(name: &str) -> Field {
 
 /// The tables of windows on a grid.
 pub(super) fn slices(grouping: &Grouping, input: &Schema, grid: &Grid) -> Tables {
-    let lead = vec![time_field("slice_start"), time_field("slice_end")];
-    let tables = Tables::new("slices", grouping, input, lead, Vec::new(), 2);
+    let run = Field::new("run", DataType::Int32, true);
+    let lead = vec![time_field("slice_start"), time_field("slice_end"), run];
+    let tables = Tables::new("slices", grouping, input, lead, Vec::new(), 3).later(2, &[2]);
     // Windows that rows bring along are keys of the exchange as well.
     if matches!(grid, Grid::Attached) { tables.hashed(&[0, 1]) } else { tables }
 }
@@ -230,15 +243,34 @@ impl WindowAggregate {
             }
         }
         let (tables, grouping, grid) = (&self.tables, &self.grouping, self.timing.grid);
-        for (id, slice) in self.slices.iter_mut().filter(|(_, s)| whole || s.changed) {
+        for (id, slice) in &mut self.slices {
+            if whole {
+                slice.saved.clear();
+            }
             let (start, end) = grid.span(*id);
-            let lead =
-                |rows: &[u32]| vec![times(vec![start; rows.len()], &PLAIN), times(vec![end; rows.len()], &PLAIN)];
-            let ids = slice.table.take_changed(whole);
+            for at in 0..slice.runs.len() {
+                let (run, Some(below)) = (&mut slice.runs[at], &self.below) else { continue };
+                if whole || !run.saved {
+                    Self::save_run(below, grouping, tables, run, (start, end), saver)?;
+                    run.saved = true;
+                }
+                let number = run.number;
+                slice.know_number(number);
+            }
+            if !whole && !slice.changed && !slice.anew {
+                continue;
+            }
+            let number = slice.number;
+            let lead = |rows: &[u32]| spill::lead(start, end, number, rows.len());
+            let all = whole || slice.anew;
+            let ids = slice.table.take_changed(all);
             let rows = Groups { lead: lead(&ids), keys: &ids, groups: &ids, extra: Vec::new() };
             tables.put(saver, grouping, &slice.table, rows)?;
-            tables.put_distinct(saver, grouping, &mut slice.table, lead, |group| group)?;
-            (slice.saved, slice.changed) = (true, false);
+            tables.put_distinct(saver, all, grouping, &mut slice.table, lead, |group| group)?;
+            if slice.table.len() > 0 {
+                slice.know_number(number);
+            }
+            (slice.changed, slice.anew) = (false, false);
         }
         let Some(waiting) = &self.waiting else { return Ok(()) };
         if std::mem::take(&mut self.went_on) && !whole {
@@ -253,9 +285,13 @@ impl WindowAggregate {
         Ok(())
     }
 
-    fn lead_of(&self, slices: &[SliceId]) -> Vec<ArrayRef> {
-        let spans: Vec<(Millis, Millis)> = slices.iter().map(|id| self.timing.grid.span(*id)).collect();
-        vec![times(spans.iter().map(|s| s.0).collect(), &PLAIN), times(spans.iter().map(|s| s.1).collect(), &PLAIN)]
+    fn lead_of(&self, parts: &[(SliceId, i32)]) -> Vec<ArrayRef> {
+        let spans: Vec<(Millis, Millis)> = parts.iter().map(|part| self.timing.grid.span(part.0)).collect();
+        vec![
+            times(spans.iter().map(|s| s.0).collect(), &PLAIN),
+            times(spans.iter().map(|s| s.1).collect(), &PLAIN),
+            Arc::new(Int32Array::from_iter_values(parts.iter().map(|part| part.1))),
+        ]
     }
 
     pub(super) fn load_table(&mut self, table: &str, rows: &RecordBatch) -> Result<()> {
@@ -266,21 +302,23 @@ impl WindowAggregate {
         let set = self.tables.find(table)?;
         let loaded = self.tables.read(set, rows)?;
         let (starts, ends) = (millis(&loaded.lead[0]), millis(&loaded.lead[1]));
+        let numbers = loaded.lead[2].as_primitive::<Int32Type>().values();
         let keys = self.grouping.codec.encode(&loaded.keys, rows.num_rows())?;
+        self.loading = true;
+        let name = |row: usize| (starts[row], ends[row], numbers[row]);
         let mut from = 0;
         while from < rows.num_rows() {
-            let span = (starts[from], ends[from]);
-            let to = (from..rows.num_rows()).find(|row| (starts[*row], ends[*row]) != span).unwrap_or(rows.num_rows());
-            let id = if matches!(self.timing.grid, Grid::Attached) { (span.1, span.0) } else { span };
+            let (start, end, number) = name(from);
+            let to = (from..rows.num_rows()).find(|row| name(*row) != name(from)).unwrap_or(rows.num_rows());
+            let id = if matches!(self.timing.grid, Grid::Attached) { (end, start) } else { (start, end) };
             self.slice(id);
             let slice = self.slices.get_mut(&id).expect("made just now");
-            slice.saved = true;
-            slice.table.keys.assign(&keys, from..to, &mut self.ids);
+            slice.know_number(number);
+            let table = slice.loading_table(number, || self.grouping.table());
+            table.keys.assign(&keys, from..to, &mut self.ids);
             let rest: Vec<ArrayRef> = loaded.rest.iter().map(|c| c.slice(from, to - from)).collect();
-            self.tables.load(set, &mut slice.table, &self.ids, &rest)?;
-            let bytes = slice.table.bytes();
-            self.held = self.held - slice.bytes + bytes;
-            slice.bytes = bytes;
+            self.tables.load(set, table, &self.ids, &rest)?;
+            self.measure(id);
             from = to;
         }
         Ok(())

@@ -233,8 +233,27 @@ impl Table {
         Ok(())
     }
 
+    /// The groups by the range that their keys are in, and where each range begins.
+    pub fn by_range(&self, ranges: usize) -> (Vec<u32>, Vec<usize>) {
+        let groups = self.len();
+        let range_of: Vec<u16> = (0..groups as u32).map(|id| self.keys.range(id, ranges) as u16).collect();
+        let mut starts = vec![0; ranges + 1];
+        range_of.iter().for_each(|range| starts[*range as usize + 1] += 1);
+        (0..ranges).for_each(|range| starts[range + 1] += starts[range]);
+        let mut next = starts.clone();
+        let mut order = vec![0; groups];
+        for (group, range) in range_of.iter().enumerate() {
+            order[next[*range as usize]] = group as u32;
+            next[*range as usize] += 1;
+        }
+        (order, starts)
+    }
+
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
+        if self.keys.is_empty() && self.state.groups() == 0 {
+            return;
+        }
         self.keys.clear();
         self.state.clear();
         if let Some(changes) = &mut self.changes {

@@ -1,7 +1,8 @@
 use super::*;
 use crate::graph::{AggregateCall, AggregateFunction, WindowTime};
-use crate::testing::{Crew, Timeline, timestamp};
+use crate::testing::{Crew, Timeline, pressed, timestamp};
 use arrow::datatypes::{DataType, Field};
+use millstream_state::tier::MemorySpace;
 
 /// Rows of `ts, key, n`.
 fn timeline() -> Timeline {
@@ -43,7 +44,14 @@ fn check(timeline: &Timeline, node: &graph::WindowAggregate, script: &str) {
     if let Window::Attached { start, end } = node.window {
         exchanged.extend([start, end]);
     }
-    timeline.clone().keyed(&exchanged).check(|| build(node, &schema, false).expect("builds"), script);
+    let make = || build(node, &schema, false).expect("builds");
+    timeline.clone().keyed(&exchanged).check(make, script);
+    // The same with hardly any memory.
+    for every in [1, 2] {
+        let space = Arc::<MemorySpace>::default();
+        timeline.clone().keyed(&exchanged).check(|| pressed(make(), every, space.clone()), script);
+        assert_eq!(space.runs(), 0, "scratch space is given back");
+    }
 }
 
 const MINUTE: Millis = 60_000;

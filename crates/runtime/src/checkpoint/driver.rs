@@ -13,6 +13,7 @@ use crate::placement::Placement;
 use crate::side::{Sides, Which};
 use crate::worker::Control;
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use millstream_checkpoint::Manifest;
 use millstream_checkpoint::coordinator::{Coordinator, CoordinatorConfig, Effect, Event, Reason, TaskId};
 use millstream_checkpoint::manifest::{
@@ -22,6 +23,7 @@ use millstream_checkpoint::recover::{replaced, superseded};
 use millstream_checkpoint::retain::{self, Inventory};
 use millstream_core::{Batch, Clock, Committable, Committer, Error, ErrorKind, Millis, Prepared, Put, Result, Stored};
 use millstream_state::view::View;
+use millstream_state::table::Later;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -283,13 +285,17 @@ impl Driver {
     fn write_node(&mut self, task: TaskAt, epoch: u64, node: &NodeSave) -> Result<WrittenNode> {
         let (mut files, mut viewed) = (BTreeMap::new(), Vec::new());
         for table in &node.tables {
-            let pieces = node.pieces.iter().filter(|p| p.table.name == table.name).map(|p| p.rows.clone());
-            let pieces: Vec<RecordBatch> = pieces.collect();
-            if !pieces.is_empty() {
-                if let Some(view) = self.memory.views.get(&(node.node, table.name.clone())) {
-                    viewed.extend(pieces.iter().map(|rows| (view.clone(), rows.clone())));
-                }
-                let file = self.write_rows(node.node, task, epoch, &table.name, &pieces)?;
+            let pieces = node.pieces.iter().filter(|p| p.table.name == table.name).map(|p| Ok(p.rows.clone()));
+            let later = node.later.iter().filter(|l| l.table.name == table.name).flat_map(Later::read);
+            let view = self.memory.views.get(&(node.node, table.name.clone())).cloned();
+            let mut rows = pieces.chain(later).peekable();
+            if rows.peek().is_some() {
+                let rows = rows.inspect(|rows| {
+                    if let (Some(view), Ok(rows)) = (&view, rows) {
+                        viewed.push((view.clone(), rows.clone()));
+                    }
+                });
+                let file = self.write_each(node.node, task, epoch, &table.name, &table.piece_schema(), rows)?;
                 files.insert(table.name.clone(), file);
             }
         }
@@ -346,6 +352,18 @@ impl Driver {
         what: &str,
         rows: &[RecordBatch],
     ) -> Result<FileRef> {
+        self.write_each(node, task, epoch, what, &rows[0].schema(), rows.iter().cloned().map(Ok))
+    }
+
+    fn write_each(
+        &mut self,
+        node: usize,
+        task: TaskAt,
+        epoch: u64,
+        what: &str,
+        schema: &SchemaRef,
+        rows: impl Iterator<Item = Result<RecordBatch>>,
+    ) -> Result<FileRef> {
         self.files += 1;
         let generation = self.memory.generation;
         let node = self.memory.nodes.get(node).map_or("sides", |n| n.id.as_str());
@@ -353,7 +371,7 @@ impl Driver {
         let node: String =
             node.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(40).collect();
         let path = data_path(epoch, generation, &format!("{node}-{}-{what}-{}.parquet", task.task, self.files));
-        let file = files::write(self.config.store.as_ref(), path, epoch, &rows[0].schema(), rows)?;
+        let file = files::write(self.config.store.as_ref(), path, epoch, schema, rows)?;
         self.metrics.checkpoints.bytes.fetch_add(file.bytes, Ordering::Relaxed);
         Ok(file)
     }

@@ -12,13 +12,18 @@ use xxhash_rust::xxh3::xxh3_64;
 const KIND: &str = "$kind";
 const MARK: &str = "$mark";
 
-/// Writes rows into a new file.
-pub fn write(store: &dyn Store, path: String, epoch: u64, schema: &SchemaRef, rows: &[RecordBatch]) -> Result<FileRef> {
-    let bytes = parquet::encode(schema, rows)?;
+/// Writes rows into a new file, one batch after the other.
+pub fn write(
+    store: &dyn Store,
+    path: String,
+    epoch: u64,
+    schema: &SchemaRef,
+    rows: impl Iterator<Item = Result<RecordBatch>>,
+) -> Result<FileRef> {
+    let (bytes, count) = parquet::encode_each(schema, rows)?;
     let hash = format!("{:016x}", xxh3_64(&bytes));
     // A file of the same name can only be left over from a run that was replaced before its manifest.
     store.put(&path, &bytes, Put::Replace)?;
-    let count = rows.iter().map(|r| r.num_rows() as u64).sum();
     Ok(FileRef { path, epoch, rows: count, bytes: bytes.len() as u64, hash })
 }
 

@@ -35,14 +35,19 @@ fn without_change(piece: &RecordBatch) -> SchemaRef {
 pub fn rows(store: &dyn Store, table: &TableState, chain: &Chain) -> Result<Vec<RecordBatch>> {
     let pieces = chain.pieces.iter().map(|f| files::read(store, f));
     let pieces: Vec<RecordBatch> = pieces.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-    let Some(first) = pieces.first() else { return Ok(Vec::new()) };
+    let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return Ok(Vec::new()) };
+    // The newest piece has all columns; what an older one lacks has come with a later version.
+    let (columns, before) = (without_change(last), without_change(first));
+    let is_new = |at: &usize| before.column_with_name(columns.field(*at).name()).is_none();
+    let later = (0..columns.fields().len()).filter(is_new).collect();
     let def = TableDef {
         name: table.name.clone(),
         version: table.version,
-        columns: without_change(first),
+        columns,
         key: table.key,
         part: table.part,
         group_by: Vec::new(),
+        later,
     };
     alive(&def, &pieces)
 }

@@ -35,7 +35,7 @@ use crate::side::SideRows;
 use millstream_checkpoint::manifest::PartitionState;
 use millstream_core::{Batch, ByteSize, Prepared, Store};
 use millstream_dataflow::operator::Watermarks;
-use millstream_state::table::{Piece, TableDef};
+use millstream_state::table::{Later, Piece, TableDef};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +127,8 @@ pub(crate) struct NodeSave {
     pub watermarks: Watermarks,
     pub tables: Vec<TableDef>,
     pub pieces: Vec<Piece>,
+    /// Rows that lie in scratch space: read while they are written.
+    pub later: Vec<Later>,
     /// The pieces stand for everything: earlier ones do not count any more.
     pub whole: bool,
     pub partitions: Vec<PartitionState>,

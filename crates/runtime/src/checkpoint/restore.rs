@@ -9,6 +9,7 @@
 
 use super::files;
 use super::{CheckpointConfig, Restore};
+use crate::chain::keep_within;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use millstream_checkpoint::Manifest;
@@ -20,6 +21,7 @@ use millstream_core::{
 };
 use millstream_dataflow::operator::{Operator, Watermarks};
 use millstream_state::table::{TableDef, alive};
+use millstream_state::tier::Share;
 use std::sync::Arc;
 
 /// What a job goes on from.
@@ -147,7 +149,13 @@ impl Restored {
     }
 
     /// Loads what one task of the saved run remembered of a node, as far as it is `mine`.
-    pub fn load(&self, node: &NodeState, operator: &mut dyn Operator, saved_task: usize, mine: &Mine) -> Result<()> {
+    pub fn load(
+        &self,
+        node: &NodeState,
+        operator: &mut dyn Operator,
+        saved_task: usize,
+        mine: &Mine<'_>,
+    ) -> Result<()> {
         for def in operator.tables() {
             let Some(saved) = node.tables.iter().find(|t| t.name == def.name) else { continue };
             self.load_table(saved, &def, operator, saved_task, mine)
@@ -162,7 +170,7 @@ impl Restored {
         def: &TableDef,
         operator: &mut dyn Operator,
         saved_task: usize,
-        mine: &Mine,
+        mine: &Mine<'_>,
     ) -> Result<()> {
         if def.group_by.is_empty() && mine.task > 0 {
             return Ok(());
@@ -177,6 +185,7 @@ impl Restored {
                 };
                 if rows.num_rows() > 0 {
                     operator.load(&def.name, saved.version, &rows)?;
+                    keep_within(mine.share, operator)?;
                 }
             }
         }
@@ -221,11 +230,13 @@ impl Restored {
 }
 
 /// Which share of a node's rows a task owns.
-pub(crate) struct Mine {
+pub(crate) struct Mine<'a> {
     pub task: usize,
     pub tasks: usize,
     /// All that its namesake in the saved run had.
     pub all: bool,
+    /// Of the job's memory: what is loaded has to fit too.
+    pub share: &'a Share,
 }
 
 fn watermarks(event: Option<Millis>, processing: Option<Millis>) -> Watermarks {

@@ -131,7 +131,8 @@ impl SessionAggregate {
         let lead = |ids: &[u32]| vec![times(book.of(ids), &PLAIN)];
         let rows = Groups { lead: lead(&ids), keys: &keys, groups: &ids, extra };
         book.tables.put(saver, &self.grouping, &self.table, rows)?;
-        book.tables.put_distinct(saver, &self.grouping, &mut self.table, lead, |id| of(&id).key)
+        let all = saver.whole();
+        book.tables.put_distinct(saver, all, &self.grouping, &mut self.table, lead, |id| of(&id).key)
     }
 
     pub(super) fn load_table(&mut self, table: &str, rows: &RecordBatch) -> Result<()> {

@@ -1,0 +1,438 @@
+//! One budget of memory for a job, and the tier below it.
+//!
+//! ```text
+//!  operator ─state_bytes─▶ Share ─┐
+//!  operator ─state_bytes─▶ Share ─┼─▶ Budget (one for the job)
+//!                                 │      └─ over: what a holder is asked to shed, the greater part from the greater ones
+//!  operator ◀───────shed(bytes)───┘
+//!     └─ runs: sorted out by range, append-only ──▶ Spill (scratch space; the runtime's files)
+//! ```
+//!
+//! What goes down goes as a *run*: many rows at once, divided into [`RANGES`] ranges of keys, each of which is read alone.
+//! No row is ever looked up below: rows of one key lie in several runs and in memory, and are joined, range by range, when
+//! their result is due. So a row costs the same on its way down however large the state is, and on its way up only the
+//! memory of one range.
+//!
+//! Scratch space outlives nothing: what has to survive a crash stands in a checkpoint.
+//!
+//! Here nothing reads or writes files: [`Spill`] is handed in.
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_ipc::reader::FileDecoder;
+use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message};
+use arrow_ipc::{Block, CompressionType, MetadataVersion};
+use millstream_core::{ByteSize, Error, Result};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Ranges that the keys of a run are divided into. More: less memory to join one of them; fewer: longer reads. With a
+/// state of ten times the budget, one range is a thirteenth of the budget.
+pub const RANGES: usize = 128;
+
+/// Past the budget by this much, in percent, a job with a budget that somebody has set ends with an error.
+const OVER_MAX_PERCENT: usize = 10;
+
+/// What is asked for goes down to this share of the budget, in percent: runs are then few and long.
+const SHED_TO_PERCENT: usize = 75;
+
+/// Names a run in scratch space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub u64);
+
+/// Scratch space below the memory. Shared by all tasks of a job.
+pub trait Spill: Send + Sync {
+    /// A new, empty run.
+    fn create(&self) -> Result<RunId>;
+
+    /// Adds bytes to the end of a run.
+    fn append(&self, run: RunId, bytes: &[u8]) -> Result<()>;
+
+    /// Some bytes of a run.
+    fn read(&self, run: RunId, bytes: Range<u64>) -> Result<Vec<u8>>;
+
+    /// Forgets a run and gives its space back. Failing to do so harms nobody.
+    fn remove(&self, run: RunId);
+}
+
+/// Where the rows of one range stand in a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BlockPlace {
+    from: u64,
+    /// Of the Arrow message in front of the rows.
+    head: u32,
+    len: u64,
+}
+
+impl BlockPlace {
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.len
+    }
+}
+
+/// How blocks are compressed. LZ4 costs more time than it saves on state that the page cache holds (see
+/// `millstream-bench state`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Packing {
+    #[default]
+    Plain,
+    Lz4,
+}
+
+/// Writes a run, block by block. Given up half-way, it takes the run away again.
+pub struct RunWriter<'a> {
+    space: &'a dyn Spill,
+    run: Option<RunId>,
+    at: u64,
+    generator: IpcDataGenerator,
+    context: IpcWriteContext,
+    options: IpcWriteOptions,
+    /// What has not been handed on yet.
+    bytes: Vec<u8>,
+}
+
+/// Bytes that a run's writer gathers before it hands them on.
+const WRITE_BYTES: usize = 1 << 20;
+
+impl<'a> RunWriter<'a> {
+    pub fn new(space: &'a dyn Spill, packing: Packing) -> Result<RunWriter<'a>> {
+        let options = match packing {
+            Packing::Plain => IpcWriteOptions::default(),
+            Packing::Lz4 => IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?,
+        };
+        Ok(RunWriter {
+            run: Some(space.create()?),
+            space,
+            at: 0,
+            generator: IpcDataGenerator::default(),
+            context: IpcWriteContext::default(),
+            options,
+            bytes: Vec::new(),
+        })
+    }
+
+    /// Adds rows as one block.
+    pub fn push(&mut self, rows: &RecordBatch) -> Result<BlockPlace> {
+        if rows.num_rows() == 0 {
+            return Ok(BlockPlace::default());
+        }
+        let mut dictionaries = DictionaryTracker::new(false);
+        let (words, encoded) = self.generator.encode(rows, &mut dictionaries, &self.options, &mut self.context)?;
+        if !words.is_empty() {
+            return Err(Error::internal("state does not hold dictionaries"));
+        }
+        let (head, body) = write_message(&mut self.bytes, encoded, &self.options)?;
+        let place = BlockPlace { from: self.at, head: head as u32, len: (head + body) as u64 };
+        self.at += place.len;
+        if self.bytes.len() >= WRITE_BYTES {
+            self.hand_on()?;
+        }
+        Ok(place)
+    }
+
+    fn hand_on(&mut self) -> Result<()> {
+        if let Some(run) = self.run {
+            self.space.append(run, &self.bytes)?;
+        }
+        self.bytes.clear();
+        Ok(())
+    }
+
+    /// The run and its length.
+    pub fn finish(mut self) -> Result<(RunId, u64)> {
+        self.hand_on()?;
+        let run = self.run.take().ok_or_else(|| Error::internal("a run is finished once"))?;
+        Ok((run, self.at))
+    }
+}
+
+impl Drop for RunWriter<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.run {
+            self.space.remove(run);
+        }
+    }
+}
+
+/// The rows of a block of a run whose blocks have these columns. `None`: there are none.
+pub fn read_block(space: &dyn Spill, run: RunId, place: BlockPlace, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
+    if place.is_empty() {
+        return Ok(None);
+    }
+    let bytes = space.read(run, place.from..place.from + place.len)?;
+    let decoder = FileDecoder::new(schema.clone(), MetadataVersion::V5);
+    let block = Block::new(0, place.head as i32, (place.len - u64::from(place.head)) as i64);
+    let rows = decoder.read_record_batch(&block, &Buffer::from_vec(bytes)).map_err(|e| {
+        Error::data(format!("a run in scratch space cannot be read back: {e}"))
+            .remedy("see that nothing else writes to the scratch directory, and that its disk is sound")
+    })?;
+    Ok(rows)
+}
+
+/// Columns that may be NULL, whatever they are declared as: states of a group without rows are.
+pub fn block_schema(fields: Vec<arrow::datatypes::Field>) -> SchemaRef {
+    Arc::new(Schema::new(fields.into_iter().map(|f| f.with_nullable(true)).collect::<Vec<_>>()))
+}
+
+/// Bytes that a job may hold.
+pub struct Budget {
+    bytes_max: usize,
+    explicit: bool,
+    used: AtomicUsize,
+    holders: Mutex<Vec<Arc<Holder>>>,
+}
+
+struct Holder {
+    label: String,
+    bytes: AtomicUsize,
+}
+
+impl Budget {
+    /// `explicit`: somebody has set it, so it is kept to or the job ends. Otherwise it is where spilling begins.
+    pub fn new(bytes_max: ByteSize, explicit: bool) -> Arc<Budget> {
+        Arc::new(Budget {
+            bytes_max: usize::try_from(bytes_max.0).unwrap_or(usize::MAX),
+            explicit,
+            used: AtomicUsize::new(0),
+            holders: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// A share for whoever holds memory; `label` is its name in errors.
+    pub fn share(self: &Arc<Budget>, label: impl Into<String>) -> Share {
+        let holder = Arc::new(Holder { label: label.into(), bytes: AtomicUsize::new(0) });
+        self.lock().push(holder.clone());
+        Share { budget: self.clone(), holder }
+    }
+
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Bytes that all holders together have said to hold.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// Whether more is held than there is.
+    pub fn is_over(&self) -> bool {
+        self.used() > self.bytes_max
+    }
+
+    /// What holds how much, where it is more than a tenth too much.
+    pub fn excess(&self) -> Option<String> {
+        let (used, max) = (self.used(), self.bytes_max);
+        if used <= max.saturating_add(max / 100 * OVER_MAX_PERCENT) {
+            return None;
+        }
+        let size = |bytes: usize| ByteSize(bytes as u64);
+        let holders = self.holders();
+        let named = holders.iter().take(NAMED_MAX).map(|(label, bytes)| format!("{label} {}", size(*bytes)));
+        let named = named.collect::<Vec<_>>().join(", ");
+        Some(format!("the job holds {} in memory, its budget is {}: {named}", size(used), size(max)))
+    }
+
+    /// What holds how much, the greatest first.
+    fn holders(&self) -> Vec<(String, usize)> {
+        let mut by_label = std::collections::BTreeMap::<String, usize>::new();
+        for holder in self.lock().iter() {
+            *by_label.entry(holder.label.clone()).or_default() += holder.bytes.load(Relaxed);
+        }
+        let mut all: Vec<(String, usize)> = by_label.into_iter().filter(|h| h.1 > 0).collect();
+        all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        all
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Holder>>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Holders that an error names.
+const NAMED_MAX: usize = 5;
+
+/// One holder's part in a budget. What it held is given back when it is dropped.
+pub struct Share {
+    budget: Arc<Budget>,
+    holder: Arc<Holder>,
+}
+
+impl Share {
+    /// Takes note of what is held now. Returns 0, or how much of it to shed; then it is noted by [`Share::settle`] and not
+    /// before, so that nobody else takes for lasting what is about to be given back.
+    ///
+    /// Who holds less than half of an equal share is left alone: what it could give would not help, and to write it out
+    /// again and again would cost it everything.
+    pub fn report(&self, bytes: usize) -> usize {
+        let (before, max) = (self.holder.bytes.load(Relaxed), self.budget.bytes_max);
+        let used = (self.budget.used() + bytes).saturating_sub(before);
+        if used <= max {
+            self.settle(bytes);
+            return 0;
+        }
+        let holders = self.budget.lock().iter().filter(|h| h.bytes.load(Relaxed) > 0).count().max(1);
+        if bytes < max / (2 * holders) {
+            self.settle(bytes);
+            return 0;
+        }
+        (used - max / 100 * SHED_TO_PERCENT).min(bytes)
+    }
+
+    /// Takes note of what is held after as much as possible has been shed.
+    pub fn settle(&self, bytes: usize) {
+        let before = self.holder.bytes.swap(bytes, Relaxed);
+        // Two steps, so that the sum never wraps: whoever reads it in between sees a little more.
+        self.budget.used.fetch_add(bytes, Relaxed);
+        self.budget.used.fetch_sub(before, Relaxed);
+    }
+
+    /// What must not go on: a budget that somebody has set is exceeded after everything that can be shed has been.
+    pub fn check(&self) -> Result<()> {
+        match self.budget.excess() {
+            Some(excess) if self.budget.explicit => Err(Error::usage(excess)
+                .remedy("give it more with --memory, or let the query remember less: shorter windows, fewer keys")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.settle(0);
+        self.budget.lock().retain(|h| !Arc::ptr_eq(h, &self.holder));
+    }
+}
+
+/// Scratch space in memory, for tests and benches: it has no other use.
+#[derive(Default)]
+pub struct MemorySpace {
+    runs: Mutex<std::collections::BTreeMap<u64, Vec<u8>>>,
+    next: std::sync::atomic::AtomicU64,
+}
+
+impl MemorySpace {
+    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<u64, Vec<u8>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs that are there.
+    pub fn runs(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Runs that have ever been.
+    pub fn created(&self) -> u64 {
+        self.next.load(Relaxed)
+    }
+}
+
+impl Spill for MemorySpace {
+    fn create(&self) -> Result<RunId> {
+        let run = self.next.fetch_add(1, Relaxed);
+        self.lock().insert(run, Vec::new());
+        Ok(RunId(run))
+    }
+
+    fn append(&self, run: RunId, bytes: &[u8]) -> Result<()> {
+        let mut runs = self.lock();
+        let held = runs.get_mut(&run.0).ok_or_else(|| Error::internal("a run that is gone"))?;
+        held.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read(&self, run: RunId, bytes: Range<u64>) -> Result<Vec<u8>> {
+        let runs = self.lock();
+        let held = runs.get(&run.0).and_then(|b| b.get(bytes.start as usize..bytes.end as usize));
+        held.map(<[u8]>::to_vec).ok_or_else(|| Error::internal("bytes of a run that are not there"))
+    }
+
+    fn remove(&self, run: RunId) {
+        self.lock().remove(&run.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field};
+
+    fn rows(n: i64) -> RecordBatch {
+        let text: ArrayRef = Arc::new(StringArray::from_iter((0..n).map(|i| (i % 3 > 0).then(|| format!("k{i}")))));
+        let schema =
+            block_schema(vec![Field::new("n", DataType::Int64, false), Field::new("k", DataType::Utf8, false)]);
+        RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..n)), text]).expect("as declared")
+    }
+
+    #[test]
+    fn each_block_of_a_run_is_read_alone() {
+        for packing in [Packing::Plain, Packing::Lz4] {
+            let space = MemorySpace::default();
+            let mut writer = RunWriter::new(&space, packing).unwrap();
+            let batches = [rows(10), rows(0), rows(100_000), rows(1)];
+            let places: Vec<BlockPlace> = batches.iter().map(|b| writer.push(b).unwrap()).collect();
+            let (run, len) = writer.finish().unwrap();
+            assert_eq!(places.iter().map(BlockPlace::bytes).sum::<u64>(), len);
+            for (place, rows) in places.iter().zip(&batches).rev() {
+                let back = read_block(&space, run, *place, &rows.schema()).unwrap();
+                assert_eq!(back, (rows.num_rows() > 0).then(|| rows.clone()));
+            }
+            // Of another run, or cut short.
+            let torn = BlockPlace { len: len + 1, ..places[0] };
+            assert!(read_block(&space, run, torn, &batches[0].schema()).is_err());
+            space.remove(run);
+            assert!(read_block(&space, run, places[0], &batches[0].schema()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_given_up_is_taken_away() {
+        let space = MemorySpace::default();
+        let mut writer = RunWriter::new(&space, Packing::Plain).unwrap();
+        writer.push(&rows(10)).unwrap();
+        drop(writer);
+        assert_eq!((space.runs(), space.created()), (0, 1));
+    }
+
+    #[test]
+    fn who_holds_most_sheds_and_who_holds_little_is_left_alone() {
+        let budget = Budget::new(ByteSize(1000), true);
+        let (big, small) = (budget.share("big"), budget.share("small"));
+        assert_eq!(big.report(900), 0);
+        assert_eq!(small.report(90), 0);
+        assert_eq!(small.report(120), 0, "what it could give would not help");
+        assert_eq!(big.report(950), 1070 - 750);
+        assert_eq!(budget.used(), 1020, "what is about to be given back is not counted");
+        big.settle(400);
+        assert_eq!(budget.used(), 520);
+        drop(big);
+        assert_eq!(budget.used(), 120);
+    }
+
+    #[test]
+    fn a_budget_that_was_set_is_kept_to_and_the_error_says_who_holds_what() {
+        let budget = Budget::new(ByteSize::mib(1), true);
+        let shares = [budget.share("sessions by user"), budget.share("over"), budget.share("sessions by user")];
+        shares[0].settle(500 << 10);
+        shares[1].settle(100 << 10);
+        shares[2].settle(450 << 10);
+        assert!(shares[1].check().is_ok(), "within a tenth");
+        shares[2].settle(650 << 10);
+        let e = shares[1].check().unwrap_err();
+        assert_eq!(
+            e.what(),
+            "the job holds 1.2 MiB in memory, its budget is 1.0 MiB: sessions by user 1.1 MiB, over 100.0 KiB"
+        );
+        assert!(e.help().unwrap().contains("--memory"), "{e}");
+        let default = Budget::new(ByteSize::mib(1), false);
+        let share = default.share("x");
+        share.settle(5 << 20);
+        assert!(default.is_over() && share.check().is_ok(), "one that nobody has set is where spilling begins");
+    }
+}
