@@ -1,7 +1,7 @@
 //! What can be said on the command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use millstream::Mode;
+use millstream::{ByteSize, Mode};
 use millstream::target::Target;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -108,6 +108,13 @@ pub struct Run {
     /// Process what is there at the start, commit it and end. Windows that are open stay open for the next run.
     #[arg(long)]
     pub available_now: bool,
+    /// Memory for state and queues, such as 512mb. What does not fit goes to files (windows on a grid; other operators end
+    /// the job once they pass it). Default: 60 % of what the machine or the cgroup has.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<ByteSize>,
+    /// Folder for state that does not fit into memory, on a local disk. Default: the system's for temporary files.
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
     /// On Ctrl-C also close and emit the windows that are open, as at the end of the input.
     #[arg(long)]
     pub drain: bool,
@@ -268,6 +275,14 @@ pub enum Progress {
     /// One line every 5 seconds.
     Plain,
     None,
+}
+
+/// `512mb`, `2 gb`.
+fn size(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>()? {
+        size if size < ByteSize::mib(16) => Err("give at least 16mb".to_owned()),
+        size => Ok(size),
+    }
 }
 
 /// `500ms`, `1 s`, `2 min`.

@@ -35,7 +35,7 @@ pub fn run(args: &Run) -> ExitCode {
                 allow_dropped_state: args.allow_dropped_state,
                 available_now: args.available_now,
             },
-            ..RunOptions::default()
+            job: JobConfig { memory: args.memory, scratch: args.scratch.clone(), ..JobConfig::default() },
         };
         let mut runner = Runner::new(program, options);
         while let Some(step) = runner.step() {
