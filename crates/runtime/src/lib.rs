@@ -25,9 +25,11 @@ mod job;
 mod life;
 mod metrics;
 mod placement;
+pub mod sabotage;
 mod settle;
 mod side;
 mod source;
+pub mod stepped;
 mod worker;
 
 pub use checkpoint::{CheckpointConfig, Restore};
@@ -36,3 +38,4 @@ pub use job::{Job, JobConfig, Stop, Summary, start};
 pub use metrics::{Metrics, NodeMetrics, NodeSnapshot, Snapshot};
 pub use placement::{Placement, Stage};
 pub use side::{SideRows, Sides};
+pub use stepped::Stepped;

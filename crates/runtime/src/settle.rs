@@ -11,6 +11,7 @@
 //! never. A watermark that one task has been handed was promised by everyone upstream, so the others may be brought up to it.
 
 use crate::checkpoint::{Mine, Restored};
+use crate::sabotage::{Bug, on};
 use millstream_checkpoint::manifest::NodeState;
 use millstream_core::{Batch, Result, TimeDomain, Watermark};
 use millstream_dataflow::operator::{Event, LateRows, Operator, Output, Watermarks};
@@ -55,7 +56,7 @@ pub(crate) fn settle(
     for task in saved_tasks(node) {
         let at = Restored::watermarks_of(node, task);
         let batches = under_way(task)?;
-        if at == to && batches.is_empty() {
+        if (at == to || on(Bug::SharesNotSettled)) && batches.is_empty() {
             restored.load(node, operator, task, mine)?;
             continue;
         }
