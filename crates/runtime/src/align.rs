@@ -11,6 +11,7 @@
 //! Always true: a channel that has ended holds no barrier back; an epoch that is older than one already seen is void.
 
 use crate::exchange::{Inbox, Message, Signal};
+use crate::sabotage::{Bug, on};
 use std::collections::VecDeque;
 
 /// What to do with a message.
@@ -130,7 +131,8 @@ impl Align {
     }
 
     fn complete(&self) -> Step {
-        match self.epoch > 0 && self.channels.iter().all(|c| c.arrived || c.ended) {
+        let early = on(Bug::BarrierNotAligned) && self.channels.iter().any(|c| c.arrived);
+        match self.epoch > 0 && (early || self.channels.iter().all(|c| c.arrived || c.ended)) {
             true => Step::Save(self.epoch),
             false => Step::Nothing,
         }
@@ -139,6 +141,9 @@ impl Align {
     fn let_go(&mut self) {
         self.epoch = 0;
         self.channels.iter_mut().for_each(|c| c.arrived = false);
+        if on(Bug::HeldRowsLost) {
+            self.held.clear();
+        }
         self.held.append(&mut self.replay);
         std::mem::swap(&mut self.held, &mut self.replay);
         self.held_bytes = 0;

@@ -8,11 +8,12 @@ use crate::life::Life;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::placement::{Placed, Placement, Work};
+use crate::sabotage::{Bug, on};
 use crate::settle::{saved_tasks, settle};
 use crate::side::Sides;
 use crate::source::SourceDriver;
 use crate::worker::{Control, First, Helper, Saving, Task};
-use millstream_checkpoint::manifest::NodeState;
+use millstream_checkpoint::manifest::{NodeState, PartitionState};
 use millstream_core::key::{hash_rows, key_group, owner};
 use millstream_core::{Batch, Clock, Connectors, Error, PartitionReader, Result, SavedPartition, Sink, SinkContext};
 use millstream_dataflow::feed::SourceFeed;
@@ -106,12 +107,17 @@ fn open_source(
         None => table.partitions(parallelism)?,
         Some(node) => {
             let open = node.partitions.iter().filter(|p| !p.ended);
-            let open = open.map(|p| SavedPartition { name: p.name.clone(), position: p.position.clone() });
+            let position = |p: &PartitionState| match p.position.parse::<u64>() {
+                Ok(at) if on(Bug::OffsetOffByOne) => at.saturating_sub(1).to_string(),
+                _ => p.position.clone(),
+            };
+            let open = open.map(|p| SavedPartition { name: p.name.clone(), position: position(p) });
             let open: Vec<_> = open.collect();
             let gone: BTreeSet<&str> = node.partitions.iter().filter(|p| p.ended).map(|p| p.name.as_str()).collect();
             let readers =
                 if open.is_empty() && !gone.is_empty() { Vec::new() } else { table.resume(&open, parallelism)? };
-            readers.into_iter().filter(|r| !gone.contains(r.name())).collect()
+            let again = on(Bug::EndedPartitionReadAgain);
+            readers.into_iter().filter(|r| again || !gone.contains(r.name())).collect()
         }
     };
     for (i, reader) in readers.into_iter().enumerate() {
@@ -211,7 +217,7 @@ impl Build {
     fn task(&self, stage: usize, position: usize, opened: &mut Opened) -> Result<Task> {
         let nodes = &self.placement.stages[stage].nodes;
         let cell_of = |node: usize| nodes.iter().position(|n| *n == node);
-        let helper = Helper::new(position, self.control.clone(), self.clock.clone());
+        let helper = Helper::new(stage, position, self.control.clone(), self.clock.clone());
         let restored = self.saves.as_ref().and_then(|s| s.2.as_ref());
         let same_tasks = restored.is_some_and(|r| r.same_tasks(self.placement.parallelism()));
         let mut first: Vec<First> = Vec::new();
@@ -278,7 +284,9 @@ impl Build {
                             if same_tasks {
                                 restored.load(saved, operator.as_mut(), self.index, &mine)?;
                             }
-                            operator.resume(before)?;
+                            if !on(Bug::TimersLostAtLoad) {
+                                operator.resume(before)?;
+                            }
                             let under_way = self.under_way(restored, saved, placed, same_tasks)?;
                             first.extend(under_way.into_iter().map(|(input, batch)| First::Rows { at, input, batch }));
                         } else {
@@ -340,7 +348,7 @@ impl Build {
             reports: reports.clone(),
             align: RefCell::new(Align::new(&signals_of, *epoch)),
             last: std::cell::Cell::new(*epoch),
-            chained: std::cell::Cell::new(restored.is_some() && same_tasks),
+            chained: std::cell::Cell::new(restored.is_some() && (same_tasks || on(Bug::BaseForgotten))),
             over: Default::default(),
             held_bytes_max: self.held_bytes_max,
         });

@@ -26,10 +26,12 @@ mod life;
 mod memory;
 mod metrics;
 mod placement;
+pub mod sabotage;
 mod scratch;
 mod settle;
 mod side;
 mod source;
+pub mod stepped;
 mod worker;
 
 pub use checkpoint::{CheckpointConfig, Restore};
@@ -39,3 +41,4 @@ pub use metrics::{Metrics, NodeMetrics, NodeSnapshot, Snapshot};
 pub use placement::{Placement, Stage};
 pub use scratch::Scratch;
 pub use side::{SideRows, Sides};
+pub use stepped::Stepped;

@@ -3,6 +3,7 @@
 use crate::chain::Chain;
 use crate::checkpoint::Restored;
 use crate::exchange::Signal;
+use crate::sabotage::{Bug, on};
 use arrow::array::RecordBatch;
 use millstream_checkpoint::manifest::{NodeState, PartitionState};
 use millstream_core::{Millis, PartitionReader, Polled, Result, TimeDomain, Watermark};
@@ -85,7 +86,8 @@ impl SourceDriver {
         for reader in readers {
             let id = match saved.partitions.iter().find(|p| p.name == reader.name()) {
                 Some(known) => {
-                    let watermark = known.watermark.map_or(Watermark::MIN, Watermark);
+                    let promised = known.watermark.filter(|_| !on(Bug::PartitionWatermarkReset));
+                    let watermark = promised.map_or(Watermark::MIN, Watermark);
                     let memory = PartitionMemory { watermark, rows: known.rows, idle: known.idle, ended: false };
                     feed.add_saved_partition(reader.name(), memory, now)
                 }

@@ -4,10 +4,11 @@ use crate::align::{Align, Step};
 use crate::chain::{Chain, Part};
 use crate::checkpoint::{NodeSave, Requests, TaskAt, TaskSave};
 use crate::exchange::{Bell, Inbox, Message, Signal, lock};
+use crate::sabotage::{Bug, on};
 use crate::source::SourceDriver;
 use arrow::array::Int64Array;
 use millstream_core::{Batch, Clock, Error, Result, TimeDomain};
-use millstream_dataflow::operator::LateRows;
+use millstream_dataflow::operator::{LateRows, Watermarks};
 use millstream_state::table::Saver;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
@@ -238,7 +239,7 @@ impl Task {
         for (at, cell) in self.chain.cells.iter().enumerate() {
             let mut node = NodeSave {
                 node: cell.node,
-                watermarks: cell.watermarks.get(),
+                watermarks: if on(Bug::WatermarkNotSaved) { Watermarks::NONE } else { cell.watermarks.get() },
                 tables: Vec::new(),
                 pieces: Vec::new(),
                 later: Vec::new(),
@@ -317,6 +318,9 @@ impl Task {
 /// Lets a task that waits for room in a queue turn the tasks downstream of it meanwhile.
 pub(crate) struct Helper {
     tasks: OnceCell<Weak<Vec<Task>>>,
+    /// In a job that one thread turns: everybody's tasks.
+    crowd: OnceCell<Rc<Crowd>>,
+    stage: usize,
     /// Position of the task that this helper belongs to, in its worker's order.
     position: usize,
     control: Arc<Control>,
@@ -324,14 +328,21 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    pub fn new(position: usize, control: Arc<Control>, clock: Arc<dyn Clock>) -> Rc<Helper> {
-        Rc::new(Helper { tasks: OnceCell::new(), position, control, clock })
+    pub fn new(stage: usize, position: usize, control: Arc<Control>, clock: Arc<dyn Clock>) -> Rc<Helper> {
+        Rc::new(Helper { tasks: OnceCell::new(), crowd: OnceCell::new(), stage, position, control, clock })
     }
 
     pub fn wait_for_room(&self, inbox: &Inbox) -> Result<()> {
         while !inbox.has_room() {
             if self.control.is_cancelled() {
                 return Err(cancelled());
+            }
+            if let Some(crowd) = self.crowd.get() {
+                // Nobody else will ever make room: rather than wait for ever, let the queue pass its bound.
+                if !crowd.help(self.stage, self.clock.as_ref(), self.control.stop())? {
+                    return Ok(());
+                }
+                continue;
             }
             let tasks = self.tasks.get().and_then(Weak::upgrade);
             let mut helped = false;
@@ -346,6 +357,30 @@ impl Helper {
             }
         }
         Ok(())
+    }
+}
+
+/// All tasks of a job that one thread turns: there, whoever waits for room turns other workers' tasks too.
+pub(crate) struct Crowd {
+    /// By worker.
+    pub tasks: Vec<Weak<Vec<Task>>>,
+    /// Which of so many is asked first.
+    pub choose: Rc<dyn Fn(usize) -> usize>,
+}
+
+impl Crowd {
+    /// Turns one task downstream of `stage` that has something to do. False where there is none.
+    fn help(&self, stage: usize, clock: &dyn Clock, stop: Option<bool>) -> Result<bool> {
+        let workers: Vec<Rc<Vec<Task>>> = self.tasks.iter().filter_map(Weak::upgrade).collect();
+        let downstream = |t: &&Task| t.chain.helper.stage > stage && t.inbox.is_some();
+        let tasks: Vec<&Task> = workers.iter().flat_map(|w| w.iter()).filter(downstream).collect();
+        let first = if tasks.is_empty() { 0 } else { (self.choose)(tasks.len()) };
+        for at in 0..tasks.len() {
+            if tasks[(first + at) % tasks.len()].turn(clock, stop)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -365,6 +400,19 @@ impl Worker {
             debug_assert!(unset.is_ok(), "each chain has its own helper");
         }
         Worker { tasks, control, clock, bell }
+    }
+
+    /// Makes this one of the workers that one thread turns.
+    pub fn join(&self, crowd: &Rc<Crowd>) {
+        for task in self.tasks.iter() {
+            let unset = task.chain.helper.crowd.set(crowd.clone());
+            debug_assert!(unset.is_ok(), "a worker joins once");
+        }
+    }
+
+    /// Lets sinks hand on what they hold back.
+    pub fn flush(&self) -> Result<()> {
+        self.tasks.iter().try_for_each(|t| t.chain.flush())
     }
 
     /// Gives each task a turn. Returns whether any did something, and whether all have ended.
@@ -388,7 +436,7 @@ impl Worker {
             let (worked, done) = self.turn()?;
             let now = self.clock.monotonic_nanos();
             if !worked || now - flushed_at > FLUSH_EVERY {
-                self.tasks.iter().try_for_each(|t| t.chain.flush())?;
+                self.flush()?;
                 flushed_at = now;
             }
             if done {

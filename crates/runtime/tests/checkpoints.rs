@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, 
 use millstream_core::table::TableUse;
 use millstream_core::{
     Batch, ByteSize, Committable, Committer, Connectors, Error, JobRun, MemoryStore, PartitionReader, Polled, Prepared,
-    Result, SavedPartition, Sink, SinkContext, Source, Store, TableSpec, TimeDomain,
+    Put, Result, SavedPartition, Sink, SinkContext, Source, Stat, Store, Stored, TableSpec, TimeDomain,
 };
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
@@ -410,6 +410,50 @@ fn what_cannot_go_to_scratch_files_ends_a_job_whose_memory_was_set() {
     let error = start(&dataflow, &World::default(), small).expect("starts").wait().expect_err("it does not fit");
     assert!(error.what().contains("its budget is 6") && error.what().contains("count "), "{error}");
     assert!(error.help().expect("a remedy").contains("--memory"), "{error}");
+}
+
+/// A store that refuses so many files of checkpoints.
+struct Refusing {
+    store: MemoryStore,
+    left: Mutex<u32>,
+}
+
+impl Store for Refusing {
+    fn put(&self, path: &str, bytes: &[u8], how: Put) -> Result<Stored> {
+        let mut left = self.left.lock().unwrap();
+        if path.starts_with("data/") && *left > 0 {
+            *left -= 1;
+            return Err(Error::io("the store is away for a moment"));
+        }
+        self.store.put(path, bytes, how)
+    }
+
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.store.get(path)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Stat>> {
+        self.store.list(prefix)
+    }
+
+    fn delete(&self, path: &str) -> Result<()> {
+        self.store.delete(path)
+    }
+
+    fn name(&self) -> String {
+        self.store.name()
+    }
+}
+
+#[test]
+fn a_store_that_is_away_when_the_last_task_ends_is_asked_again() {
+    let wanted = undisturbed();
+    let world = World::default();
+    // Without a checkpoint in between there is nothing but the last saves, and no later epoch that would write them.
+    let store: Arc<dyn Store> = Arc::new(Refusing { store: MemoryStore::default(), left: Mutex::new(3) });
+    let job = start(&dataflow(), &world, config(&store, 2, 1_000_000)).expect("starts");
+    job.wait().expect("ends well");
+    same(&world.shown(), &wanted, "the last saves were refused at first");
 }
 
 /// The first rows that differ, and not thousands that do not.

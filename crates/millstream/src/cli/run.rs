@@ -5,7 +5,7 @@ use super::print::Printer;
 use super::progress::Reporter;
 use clap::CommandFactory;
 use millstream::{
-    Error, ErrorKind, Plan, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop, Tables,
+    Error, ErrorKind, JobConfig, Plan, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop, Tables,
     message, state,
 };
 use std::io::{IsTerminal, Read, Write};

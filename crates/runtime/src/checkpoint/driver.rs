@@ -10,6 +10,7 @@ use super::{CheckpointConfig, NodeSave, TaskAt, TaskSave};
 use crate::exchange::Bell;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
+use crate::sabotage::{Bug, on};
 use crate::side::{Sides, Which};
 use crate::worker::Control;
 use arrow::array::RecordBatch;
@@ -97,9 +98,18 @@ pub(crate) struct Driver {
     unwritten: BTreeMap<TaskAt, VecDeque<TaskSave>>,
     committing: Option<Committing>,
     asks: Vec<Ask>,
+    /// Why the store did not take a save, the last time.
+    not_written: Option<Error>,
+    last_saves: LastSaves,
     over: bool,
     /// For file names: no two files of a run have the same.
     files: u64,
+}
+
+/// The last saves of tasks that have ended, where the store did not take them.
+struct LastSaves {
+    tries: u32,
+    next_try: Millis,
 }
 
 /// A commit under way.
@@ -150,6 +160,8 @@ impl Driver {
             unwritten: BTreeMap::new(),
             committing: None,
             asks: Vec::new(),
+            not_written: None,
+            last_saves: LastSaves { tries: 0, next_try: Millis::MIN },
             over: false,
             files: 0,
         }
@@ -162,7 +174,11 @@ impl Driver {
             let message = match messages.recv_timeout(self.nap()) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Message::WorkersGone),
+                Err(RecvTimeoutError::Disconnected) => {
+                    // Nobody can wake it any more; what is due by the clock still is.
+                    std::thread::sleep(self.nap());
+                    Some(Message::WorkersGone)
+                }
             };
             self.turn(message);
         }
@@ -171,7 +187,8 @@ impl Driver {
     /// How long nothing will be due.
     fn nap(&self) -> Duration {
         let retry = self.committing.as_ref().map(|c| c.next_try);
-        let due = [self.coordinator.wake(), retry].into_iter().flatten().min();
+        let last = (self.last_saves.tries > 0).then_some(self.last_saves.next_try);
+        let due = [self.coordinator.wake(), retry, last].into_iter().flatten().min();
         let millis = due.map_or(i64::MAX, |at| at.saturating_sub(self.clock.now()));
         NAP.min(Duration::from_millis(millis.max(0) as u64))
     }
@@ -206,9 +223,7 @@ impl Driver {
                 self.asks.push(ask);
                 self.step(Event::Trigger(reason))
             }
-            // Whatever the tasks had to say has been said before.
-            Some(Message::WorkersGone) if self.ended.len() == self.tasks => self.step(Event::Tick),
-            Some(Message::WorkersGone) => Err(Error::internal("the workers ended without a last save")),
+            Some(Message::WorkersGone) => self.workers_gone(),
         };
         if let Err(e) = done.and_then(|()| self.commit_where_due()) {
             self.control.fail(e.clone());
@@ -230,6 +245,33 @@ impl Driver {
         self.write_saves(task)
     }
 
+    /// Nothing new comes. Whatever the tasks had to say has been said before, but the store may not have taken it yet.
+    fn workers_gone(&mut self) -> Result<()> {
+        self.step(Event::Tick)?;
+        if self.ended.len() == self.tasks || self.coordinator.open().is_some() || self.over {
+            return Ok(());
+        }
+        let waiting: Vec<TaskAt> = self.unwritten.iter().filter(|(_, s)| !s.is_empty()).map(|(t, _)| *t).collect();
+        if waiting.is_empty() {
+            return Err(Error::internal("the workers ended without a last save"));
+        }
+        // No epoch may ever begin by itself again, so the last saves are tried again without one.
+        let now = self.clock.now();
+        if now < self.last_saves.next_try {
+            return Ok(());
+        }
+        if let Some(why) = self.not_written.take() {
+            self.last_saves.tries += 1;
+            if self.last_saves.tries >= COMMIT_TRIES_MAX {
+                return Err(why);
+            }
+            let pause = RETRY_FIRST.saturating_mul(1 << self.last_saves.tries.min(16)).min(RETRY_MOST);
+            self.last_saves.next_try = now.saturating_add(pause);
+            return Ok(());
+        }
+        waiting.into_iter().try_for_each(|task| self.write_saves(task))
+    }
+
     /// Writes what a task has handed over, oldest first. What the store does not take is kept for the next time.
     fn write_saves(&mut self, task: TaskAt) -> Result<()> {
         while let Some(mut save) = self.unwritten.get_mut(&task).and_then(VecDeque::pop_front) {
@@ -247,6 +289,7 @@ impl Driver {
                 Ok(written) => self.step(Event::TaskSaved { epoch, task: id(task), saved: written })?,
                 Err(why) => {
                     self.unwritten.entry(task).or_default().push_front(save);
+                    self.not_written = Some(why.clone());
                     let epoch = if epoch == 0 { self.coordinator.open().unwrap_or(0) } else { epoch };
                     return self.step(Event::TaskFailed { epoch, why });
                 }
@@ -271,6 +314,7 @@ impl Driver {
             // Whatever a sink waits for comes first, and only once.
             if let Some(prepared) = &mut node.prepared
                 && let Some(settle) = prepared.settle.take()
+                && !on(Bug::SettleSkipped)
             {
                 settle()?;
             }
@@ -296,7 +340,9 @@ impl Driver {
                     }
                 });
                 let file = self.write_each(node.node, task, epoch, &table.name, &table.piece_schema(), rows)?;
-                files.insert(table.name.clone(), file);
+                if !(on(Bug::DeltaForgotten) && !node.whole && self.files % 7 == 0) {
+                    files.insert(table.name.clone(), file);
+                }
             }
         }
         let mut in_flight = Vec::new();
@@ -404,10 +450,19 @@ impl Driver {
                 Ok(())
             }
             Effect::WriteManifest { epoch, saves } => {
-                for save in saves {
+                for mut save in saves {
+                    if save.epoch < epoch && on(Bug::GivenUpCommittablesForgotten) {
+                        save.saved.nodes.iter_mut().for_each(|n| n.committable = None);
+                    }
+                    if save.epoch < epoch && on(Bug::SideRowsLost) {
+                        save.saved.set_aside.clear();
+                    }
                     // Rows set aside go to their outputs with the epoch that holds the rows around them.
                     save.saved.set_aside.iter().try_for_each(|rows| self.sides.write(rows))?;
                     self.memory.apply(save.saved);
+                }
+                if on(Bug::CommitBeforeManifest) {
+                    self.commit_all(epoch)?;
                 }
                 self.write_manifest(epoch)
             }
@@ -446,6 +501,7 @@ impl Driver {
         let manifest = self.memory.manifest(epoch, self.clock.now(), finished);
         match self.config.store.put(&Manifest::path(manifest.number), &manifest.to_json(), Put::Create) {
             Ok(Stored::Yes) => self.manifest_written(&manifest),
+            Ok(Stored::Exists) if on(Bug::ZombieNotFenced) => self.manifest_written(&manifest),
             Ok(Stored::Exists) => self.refused(&manifest),
             Err(why) => {
                 // Whether it is there now is not certain until it has been looked for.
@@ -464,7 +520,7 @@ impl Driver {
     fn manifest_written(&mut self, manifest: &Manifest) -> Result<()> {
         // Without an answer it is not known whether this run may commit. It ends; the next one goes on from here.
         let listed = self.config.store.list("manifests/")?;
-        if superseded(manifest.number, &listed).is_some() {
+        if superseded(manifest.number, &listed).is_some() && !on(Bug::ZombieNotFenced) {
             return self.refused(manifest);
         }
         self.memory.written(manifest);
@@ -598,7 +654,23 @@ impl Driver {
         }
         let inventory = Inventory { manifests: &manifests, savepoints: &savepoints, listing: &listing };
         let plan = retain::plan(inventory, self.config.kept, retain::GRACE, self.clock.now());
+        if on(Bug::NeededFilesTidied)
+            && let Some(file) = manifests.last().and_then(|m| m.files().next())
+        {
+            store.delete(&file.path)?;
+        }
         plan.in_order().try_for_each(|path| store.delete(path))
+    }
+
+    /// For [`Bug::CommitBeforeManifest`].
+    fn commit_all(&mut self, epoch: u64) -> Result<()> {
+        for sink in self.memory.sinks_to_commit() {
+            let committables = self.memory.to_commit(&sink);
+            if let Some(committer) = self.committers.get_mut(&sink) {
+                committer.commit(epoch, &committables)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@
 use super::files;
 use super::{CheckpointConfig, Restore};
 use crate::chain::keep_within;
+use crate::sabotage::{Bug, on};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use millstream_checkpoint::Manifest;
@@ -177,7 +178,10 @@ impl Restored {
         }
         for chain in saved.chains.iter().filter(|c| c.task == saved_task) {
             let pieces = chain.pieces.iter().map(|f| files::read(self.store.as_ref(), f));
-            let pieces: Vec<RecordBatch> = pieces.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+            let mut pieces: Vec<RecordBatch> = pieces.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+            if on(Bug::DropPartsIgnored) {
+                pieces = pieces.iter().map(without_drops).collect::<Result<_>>()?;
+            }
             for rows in alive(def, &pieces)? {
                 let rows = match mine.all || def.group_by.is_empty() {
                     true => rows,
@@ -207,6 +211,9 @@ impl Restored {
     /// Batches that were under way to a task of the saved run, by input.
     pub fn in_flight(&self, node: &NodeState, saved_task: usize) -> Result<Vec<(usize, Batch)>> {
         let mut batches = Vec::new();
+        if on(Bug::InFlightForgotten) {
+            return Ok(batches);
+        }
         for under_way in node.in_flight.iter().filter(|f| f.task == saved_task) {
             for flat in files::read(self.store.as_ref(), &under_way.file)? {
                 batches.push((under_way.input, files::unflatten(&flat)?));
@@ -249,6 +256,15 @@ pub(crate) fn share(rows: &RecordBatch, group_by: &[usize], task: usize, tasks: 
     let columns: Vec<ArrayRef> = group_by.iter().map(|c| rows.column(*c).clone()).collect();
     let mut hashes = Vec::new();
     hash_rows(&columns, rows.num_rows(), &mut hashes)?;
+    let task = if on(Bug::WrongTask) { (task + 1) % tasks } else { task };
     let mine: BooleanArray = hashes.iter().map(|h| Some(owner(key_group(*h), tasks as u32) == task as u32)).collect();
     Ok(filter_record_batch(rows, &mine)?)
+}
+
+/// For [`Bug::DropPartsIgnored`].
+fn without_drops(piece: &RecordBatch) -> Result<RecordBatch> {
+    use arrow::array::AsArray;
+    let changes = piece.column(0).as_primitive::<arrow::datatypes::Int8Type>();
+    let stay: BooleanArray = changes.values().iter().map(|c| Some(*c < 2)).collect();
+    Ok(filter_record_batch(piece, &stay)?)
 }
