@@ -290,6 +290,9 @@ impl Seed {
             ..CheckpointConfig::new(store, "sim")
         };
         let config = JobConfig {
+            // A budget that is set ends a job that cannot keep to it; that is tested where memory is.
+            memory: None,
+            scratch: None,
             parallelism: self.dice.one(&habits.parallelisms),
             queue_bytes_max: ByteSize(habits.queue_bytes_max),
             clock: self.world.clock.clone(),

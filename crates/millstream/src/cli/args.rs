@@ -1,8 +1,8 @@
 //! What can be said on the command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use millstream::{ByteSize, Mode};
 use millstream::target::Target;
+use millstream::{ByteSize, Mode};
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -5,8 +5,8 @@ use super::print::Printer;
 use super::progress::Reporter;
 use clap::CommandFactory;
 use millstream::{
-    Error, ErrorKind, JobConfig, Plan, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop, Tables,
-    message, state,
+    Error, ErrorKind, JobConfig, Plan, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop,
+    Tables, message, state,
 };
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;

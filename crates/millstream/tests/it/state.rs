@@ -309,7 +309,8 @@ fn a_job_goes_on_at_an_older_checkpoint_at_a_savepoint_and_in_another_place() {
     running.wait().unwrap();
     // The second run has written the checkpoint that it began with anew, under another number.
     let (_, store) = state::job_stores(&state).unwrap().remove(0);
-    let numbers = store.list("manifests/").unwrap().into_iter().filter_map(|s| millstream::Manifest::number_of(&s.path));
+    let numbers =
+        store.list("manifests/").unwrap().into_iter().filter_map(|s| millstream::Manifest::number_of(&s.path));
     let mut manifests = numbers.map(|n| state::manifest(store.as_ref(), Some(&n.to_string())).unwrap());
     let early = manifests.find(|m| m.epoch == early).expect("20 are kept").number;
     assert!(number.parse::<u64>().unwrap() > early);

@@ -23,8 +23,8 @@ use millstream_checkpoint::manifest::{
 use millstream_checkpoint::recover::{replaced, superseded};
 use millstream_checkpoint::retain::{self, Inventory};
 use millstream_core::{Batch, Clock, Committable, Committer, Error, ErrorKind, Millis, Prepared, Put, Result, Stored};
-use millstream_state::view::View;
 use millstream_state::table::Later;
+use millstream_state::view::View;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
