@@ -116,7 +116,7 @@ impl Align {
         if epoch <= self.saved || epoch < self.epoch {
             return None;
         }
-        let behind: Vec<bool> = self.channels.iter().map(|c| !c.ended && !(c.arrived && self.epoch == epoch)).collect();
+        let behind: Vec<bool> = self.channels.iter().map(|c| !(c.ended || c.arrived && self.epoch == epoch)).collect();
         let early = |m: &&Message| behind[m.channel];
         let replayed: Vec<_> = self.replay.iter().filter(early).map(|m| (m.channel, m.signal.clone())).collect();
         let waiting: Vec<bool> = (0..behind.len()).map(|c| behind[c] && self.channels[c].signals_of == c).collect();

@@ -142,6 +142,16 @@ impl Opened {
     }
 }
 
+/// How the tasks of a job take part in its checkpoints.
+pub(crate) struct Saves {
+    pub reports: mpsc::Sender<Message>,
+    pub requests: Arc<Requests>,
+    /// What to go on from.
+    pub restored: Option<Restored>,
+    /// The epoch to go on from.
+    pub epoch: u64,
+}
+
 /// Everything that a worker builds its tasks from.
 pub(crate) struct Build {
     pub placement: Placement,
@@ -156,8 +166,8 @@ pub(crate) struct Build {
     pub held_bytes_max: usize,
     pub memory: Memory,
     pub available_now: bool,
-    /// In jobs with checkpoints: whom to report to, what is asked for, what to go on from and its epoch.
-    pub saves: Option<(mpsc::Sender<Message>, Arc<Requests>, Option<Restored>, u64)>,
+    /// In jobs with checkpoints.
+    pub saves: Option<Saves>,
 }
 
 /// One way into a node's task: from a cell of the same chain or over an exchange.
@@ -218,7 +228,7 @@ impl Build {
         let nodes = &self.placement.stages[stage].nodes;
         let cell_of = |node: usize| nodes.iter().position(|n| *n == node);
         let helper = Helper::new(stage, position, self.control.clone(), self.clock.clone());
-        let restored = self.saves.as_ref().and_then(|s| s.2.as_ref());
+        let restored = self.saves.as_ref().and_then(|s| s.restored.as_ref());
         let same_tasks = restored.is_some_and(|r| r.same_tasks(self.placement.parallelism()));
         let mut first: Vec<First> = Vec::new();
         let mut cells = Vec::with_capacity(nodes.len());
@@ -243,7 +253,7 @@ impl Build {
                         None => SourceDriver::table(at, name, feed, readers, self.available_now, now),
                         Some((_, saved)) => {
                             let available_now = self.available_now;
-                            SourceDriver::resumed(at, name, feed, readers, saved, self.index, available_now, now)
+                            SourceDriver::resumed(at, name, feed, readers, (saved, self.index), available_now, now)
                         }
                     });
                     Part::Source
@@ -342,7 +352,7 @@ impl Build {
                 }
             })
             .collect();
-        let saving = self.saves.as_ref().map(|(reports, requests, restored, epoch)| Saving {
+        let saving = self.saves.as_ref().map(|Saves { reports, requests, restored, epoch }| Saving {
             at: TaskAt { stage, task: self.index },
             requests: requests.clone(),
             reports: reports.clone(),

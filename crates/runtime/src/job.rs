@@ -9,7 +9,7 @@
 //! Always true: no sink finishes before every task has ended well.
 
 use crate::SystemClock;
-use crate::build::{Build, Opened, open};
+use crate::build::{Build, Opened, Saves, open};
 use crate::checkpoint::{Ask, CheckpointConfig, Driver, Message, Requests, TaskAt};
 use crate::exchange::{Bell, Inbox};
 use crate::life::Life;
@@ -204,7 +204,12 @@ pub(crate) fn lay_out(
             held_bytes_max: config.checkpoints.as_ref().map_or(bytes_max, |c| c.held_bytes_max.0 as usize),
             memory: memory.clone(),
             available_now: config.checkpoints.as_ref().is_some_and(|c| c.available_now),
-            saves: life.as_ref().map(|l| (reports.clone(), requests.clone(), l.restored.clone(), l.run.epoch)),
+            saves: life.as_ref().map(|l| Saves {
+                reports: reports.clone(),
+                requests: requests.clone(),
+                restored: l.restored.clone(),
+                epoch: l.run.epoch,
+            }),
         };
         builds.push((build, opened.of_worker(index)));
     }

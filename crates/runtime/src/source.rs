@@ -77,8 +77,7 @@ impl SourceDriver {
         name: String,
         mut feed: SourceFeed,
         readers: Vec<Box<dyn PartitionReader>>,
-        saved: &NodeState,
-        task: usize,
+        (saved, task): (&NodeState, usize),
         available_now: bool,
         now: Millis,
     ) -> SourceDriver {

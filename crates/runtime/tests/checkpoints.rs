@@ -202,7 +202,7 @@ impl PartitionReader for Reader {
 
     fn poll(&mut self) -> Result<Polled> {
         self.polls += 1;
-        if self.pauses > 0 && self.polls % self.pauses == 0 {
+        if self.pauses > 0 && self.polls.is_multiple_of(self.pauses) {
             std::thread::sleep(Duration::from_micros(300));
             return Ok(Polled::Pending);
         }

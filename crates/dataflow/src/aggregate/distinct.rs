@@ -512,7 +512,7 @@ mod tests {
         for rows in [0usize, 1, 7, 8, 63, 64, 65, 130, 1000] {
             // Columns that begin anywhere in a byte, and more of them than a byte has bits.
             let column = |c: usize| {
-                let bits = BooleanBuffer::collect_bool(rows + c, |i| (i * i + c * 7) % (c + 2) == 0);
+                let bits = BooleanBuffer::collect_bool(rows + c, |i| (i * i + c * 7).is_multiple_of(c + 2));
                 bits.slice(c, rows)
             };
             let columns: Vec<Option<BooleanBuffer>> = (0..19).map(|c| (c != 4).then(|| column(c))).collect();

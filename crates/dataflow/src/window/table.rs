@@ -41,6 +41,9 @@ impl Grouping {
     }
 }
 
+/// What a pass that only counts works on: keys, counts by group, and the marks of what it changes where it is to mark.
+pub(super) type Counting<'a> = (&'a mut KeyTable, &'a mut Vec<u64>, Option<&'a mut [u8]>);
+
 /// Groups by key, with the state of every call.
 pub(super) struct Table {
     pub keys: KeyTable,
@@ -154,7 +157,7 @@ impl Table {
 
     /// Keys and counts, where rows are only counted, for a pass of so many rows over groups that are known; and the
     /// marks, if it is to mark what it changes.
-    pub fn counting(&mut self, rows: usize) -> Option<(&mut KeyTable, &mut Vec<u64>, Option<&mut [u8]>)> {
+    pub fn counting(&mut self, rows: usize) -> Option<Counting<'_>> {
         let counts = self.state.counts_only()?;
         let groups = self.keys.len();
         let marks = match &mut self.changes {

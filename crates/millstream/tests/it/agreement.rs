@@ -111,10 +111,8 @@ fn approximate_aggregates_and_moments_agree_over_frames() {
 fn a_window_and_the_last_frame_of_its_rows_say_the_same() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let table = numbers(&folder, false);
-    let window = format!(
-        "SELECT k, APPROX_PERCENTILE(d, 0.9), APPROX_COUNT_DISTINCT(w), VAR_SAMP(d) FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), \
-         INTERVAL '1' DAY)) GROUP BY window_start, window_end, k"
-    );
+    let window = "SELECT k, APPROX_PERCENTILE(d, 0.9), APPROX_COUNT_DISTINCT(w), VAR_SAMP(d) FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), \
+         INTERVAL '1' DAY)) GROUP BY window_start, window_end, k".to_owned();
     let frames = "SELECT k, APPROX_PERCENTILE(d, 0.9) OVER w, APPROX_COUNT_DISTINCT(w) OVER w, VAR_SAMP(d) OVER w, COUNT(*) OVER w \
                   FROM t WINDOW w AS (PARTITION BY k ORDER BY ts RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)";
     let windows = run(&(table.clone() + &window), Mode::Streaming, 1).expect("runs");
