@@ -376,7 +376,7 @@ fn a_job_whose_state_does_not_fit_into_memory_shows_the_same_through_kills() {
             assert!(run < 200, "seed {seed}: no run comes to its end");
             let parallelism = [1, 2, 2, 3][(seed as usize + run) % 4];
             let small = JobConfig {
-                memory: Some(ByteSize(800 << 10)),
+                memory: Some(ByteSize(1536 << 10)),
                 scratch: Some(scratch.path().to_owned()),
                 ..config(&store, parallelism, 5)
             };
@@ -406,7 +406,7 @@ fn what_cannot_go_to_scratch_files_ends_a_job_whose_memory_was_set() {
     let dataflow = dataflow_by(session, &[0, 2]);
     let small = JobConfig { parallelism: 1, memory: Some(ByteSize(800 << 10)), ..JobConfig::default() };
     let error = start(&dataflow, &World::default(), small).expect("starts").wait().expect_err("it does not fit");
-    assert!(error.what().contains("its budget is 6") && error.what().contains("count "), "{error}");
+    assert!(error.what().contains("its budget is 7") && error.what().contains(": count "), "{error}");
     assert!(error.help().expect("a remedy").contains("--memory"), "{error}");
 }
 
