@@ -57,22 +57,28 @@ pub trait Spill: Send + Sync {
     fn remove(&self, run: RunId);
 }
 
-/// Where the rows of one range stand in a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BlockPlace {
-    from: u64,
-    /// Of the Arrow message in front of the rows.
+/// Where the blocks of a run stand, one behind the other: 8 bytes for each, since a job may have many runs.
+#[derive(Debug, Default)]
+pub struct Places(Vec<Place>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// Bytes of the Arrow message in front of the rows.
     head: u32,
-    len: u64,
+    /// Bytes with the message; 0: there are no rows.
+    len: u32,
 }
 
-impl BlockPlace {
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
+impl Places {
+    /// Bytes held here.
+    pub fn bytes(&self) -> usize {
+        self.0.len() * size_of::<Place>()
     }
 
-    pub fn bytes(&self) -> u64 {
-        self.len
+    /// The bytes of a block in its run.
+    fn range(&self, at: usize) -> Range<u64> {
+        let from = self.0[..at].iter().map(|p| u64::from(p.len)).sum();
+        from..from + u64::from(self.0[at].len)
     }
 }
 
@@ -89,7 +95,7 @@ pub enum Packing {
 pub struct RunWriter<'a> {
     space: &'a dyn Spill,
     run: Option<RunId>,
-    at: u64,
+    places: Places,
     generator: IpcDataGenerator,
     context: IpcWriteContext,
     options: IpcWriteOptions,
@@ -109,7 +115,7 @@ impl<'a> RunWriter<'a> {
         Ok(RunWriter {
             run: Some(space.create()?),
             space,
-            at: 0,
+            places: Places::default(),
             generator: IpcDataGenerator::default(),
             context: IpcWriteContext::default(),
             options,
@@ -117,23 +123,27 @@ impl<'a> RunWriter<'a> {
         })
     }
 
-    /// Adds rows as one block.
-    pub fn push(&mut self, rows: &RecordBatch) -> Result<BlockPlace> {
-        if rows.num_rows() == 0 {
-            return Ok(BlockPlace::default());
-        }
+    /// Adds rows as one block, which may have none.
+    pub fn push(&mut self, rows: Option<&RecordBatch>) -> Result<()> {
+        let Some(rows) = rows.filter(|rows| rows.num_rows() > 0) else {
+            self.places.0.push(Place::default());
+            return Ok(());
+        };
         let mut dictionaries = DictionaryTracker::new(false);
         let (words, encoded) = self.generator.encode(rows, &mut dictionaries, &self.options, &mut self.context)?;
         if !words.is_empty() {
             return Err(Error::internal("state does not hold dictionaries"));
         }
         let (head, body) = write_message(&mut self.bytes, encoded, &self.options)?;
-        let place = BlockPlace { from: self.at, head: head as u32, len: (head + body) as u64 };
-        self.at += place.len;
+        let len = u32::try_from(head + body).map_err(|_| {
+            Error::data("the state of one range of keys is larger than 4 GiB")
+                .remedy("run the job with more parallelism, so that each task has fewer keys")
+        })?;
+        self.places.0.push(Place { head: head as u32, len });
         if self.bytes.len() >= WRITE_BYTES {
             self.hand_on()?;
         }
-        Ok(place)
+        Ok(())
     }
 
     fn hand_on(&mut self) -> Result<()> {
@@ -144,11 +154,11 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    /// The run and its length.
-    pub fn finish(mut self) -> Result<(RunId, u64)> {
+    /// The run, and where its blocks stand.
+    pub fn finish(mut self) -> Result<(RunId, Places)> {
         self.hand_on()?;
         let run = self.run.take().ok_or_else(|| Error::internal("a run is finished once"))?;
-        Ok((run, self.at))
+        Ok((run, std::mem::take(&mut self.places)))
     }
 }
 
@@ -161,13 +171,20 @@ impl Drop for RunWriter<'_> {
 }
 
 /// The rows of a block of a run whose blocks have these columns. `None`: there are none.
-pub fn read_block(space: &dyn Spill, run: RunId, place: BlockPlace, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
-    if place.is_empty() {
+pub fn read_block(
+    space: &dyn Spill,
+    run: RunId,
+    places: &Places,
+    at: usize,
+    schema: &SchemaRef,
+) -> Result<Option<RecordBatch>> {
+    let place = places.0[at];
+    if place.len == 0 {
         return Ok(None);
     }
-    let bytes = space.read(run, place.from..place.from + place.len)?;
+    let bytes = space.read(run, places.range(at))?;
     let decoder = FileDecoder::new(schema.clone(), MetadataVersion::V5);
-    let block = Block::new(0, place.head as i32, (place.len - u64::from(place.head)) as i64);
+    let block = Block::new(0, place.head as i32, i64::from(place.len - place.head));
     let rows = decoder.read_record_batch(&block, &Buffer::from_vec(bytes)).map_err(|e| {
         Error::data(format!("a run in scratch space cannot be read back: {e}"))
             .remedy("see that nothing else writes to the scratch directory, and that its disk is sound")
@@ -376,18 +393,20 @@ mod tests {
             let space = MemorySpace::default();
             let mut writer = RunWriter::new(&space, packing).unwrap();
             let batches = [rows(10), rows(0), rows(100_000), rows(1)];
-            let places: Vec<BlockPlace> = batches.iter().map(|b| writer.push(b).unwrap()).collect();
-            let (run, len) = writer.finish().unwrap();
-            assert_eq!(places.iter().map(BlockPlace::bytes).sum::<u64>(), len);
-            for (place, rows) in places.iter().zip(&batches).rev() {
-                let back = read_block(&space, run, *place, &rows.schema()).unwrap();
+            batches.iter().for_each(|b| writer.push(Some(b)).unwrap());
+            writer.push(None).unwrap();
+            let (run, mut places) = writer.finish().unwrap();
+            let schema = batches[0].schema();
+            for (at, rows) in batches.iter().enumerate().rev() {
+                let back = read_block(&space, run, &places, at, &schema).unwrap();
                 assert_eq!(back, (rows.num_rows() > 0).then(|| rows.clone()));
             }
-            // Of another run, or cut short.
-            let torn = BlockPlace { len: len + 1, ..places[0] };
-            assert!(read_block(&space, run, torn, &batches[0].schema()).is_err());
+            assert_eq!(read_block(&space, run, &places, 4, &schema).unwrap(), None);
+            // Cut short.
+            places.0[3].len += 1;
+            assert!(read_block(&space, run, &places, 3, &schema).is_err());
             space.remove(run);
-            assert!(read_block(&space, run, places[0], &batches[0].schema()).is_err());
+            assert!(read_block(&space, run, &places, 2, &schema).is_err());
         }
     }
 
@@ -395,7 +414,7 @@ mod tests {
     fn a_run_that_is_given_up_is_taken_away() {
         let space = MemorySpace::default();
         let mut writer = RunWriter::new(&space, Packing::Plain).unwrap();
-        writer.push(&rows(10)).unwrap();
+        writer.push(Some(&rows(10))).unwrap();
         drop(writer);
         assert_eq!((space.runs(), space.created()), (0, 1));
     }

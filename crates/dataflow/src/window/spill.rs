@@ -32,7 +32,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use millstream_core::{Millis, Result};
 use millstream_state::table::Saver;
-use millstream_state::tier::{BlockPlace, Packing, RANGES, RunId, RunWriter, Spill, read_block};
+use millstream_state::tier::{Packing, Places, RANGES, RunId, RunWriter, Spill, read_block};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub(super) struct Run {
     pub saved: bool,
     file: Arc<RunFile>,
     /// For each range: the block of the groups, then one for each distinct set.
-    places: Arc<Vec<BlockPlace>>,
+    places: Arc<Places>,
 }
 
 /// Gone from scratch space with the last who knows it: a slice, or a checkpoint that has yet to be written.
@@ -75,7 +75,7 @@ struct Stored {
     below: Arc<Below>,
     grouping: Arc<Grouping>,
     file: Arc<RunFile>,
-    places: Arc<Vec<BlockPlace>>,
+    places: Arc<Places>,
     /// 0: the groups, otherwise a distinct set.
     block: usize,
     number: i32,
@@ -87,8 +87,10 @@ impl Stored {
     fn columns(&self, range: usize) -> Result<Option<Vec<ArrayRef>>> {
         let (below, grouping) = (&self.below, &self.grouping);
         let schema = if self.block == 0 { &below.groups } else { &below.sets[self.block - 1] };
-        let place = self.places[range * below.blocks_of_range() + self.block];
-        let Some(rows) = read_block(below.space.as_ref(), self.file.id, place, schema)? else { return Ok(None) };
+        let at = range * below.blocks_of_range() + self.block;
+        let Some(rows) = read_block(below.space.as_ref(), self.file.id, &self.places, at, schema)? else {
+            return Ok(None);
+        };
         let mut columns = lead(self.span.0, self.span.1, self.number, rows.num_rows());
         if self.block > 0 || !below.records {
             columns.extend(rows.columns().iter().cloned());
@@ -103,7 +105,7 @@ impl Stored {
 }
 
 /// Where a run stands.
-type Stand = (Arc<RunFile>, Arc<Vec<BlockPlace>>);
+type Stand = (Arc<RunFile>, Arc<Places>);
 
 /// Scratch space, and how blocks look there.
 pub(super) struct Below {
@@ -155,20 +157,17 @@ impl Below {
     fn write(&self, grouping: &Grouping, table: &Table) -> Result<Stand> {
         let sorted = Sorted::new(self, grouping, table)?;
         let mut writer = RunWriter::new(self.space.as_ref(), self.packing)?;
-        let mut places = Vec::with_capacity(RANGES * self.blocks_of_range());
         for range in 0..RANGES {
             for block in sorted.blocks(range)? {
-                places.push(match block {
-                    Some(rows) => writer.push(&rows)?,
-                    None => BlockPlace::default(),
-                });
+                writer.push(block.as_ref())?;
             }
         }
-        self.stand(writer, places)
+        self.stand(writer)
     }
 
-    fn stand(&self, writer: RunWriter<'_>, places: Vec<BlockPlace>) -> Result<Stand> {
-        let file = RunFile { space: self.space.clone(), id: writer.finish()?.0 };
+    fn stand(&self, writer: RunWriter<'_>) -> Result<Stand> {
+        let (id, places) = writer.finish()?;
+        let file = RunFile { space: self.space.clone(), id };
         Ok((Arc::new(file), Arc::new(places)))
     }
 
@@ -184,8 +183,8 @@ impl Below {
     ) -> Result<()> {
         let at = range * self.blocks_of_range();
         let mut blocks = Vec::with_capacity(self.blocks_of_range());
-        for (place, schema) in run.places[at..].iter().zip(std::iter::once(&self.groups).chain(&self.sets)) {
-            blocks.push(read_block(self.space.as_ref(), run.file.id, *place, schema)?);
+        for (at, schema) in (at..).zip(std::iter::once(&self.groups).chain(&self.sets)) {
+            blocks.push(read_block(self.space.as_ref(), run.file.id, &run.places, at, schema)?);
         }
         self.join_blocks(grouping, &blocks, into, part, ids)
     }
@@ -368,7 +367,7 @@ impl Slice {
     }
 
     pub(super) fn measure(&self) -> usize {
-        let runs: usize = self.runs.iter().map(|r| r.places.len() * size_of::<BlockPlace>()).sum();
+        let runs: usize = self.runs.iter().map(|r| r.places.bytes()).sum();
         self.table.bytes() + self.loading.iter().map(|(_, t)| t.bytes()).sum::<usize>() + runs
     }
 
@@ -630,20 +629,16 @@ impl Below {
     fn merge(&self, grouping: &Grouping, runs: &[Run], ids: &mut Vec<u32>) -> Result<Stand> {
         let (mut whole, mut part) = (grouping.table(), grouping.table());
         let mut writer = RunWriter::new(self.space.as_ref(), self.packing)?;
-        let mut places = Vec::with_capacity(RANGES * self.blocks_of_range());
         for range in 0..RANGES {
             whole.clear();
             for run in runs {
                 self.join(grouping, run, range, &mut whole, &mut part, ids)?;
             }
             for block in Sorted::new(self, grouping, &whole)?.blocks(range)? {
-                places.push(match block {
-                    Some(rows) => writer.push(&rows)?,
-                    None => BlockPlace::default(),
-                });
+                writer.push(block.as_ref())?;
             }
         }
-        self.stand(writer, places)
+        self.stand(writer)
     }
 }
 
