@@ -239,7 +239,10 @@ impl Build {
             let saved = restored.and_then(|r| r.node(&placed.id).map(|n| (r, n)));
             let mut before = match saved {
                 None => Watermarks::NONE,
-                Some((_, saved)) if same_tasks => Restored::watermarks_of(saved, self.index),
+                // Partitions go to whichever task is next, so what its namesake had promised for others is not ours to keep.
+                Some((_, saved)) if same_tasks && !self.fed_by_source(*node) => {
+                    Restored::watermarks_of(saved, self.index)
+                }
                 Some((_, saved)) => Restored::watermarks(saved),
             };
             let share = self.memory.budget.share(placed.label.clone());
@@ -379,6 +382,13 @@ impl Build {
             running: Default::default(),
             saving,
         })
+    }
+
+    /// Whether the rows of some source reach this node without an exchange.
+    fn fed_by_source(&self, node: usize) -> bool {
+        let placed = &self.placement.nodes[node];
+        matches!(&placed.work, Work::Node { kind: NodeKind::Source(_), .. })
+            || placed.inputs.iter().any(|i| i.exchange == Exchange::Forward && self.fed_by_source(i.node))
     }
 
     /// What was under way to this task, or to whom it takes over from.

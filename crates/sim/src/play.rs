@@ -90,7 +90,7 @@ impl Stats {
 
 /// Plays a seed.
 pub fn play(seed: u64) -> Outcome {
-    let world = World::new(seed);
+    let world = World::new(seed, true);
     let workload = Arc::new(Workload::new(seed));
     let stats = Mutex::new(Stats::default());
     let told = Mutex::new(None);
@@ -137,8 +137,8 @@ struct Habits {
     crashes: u64,
     /// Of 10,000 steps: so many turn the checkpoint driver.
     checkpoint_turns: u64,
-    /// The worker that gets fewer turns than the others.
-    slow: usize,
+    /// Of 10,000 steps: so many begin a time in which one worker gets no turn.
+    starves: u64,
     savepoints: u64,
     stops: u64,
     jumps: u64,
@@ -147,7 +147,7 @@ struct Habits {
 }
 
 impl Habits {
-    fn new(dice: &mut Dice) -> Habits {
+    fn new(dice: &mut Dice, idles: bool) -> Habits {
         let millis = |dice: &mut Dice, of: &[u64]| Duration::from_millis(dice.one(of));
         let rare = |dice: &mut Dice, of: &[u64]| dice.one(of);
         let stormy = dice.chance(8_500);
@@ -160,17 +160,17 @@ impl Habits {
         };
         let spread = dice.one(&[&[1usize][..], &[2], &[1, 2], &[2, 3, 7], &[1, 2, 3, 4, 5, 6, 7], &[4, 6], &[7]]);
         Habits {
-            queue_bytes_max: dice.one(&[300, 1_000, 4_000, 1 << 16]),
-            interval: dice.chance(9_500).then(|| millis(dice, &[2, 8, 20, 60, 200])),
+            queue_bytes_max: dice.one(&[300, 2_000, 1 << 16, 1 << 20]),
+            interval: (idles || dice.chance(9_500)).then(|| millis(dice, &[2, 5, 10, 20, 60])),
             overtake_after: dice.chance(7_000).then(|| millis(dice, &[0, 1, 5, 20, 100])),
             timeout: millis(dice, &[20, 100, 1_000, 600_000]),
             min_pause: millis(dice, &[0, 0, 5]),
             parallelisms: spread.to_vec(),
-            crashes: dice.one(&[5, 15, 40, 100]),
+            crashes: dice.one(&[10, 30, 80, 200]),
             checkpoint_turns: dice.one(&[700, 2_500, 5_000]),
-            slow: dice.below(8) as usize,
-            savepoints: dice.one(&[0, 0, 15, 60]),
-            stops: dice.one(&[0, 0, 4]),
+            starves: dice.one(&[0, 50, 200]),
+            savepoints: dice.one(&[0, 30, 100, 300]),
+            stops: dice.one(&[0, 0, 10, 30]),
             jumps: dice.one(&[0, 5, 30]),
             stormy_runs: if stormy { dice.between(1, STORMY_RUNS_MAX) } else { 0 },
             faults,
@@ -199,6 +199,8 @@ struct Seed {
     habits: Habits,
     wanted: BTreeMap<String, Vec<String>>,
     zombie: Option<(Stepped, Arc<Run>, u64)>,
+    /// A worker that gets no turn, for so many steps.
+    starved: (usize, u64),
     kept: Option<Kept>,
     savepoints: u64,
     /// The job is to go back to the savepoint, and has not got there yet.
@@ -218,7 +220,7 @@ enum End {
 impl Seed {
     fn new(seed: u64, world: Arc<World>, workload: Arc<Workload>) -> Result<Seed, String> {
         let mut dice = Dice::new(seed, 3);
-        let habits = Habits::new(&mut dice);
+        let habits = Habits::new(&mut dice, workload.idles);
         let tables = SimTables { world: world.clone(), run: Run::new(0), workload: workload.clone() };
         let dataflow = plan(&workload.sql, &tables, world.clock.now());
         let dataflow = dataflow.map_err(|e| format!("the query cannot be planned: {e}"))?;
@@ -231,6 +233,7 @@ impl Seed {
             habits,
             wanted,
             zombie: None,
+            starved: (0, 0),
             kept: None,
             savepoints: 0,
             rewinding: false,
@@ -286,6 +289,7 @@ impl Seed {
             failures_max: 20,
             kept: 2,
             overtake_after: habits.overtake_after,
+            held_bytes_max: ByteSize(habits.queue_bytes_max),
             restore,
             ..CheckpointConfig::new(store, "sim")
         };
@@ -352,8 +356,9 @@ impl Seed {
                 self.count(&job);
                 // Its sinks take back what they can.
                 let _ = job.finish();
+                let hurt = run.is_hurt();
                 self.world.crash(&run);
-                return match run.is_hurt() && failure.kind() != millstream_core::ErrorKind::Internal {
+                return match hurt && failure.kind() != millstream_core::ErrorKind::Internal {
                     true => Ok(End::Again),
                     false => Err(format!("it fails, though nothing went wrong outside: {failure}")),
                 };
@@ -413,9 +418,15 @@ impl Seed {
             self.world.note(format_args!("run {number} checkpoints {had} at {}", self.world.clock.now()));
             return false;
         }
-        let mut worker = self.dice.below(job.workers() as u64) as usize;
-        if worker == self.habits.slow && self.dice.chance(9_000) {
-            worker = self.dice.below(job.workers() as u64) as usize;
+        let worker = self.dice.below(job.workers() as u64) as usize;
+        if self.dice.chance(self.habits.starves) {
+            self.starved = (worker, self.dice.between(10, 300));
+        }
+        if self.starved.1 > 0 {
+            self.starved.1 -= 1;
+            if self.starved.0 == worker {
+                return false;
+            }
         }
         let turned = job.turn(worker);
         self.world.note(format_args!("run {number} worker {worker}: {}", said(&turned)));
@@ -448,7 +459,7 @@ impl Seed {
             drop(job);
             self.world.crash(run);
         }
-        self.rewinding |= self.kept.is_some() && !self.calm && self.dice.chance(1_500);
+        self.rewinding |= self.kept.is_some() && !self.calm && self.dice.chance(3_000);
     }
 
     fn turn_zombie(&mut self) {
@@ -604,7 +615,7 @@ fn undisturbed(
     workload: &Arc<Workload>,
     dataflow: &Dataflow,
 ) -> Result<BTreeMap<String, Vec<String>>, String> {
-    let world = World::new(seed);
+    let world = World::new(seed, false);
     let tables = SimTables { world: world.clone(), run: Run::new(0), workload: workload.clone() };
     let config = JobConfig { parallelism: 1, clock: world.clock.clone(), ..JobConfig::default() };
     let said = |e: Error| format!("undisturbed: {e}");

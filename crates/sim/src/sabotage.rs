@@ -16,7 +16,14 @@ pub struct Found {
 /// Looks for a fault with at most so many seeds.
 pub fn look_for(bug: Bug, from: u64, seeds_max: u64) -> Found {
     build_in(Some(bug));
-    let found = (0..seeds_max).find_map(|at| Some((at + 1, play(from + at).wrong?)));
+    let found = (0..seeds_max).find_map(|at| {
+        let wrong = play(from + at).wrong?;
+        // A seed that fails in any case has not found this fault.
+        build_in(None);
+        let healthy = play(from + at).wrong.is_none();
+        build_in(Some(bug));
+        healthy.then_some((at + 1, wrong))
+    });
     build_in(None);
     match found {
         Some((seeds, wrong)) => Found { bug, seeds: Some(seeds), wrong },

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 /// Lines that are kept for people.
-const LINES_MAX: usize = 300;
+const LINES_MAX: usize = 20_000;
 
 /// What happened, in its order.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Trace {
 
 impl Default for Trace {
     fn default() -> Trace {
-        Trace { hash: 0xCBF2_9CE4_8422_2325, lines: 0, tail: VecDeque::with_capacity(LINES_MAX) }
+        Trace { hash: 0xCBF2_9CE4_8422_2325, lines: 0, tail: VecDeque::new() }
     }
 }
 

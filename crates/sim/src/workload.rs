@@ -6,7 +6,9 @@
 //! - Late rows are in logs of one partition alone. Its watermark before each row is a function of the rows before it,
 //!   and rows carry it along as marks: whether a row is late, and by which watermark, does not depend on the interleaving.
 //! - A partition that becomes idle has given all rows that another one could make late, and goes on with rows later than
-//!   all others'. The others never pause there, so none of them becomes idle.
+//!   all others'. The others never pause before they have given their last row, so none of them becomes idle in between.
+//!   Nor do they end before a checkpoint holds that it has gone on: idle beside ended partitions alone, it would be told
+//!   that everything has ended.
 //! - `LIMIT` takes rows in the order of arrival: one partition, and nothing that lies between.
 //! - With allowed lateness, how often a window is shown depends on the batches; its last showing, the one that counts
 //!   most rows, does not. That one is compared.
@@ -185,7 +187,7 @@ impl Workload {
 }
 
 fn partitions_of(dice: &mut Dice, shape: &Shape) -> Vec<Partition> {
-    let rows = dice.one(&[10, 60, 150, 300]);
+    let rows = dice.one(&[20, 100, 300, 600]);
     let per_partition = |dice: &mut Dice| 1 + dice.below(rows / shape.partitions as u64 + 1) as usize;
     let step = dice.one(&[5, 40, 400, 4_000]);
     let silent = shape.idles.then(|| dice.below(shape.partitions as u64) as usize);
