@@ -317,7 +317,13 @@ impl Build {
                     Part::Operator(operator)
                 }
                 Work::LocalAggregate { node, spec } => {
-                    Part::Operator(millstream_dataflow::window::local::build_local(node, &input_schemas[0], spec)?)
+                    let mut local = millstream_dataflow::window::local::build_local(node, &input_schemas[0], spec)?;
+                    // Valves before it do not say again what they had said, and there may have been no such node before.
+                    let before = &self.placement.nodes[placed.inputs[0].node].id;
+                    if let Some(before) = restored.and_then(|r| r.node(before)) {
+                        local.resume(Restored::watermarks(before))?;
+                    }
+                    Part::Operator(local)
                 }
             };
             let channels = self.channels(*node, self.index).iter().filter(|c| !c.quiet).count();

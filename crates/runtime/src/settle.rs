@@ -57,7 +57,7 @@ pub(crate) fn settle(
     for task in saved_tasks(node) {
         let at = Restored::watermarks_of(node, task);
         let batches = under_way(task)?;
-        if (at == to || on(Bug::SharesNotSettled)) && batches.is_empty() {
+        if at == to && batches.is_empty() {
             restored.load(node, operator, task, mine)?;
             continue;
         }
@@ -67,7 +67,9 @@ pub(crate) fn settle(
         for (input, batch) in batches {
             share.step(Event::Batch { input, batch }, &mut settled)?;
         }
-        bring(share.as_mut(), at, to, &mut settled)?;
+        if !on(Bug::SharesNotSettled) {
+            bring(share.as_mut(), at, to, &mut settled)?;
+        }
         let mut saver = Saver::new(true);
         share.save(&mut saver)?;
         let pieces = saver.into_pieces();

@@ -5,16 +5,19 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampM
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use millstream_core::table::TableUse;
 use millstream_core::{
-    Batch, ByteSize, Committable, Committer, Connectors, Error, JobRun, MemoryStore, PartitionReader, Polled, Prepared,
-    Put, Result, SavedPartition, Sink, SinkContext, Source, Stat, Store, Stored, TableSpec, TimeDomain,
+    Batch, ByteSize, Clock, Committable, Committer, Connectors, Error, JobRun, MemoryStore, Millis, PartitionReader,
+    Polled, Prepared, Put, Result, SavedPartition, Sink, SinkContext, Source, Stat, Store, Stored, TableSpec,
+    TimeDomain,
 };
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
     AggregateCall, AggregateFunction, Dataflow, Exchange, Input, Node, NodeKind, SinkNode, SourceNode, WatermarkSpec,
     Window, WindowAggregate, WindowTime,
 };
-use millstream_runtime::{CheckpointConfig, JobConfig, Restore, Stop, start};
+use millstream_runtime::{CheckpointConfig, JobConfig, Restore, Stepped, Stop, start};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +44,8 @@ struct World {
     commits: Arc<Mutex<BTreeSet<String>>>,
     /// Every so many polls a reader has nothing; 0: never.
     pauses: u64,
+    /// Partition 1 gives half of its rows and then nothing for the time being.
+    holds: Arc<AtomicBool>,
 }
 
 impl World {
@@ -142,8 +147,9 @@ impl Connectors for World {
         Ok(Vec::new())
     }
 
-    fn open_source(&self, _: &TableSpec) -> Result<Box<dyn Source>> {
-        Ok(Box::new(Log { pauses: self.pauses }))
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
+        let partitions = if table.name == "short" { 1 } else { PARTITIONS };
+        Ok(Box::new(Log { world: self.clone(), partitions }))
     }
 
     fn open_sink(&self, _: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
@@ -157,7 +163,8 @@ impl Connectors for World {
 }
 
 struct Log {
-    pauses: u64,
+    world: World,
+    partitions: usize,
 }
 
 impl Source for Log {
@@ -170,17 +177,12 @@ impl Source for Log {
     }
 
     fn partitions(&mut self, _: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
-        let reader =
-            |p| Box::new(Reader { partition: p, next: 0, polls: 0, pauses: self.pauses }) as Box<dyn PartitionReader>;
-        Ok((0..PARTITIONS).map(reader).collect())
+        Ok((0..self.partitions).map(|p| self.reader(p, 0)).collect())
     }
 
     fn resume(&mut self, saved: &[SavedPartition], _: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
-        let reader = |s: &SavedPartition| {
-            let (partition, next) = (s.name.parse().expect("a number"), s.position.parse().expect("a number"));
-            Box::new(Reader { partition, next, polls: 0, pauses: self.pauses }) as Box<dyn PartitionReader>
-        };
-        Ok(saved.iter().map(reader).collect())
+        let number = |text: &str| text.parse().expect("a number");
+        Ok(saved.iter().map(|s| self.reader(number(&s.name), number(&s.position) as i64)).collect())
     }
 
     fn replays(&self) -> bool {
@@ -188,11 +190,17 @@ impl Source for Log {
     }
 }
 
+impl Log {
+    fn reader(&self, partition: usize, next: i64) -> Box<dyn PartitionReader> {
+        Box::new(Reader { partition, next, polls: 0, world: self.world.clone() })
+    }
+}
+
 struct Reader {
     partition: usize,
     next: i64,
     polls: u64,
-    pauses: u64,
+    world: World,
 }
 
 impl PartitionReader for Reader {
@@ -202,7 +210,10 @@ impl PartitionReader for Reader {
 
     fn poll(&mut self) -> Result<Polled> {
         self.polls += 1;
-        if self.pauses > 0 && self.polls.is_multiple_of(self.pauses) {
+        if self.partition == 1 && self.next > ROWS / 2 && self.world.holds.load(Relaxed) {
+            return Ok(Polled::Pending);
+        }
+        if self.world.pauses > 0 && self.polls.is_multiple_of(self.world.pauses) {
             std::thread::sleep(Duration::from_micros(300));
             return Ok(Polled::Pending);
         }
@@ -412,6 +423,110 @@ fn what_cannot_go_to_scratch_files_ends_a_job_whose_memory_was_set() {
     assert!(error.help().expect("a remedy").contains("--memory"), "{error}");
 }
 
+/// The same windows over two tables together: `in` and one of a single partition.
+fn two_tables() -> Dataflow {
+    let mut flow = dataflow();
+    let mut other = flow.nodes[0].clone();
+    other.id = "other".into();
+    if let NodeKind::Source(source) = &mut other.kind {
+        source.table.name = "short".into();
+    }
+    let union = Node {
+        id: "union".into(),
+        label: "union".into(),
+        kind: NodeKind::Union,
+        inputs: vec![Input::forward(0), Input::forward(1)],
+        schema: schema(),
+    };
+    flow.nodes.splice(1..1, [other, union]);
+    flow.nodes[3].inputs[0].node = 2;
+    flow.nodes[4].inputs[0].node = 3;
+    flow
+}
+
+#[test]
+fn a_partition_that_moves_to_a_task_whose_own_had_ended_still_closes_windows() {
+    let alone = World::default();
+    let config_alone = JobConfig { parallelism: 1, ..JobConfig::default() };
+    start(&two_tables(), &alone, config_alone).expect("starts").wait().expect("ends");
+
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let world = World::default();
+    world.holds.store(true, Relaxed);
+    let config = JobConfig { queue_bytes_max: ByteSize::mib(64), ..config(&store, 2, 1_000_000) };
+    let begin = || Stepped::start(&two_tables(), &world, config.clone(), Rc::new(|_| 0)).expect("starts");
+    let turn = |job: &mut Stepped| {
+        for worker in 0..job.workers() {
+            job.turn(worker).expect("no task fails");
+        }
+        job.turn_checkpoints();
+    };
+    let mut job = begin();
+    // By now everything has been read but the half of one partition that is held back, and task 0 has no more to give.
+    (0..2_000).for_each(|_| turn(&mut job));
+    let answer = job.checkpoint(None);
+    (0..100).for_each(|_| turn(&mut job));
+    answer.try_recv().expect("an answer").expect("it is saved");
+    drop(job);
+    world.holds.store(false, Relaxed);
+    let mut job = begin();
+    (0..5_000).for_each(|_| turn(&mut job));
+    assert!(job.is_over());
+    job.finish().expect("ends well");
+    same(&world.shown(), &alone.shown(), "after the partition has moved");
+}
+
+/// A clock that moves when it is told to.
+#[derive(Default)]
+struct Hand(AtomicI64);
+
+impl Clock for Hand {
+    fn now(&self) -> Millis {
+        self.0.load(Relaxed)
+    }
+
+    fn monotonic_nanos(&self) -> u64 {
+        self.0.load(Relaxed) as u64 * 1_000_000
+    }
+}
+
+#[test]
+fn a_partition_that_is_left_alone_does_not_take_the_watermark_back() {
+    let mut flow = dataflow();
+    if let NodeKind::Source(source) = &mut flow.nodes[0].kind {
+        source.idle_timeout = Some(1_000);
+    }
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let world = World::default();
+    world.holds.store(true, Relaxed);
+    let clock = Arc::new(Hand::default());
+    let config =
+        JobConfig { queue_bytes_max: ByteSize::mib(64), clock: clock.clone(), ..config(&store, 2, 1_000_000_000) };
+    let begin = || Stepped::start(&flow, &world, config.clone(), Rc::new(|_| 0)).expect("starts");
+    let turn = |job: &mut Stepped| {
+        for worker in 0..job.workers() {
+            job.turn(worker).expect("no task fails");
+        }
+        job.turn_checkpoints();
+    };
+    let mut job = begin();
+    (0..2_000).for_each(|_| turn(&mut job));
+    // The others have ended and this one is silent: the windows follow the furthest promise.
+    clock.0.store(5_000, Relaxed);
+    (0..100).for_each(|_| turn(&mut job));
+    let answer = job.checkpoint(None);
+    (0..100).for_each(|_| turn(&mut job));
+    answer.try_recv().expect("an answer").expect("it is saved");
+    let shown = world.shown().len();
+    assert!(shown > 1_000, "windows beyond the silent partition's watermark have been shown: {shown}");
+    drop(job);
+    world.holds.store(false, Relaxed);
+    let mut job = begin();
+    (0..5_000).for_each(|_| turn(&mut job));
+    assert!(job.is_over());
+    job.finish().expect("ends well");
+}
+
 /// A store that refuses so many files of checkpoints.
 struct Refusing {
     store: MemoryStore,
@@ -466,7 +581,10 @@ fn same(got: &[Vec<i64>], wanted: &[Vec<i64>], when: &str) {
 fn an_older_run_cannot_commit_once_a_newer_one_lives() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let world = World { pauses: 1, ..World::default() };
-    let old = start(&dataflow(), &world, config(&store, 2, 5)).expect("starts");
+    let mut often = config(&store, 2, 5);
+    // However long the new run takes to start.
+    often.checkpoints.as_mut().expect("set").kept = 10_000;
+    let old = start(&dataflow(), &world, often).expect("starts");
     let first = old.checkpoint(None).expect("it takes checkpoints").recv().expect("an answer").expect("it works");
     let new = start(&dataflow(), &world, config(&store, 1, 1_000_000)).expect("takes over");
     let e = old.wait().expect_err("it is told that it was replaced");
