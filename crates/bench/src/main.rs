@@ -58,6 +58,15 @@ enum Command {
     },
     /// Watches memory over a long run: counts by auction in windows of 10 s every 2 s, from the generator.
     Flat,
+    /// Measures updates of a large state: in memory, and with a budget of a tenth of what that takes.
+    State {
+        /// Keys that the state holds, one run for each number.
+        #[arg(long, value_delimiter = ',', default_value = "1000000,10000000")]
+        keys: Vec<usize>,
+        /// Directory for what does not fit. Default: the system's for temporary files.
+        #[arg(long, value_name = "DIR")]
+        scratch: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -84,6 +93,18 @@ fn run(args: &Args) -> Result<()> {
     if let Some(Command::Formats) = args.command {
         println!("{} bids, median of {} runs, CPU time of one thread\n\n{}", args.events, args.reps, formats::HEAD);
         let lines = formats::measure(args.events, args.reps, |line| println!("{}", formats::row(line)))?;
+        return write_json(args, &lines);
+    }
+    if let Some(Command::State { keys, scratch }) = &args.command {
+        println!(
+            "16-byte keys, COUNT, SUM and MAX, one thread; rates by CPU time\n\n{}",
+            millstream_bench::state::HEAD
+        );
+        let mut lines = Vec::new();
+        for keys in keys {
+            let tell = |line: &_| println!("{}", millstream_bench::state::row(line));
+            lines.extend(millstream_bench::state::measure(*keys, scratch.as_ref(), tell)?);
+        }
         return write_json(args, &lines);
     }
     match args.command {

@@ -25,7 +25,7 @@ use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, Ip
 use arrow_ipc::{Block, CompressionType, MetadataVersion};
 use millstream_core::{ByteSize, Error, Result};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Ranges that the keys of a run are divided into. More: less memory to join one of them; fewer: longer reads. With a
@@ -208,6 +208,8 @@ pub struct Budget {
 struct Holder {
     label: String,
     bytes: AtomicUsize,
+    /// What it keeps even when it is asked to shed.
+    rigid: AtomicUsize,
 }
 
 impl Budget {
@@ -223,9 +225,9 @@ impl Budget {
 
     /// A share for whoever holds memory; `label` is its name in errors.
     pub fn share(self: &Arc<Budget>, label: impl Into<String>) -> Share {
-        let holder = Arc::new(Holder { label: label.into(), bytes: AtomicUsize::new(0) });
+        let holder = Arc::new(Holder { label: label.into(), bytes: AtomicUsize::new(0), rigid: AtomicUsize::new(0) });
         self.lock().push(holder.clone());
-        Share { budget: self.clone(), holder }
+        Share { budget: self.clone(), holder, asked: AtomicUsize::new(NOT_ASKED), gives: AtomicBool::new(true) }
     }
 
     pub fn bytes_max(&self) -> usize {
@@ -242,11 +244,12 @@ impl Budget {
         self.used() > self.bytes_max
     }
 
-    /// What holds how much, where it is more than a tenth too much and more than everyone needs to work.
+    /// What holds how much, where what nobody can give back is more than a tenth too much. What somebody can give back
+    /// does not count: it will be asked for.
     pub fn excess(&self) -> Option<String> {
         let (used, max) = (self.used(), self.bytes_max);
-        let working = self.lock().iter().filter(|h| h.bytes.load(Relaxed) > 0).count() * WORKING_BYTES;
-        if used <= max.saturating_add(max / 100 * OVER_MAX_PERCENT).saturating_add(working) {
+        let most = max.saturating_add(max / 100 * OVER_MAX_PERCENT);
+        if used <= most || self.lock().iter().map(|h| h.rigid.load(Relaxed)).sum::<usize>() <= most {
             return None;
         }
         let size = |bytes: usize| ByteSize(bytes as u64);
@@ -272,10 +275,6 @@ impl Budget {
     }
 }
 
-/// What each holder needs to work at all, whatever it has given back: the table that rows come into, the places of its runs.
-/// It counts where a budget is so small that a tenth of it is less.
-const WORKING_BYTES: usize = 128 << 10;
-
 /// Holders that an error names.
 const NAMED_MAX: usize = 5;
 
@@ -283,7 +282,13 @@ const NAMED_MAX: usize = 5;
 pub struct Share {
     budget: Arc<Budget>,
     holder: Arc<Holder>,
+    /// What is to be left when what was asked for has been shed.
+    asked: AtomicUsize,
+    /// The last time it was asked, it gave as much.
+    gives: AtomicBool,
 }
+
+const NOT_ASKED: usize = usize::MAX;
 
 impl Share {
     /// Takes note of what is held now. Returns 0, or how much of it to shed; then it is noted by [`Share::settle`] and not
@@ -303,11 +308,18 @@ impl Share {
             self.settle(bytes);
             return 0;
         }
-        (used - max / 100 * SHED_TO_PERCENT).min(bytes)
+        let too_much = (used - max / 100 * SHED_TO_PERCENT).min(bytes);
+        self.asked.store(bytes - too_much, Relaxed);
+        too_much
     }
 
     /// Takes note of what is held after as much as possible has been shed.
     pub fn settle(&self, bytes: usize) {
+        match self.asked.swap(NOT_ASKED, Relaxed) {
+            NOT_ASKED => {}
+            left => self.gives.store(bytes <= left, Relaxed),
+        }
+        self.holder.rigid.store(if self.gives.load(Relaxed) { 0 } else { bytes }, Relaxed);
         let before = self.holder.bytes.swap(bytes, Relaxed);
         // Two steps, so that the sum never wraps: whoever reads it in between sees a little more.
         self.budget.used.fetch_add(bytes, Relaxed);
@@ -441,22 +453,32 @@ mod tests {
 
     #[test]
     fn a_budget_that_was_set_is_kept_to_and_the_error_says_who_holds_what() {
-        let budget = Budget::new(ByteSize::mib(16), true);
+        let budget = Budget::new(ByteSize::mib(1), true);
         let shares = [budget.share("sessions by user"), budget.share("over"), budget.share("sessions by user")];
-        shares[0].settle(500 << 14);
-        shares[1].settle(100 << 14);
-        shares[2].settle(450 << 14);
+        // Asked, and gives nothing.
+        let keeps = |share: &Share, kib: usize| {
+            share.report(kib << 10);
+            share.settle(kib << 10);
+        };
+        let e = |share: &Share| share.check().unwrap_err();
+        keeps(&shares[0], 500);
+        keeps(&shares[1], 100);
+        keeps(&shares[2], 450);
         assert!(shares[1].check().is_ok(), "within a tenth");
-        shares[2].settle(650 << 14);
-        let e = shares[1].check().unwrap_err();
+        keeps(&shares[2], 600);
+        assert!(shares[1].check().is_ok(), "the first has not been asked yet: it may give");
+        keeps(&shares[0], 500);
+        assert!(shares[1].check().is_ok(), "without the least, it is within a tenth");
+        keeps(&shares[2], 700);
+        let e = e(&shares[1]);
         assert_eq!(
             e.what(),
-            "the job holds 19.5 MiB in memory, its budget is 16.0 MiB: sessions by user 18.0 MiB, over 1.6 MiB"
+            "the job holds 1.3 MiB in memory, its budget is 1.0 MiB: sessions by user 1.2 MiB, over 100.0 KiB"
         );
         assert!(e.help().unwrap().contains("--memory"), "{e}");
         let default = Budget::new(ByteSize::mib(1), false);
         let share = default.share("x");
-        share.settle(5 << 20);
+        keeps(&share, 5 << 10);
         assert!(default.is_over() && share.check().is_ok(), "one that nobody has set is where spilling begins");
     }
 }
