@@ -128,6 +128,7 @@ pub fn play(seed: u64) -> Outcome {
 /// How a seed's job is run.
 struct Habits {
     queue_bytes_max: u64,
+    held_bytes_max: u64,
     interval: Option<Duration>,
     overtake_after: Option<Duration>,
     timeout: Duration,
@@ -161,6 +162,7 @@ impl Habits {
         let spread = dice.one(&[&[1usize][..], &[2], &[1, 2], &[2, 3, 7], &[1, 2, 3, 4, 5, 6, 7], &[4, 6], &[7]]);
         Habits {
             queue_bytes_max: dice.one(&[300, 2_000, 1 << 16, 1 << 20]),
+            held_bytes_max: dice.one(&[300, 2_000, 1 << 16, 1 << 20]),
             interval: (idles || dice.chance(9_500)).then(|| millis(dice, &[2, 5, 10, 20, 60])),
             overtake_after: dice.chance(7_000).then(|| millis(dice, &[0, 1, 5, 20, 100])),
             timeout: millis(dice, &[20, 100, 1_000, 600_000]),
@@ -289,7 +291,7 @@ impl Seed {
             failures_max: 20,
             kept: 2,
             overtake_after: habits.overtake_after,
-            held_bytes_max: ByteSize(habits.queue_bytes_max),
+            held_bytes_max: ByteSize(habits.held_bytes_max),
             restore,
             ..CheckpointConfig::new(store, "sim")
         };
