@@ -87,6 +87,11 @@ pub fn kind_name(kind: &NodeKind) -> &'static str {
         NodeKind::WindowRows(_) => "window-rows",
         NodeKind::WindowAggregate(_) => "window-aggregate",
         NodeKind::Over(_) => "over",
+        NodeKind::GroupAggregate(_) => "group-aggregate",
+        NodeKind::Join(_) => "join",
+        NodeKind::TemporalJoin(_) => "temporal-join",
+        NodeKind::TopN(_) => "top-n",
+        NodeKind::Deduplicate(_) => "deduplicate",
         NodeKind::Unnest(_) => "unnest",
         NodeKind::Expand(_) => "expand",
         NodeKind::Limit(_) => "limit",
@@ -130,6 +135,20 @@ fn fingerprint(kind: &NodeKind) -> String {
                 .collect();
             format!("{:?}{}{:?}{:?}{}", o.keys, o.time, o.domain, o.order, calls.join(";"))
         }
+        NodeKind::GroupAggregate(g) => {
+            let calls = g.calls.iter().map(call).collect::<Vec<_>>().join(";");
+            format!("{:?}{}{}{:?}{:?}{calls}", g.keys, g.retracts, g.update_before, g.ttl, g.order)
+        }
+        NodeKind::Join(j) => {
+            let residual = j.residual.as_ref().map(|e| format!("{:?}", e.physical));
+            format!("{:?}{:?}{:?}{residual:?}{:?}", j.kind, j.keys, j.null_equals_null, j.scope)
+        }
+        NodeKind::TemporalJoin(j) => {
+            let residual = j.residual.as_ref().map(|e| format!("{:?}", e.physical));
+            format!("{}{:?}{residual:?}{:?}{:?}{:?}", j.outer, j.keys, j.times, j.tolerance, j.order)
+        }
+        NodeKind::TopN(t) => format!("{t:?}"),
+        NodeKind::Deduplicate(d) => format!("{d:?}"),
         NodeKind::Unnest(u) => format!("{:?}", u.array.physical),
         NodeKind::Expand(e) => e.rows.iter().map(|r| list(r)).collect::<Vec<_>>().join(";"),
         NodeKind::Values(_) | NodeKind::Union | NodeKind::Limit(_) | NodeKind::Sink(_) => String::new(),
