@@ -36,6 +36,31 @@ pub struct Node {
     pub inputs: Vec<Input>,
     /// Columns of what the node emits. A sink's: the columns it is given.
     pub schema: SchemaRef,
+    /// Which kinds of rows the node emits. A sink's: which it is given.
+    pub changes: Changes,
+}
+
+/// Which kinds of rows a stream brings. In the order of what they ask of whoever reads them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Changes {
+    /// `+I` alone: what was said stays said.
+    #[default]
+    Insert,
+    /// `+I`, `+U`, `-D`: a row replaces the one of the same key. Only tables that know the key can read it.
+    Upsert,
+    /// `+I`, `-U`, `+U`, `-D`: what is replaced is taken back first.
+    Retract,
+}
+
+impl Changes {
+    /// The kinds by Flink's short names.
+    pub fn short(self) -> &'static str {
+        match self {
+            Changes::Insert => "+I",
+            Changes::Upsert => "+I +U -D",
+            Changes::Retract => "+I -U +U -D",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

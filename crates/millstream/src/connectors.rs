@@ -3,7 +3,7 @@
 use crate::result::{ResultRows, ResultSink};
 use arrow::datatypes::Field;
 use millstream_connect::Registry;
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, Takes};
 use millstream_core::{Committer, Connectors, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use std::sync::Arc;
 
@@ -46,6 +46,10 @@ impl Connectors for Tables {
 
     fn single_writer(&self, table: &TableSpec) -> bool {
         table.connector() == RESULT || self.inner.single_writer(table)
+    }
+
+    fn takes(&self, table: &TableSpec) -> Takes {
+        if table.connector() == RESULT { Takes::All } else { self.inner.takes(table) }
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
