@@ -65,7 +65,10 @@ impl Connectors for Tables {
 
     fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
         match &self.result {
-            Some(rows) if table.connector() == RESULT => Ok(Box::new(ResultSink::new(rows.clone(), &table.schema))),
+            Some(rows) if table.connector() == RESULT => {
+                let updates = table.options.contains_key(millstream_plan::plan::UPDATES);
+                Ok(Box::new(ResultSink::new(rows.clone(), &table.schema, updates)))
+            }
             _ => self.inner.open_sink(table, context),
         }
     }

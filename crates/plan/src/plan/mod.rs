@@ -44,6 +44,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use table::Scan;
 
+/// Option of the table `result` of a plain SELECT whose rows are updated.
+pub const UPDATES: &str = "updates";
+
 /// What is to be run together.
 #[derive(Debug, Clone, Copy)]
 pub enum Job<'a> {

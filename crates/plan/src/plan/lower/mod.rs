@@ -233,7 +233,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
 
     /// The whole job. A table that several statements write to has one sink.
     pub fn finish(mut self) -> Result<Dataflow> {
-        for (sink, mut nodes) in std::mem::take(&mut self.sinks) {
+        for (mut sink, mut nodes) in std::mem::take(&mut self.sinks) {
             if nodes.len() > 1 {
                 let ports = nodes.iter().map(|n| Input::forward(*n)).collect();
                 let schema = self.union_schema(&nodes, &sink.table.schema);
@@ -242,6 +242,9 @@ impl<'p, 'c> Lowering<'p, 'c> {
             let schema = self.schema(nodes[0]);
             let label = format!("Sink({})", sink.table.name);
             let input = self.sink_input(&sink, nodes[0])?;
+            if sink.table.connector() == "result" && self.graph.nodes[nodes[0]].changes != Changes::Insert {
+                sink.table.options.insert(super::UPDATES.into(), "true".into());
+            }
             self.graph.add(label, NodeKind::Sink(sink), vec![input], schema);
         }
         let mut dataflow = self.graph.into_dataflow();
