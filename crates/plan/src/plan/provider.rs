@@ -59,6 +59,8 @@ impl<'a> Provider<'a> {
         config.sql_parser.parse_float_as_decimal = true;
         config.sql_parser.map_string_types_to_utf8view = false;
         config.sql_parser.collect_spans = true;
+        // As in Flink, NULL is the least value.
+        config.sql_parser.default_null_ordering = "nulls_min".into();
         config.optimizer.skip_failed_rules = false;
         // A subquery's result changes while rows come: it is joined.
         config.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
