@@ -65,8 +65,16 @@ fn relation(dice: &mut Dice, depth: u64) -> String {
     match dice.below(12) {
         0 | 1 => {
             let v = dice.one(&[
-                "SUM(v)", "COUNT(*)", "COUNT(v)", "MIN(v)", "MAX(v)", "COUNT(DISTINCT v)", "SUM(DISTINCT v)", "AVG(v)",
-                "COUNT(*) FILTER (WHERE v > 0)", "SUM(v) FILTER (WHERE g <> 'red')",
+                "SUM(v)",
+                "COUNT(*)",
+                "COUNT(v)",
+                "MIN(v)",
+                "MAX(v)",
+                "COUNT(DISTINCT v)",
+                "SUM(DISTINCT v)",
+                "AVG(v)",
+                "COUNT(*) FILTER (WHERE v > 0)",
+                "SUM(v) FILTER (WHERE g <> 'red')",
             ]);
             let (a, having) = (below(dice), if dice.below(3) == 0 { " HAVING COUNT(*) > 1" } else { "" });
             match dice.below(4) {
