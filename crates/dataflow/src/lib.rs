@@ -9,6 +9,7 @@
 
 pub mod aggregate;
 mod build;
+mod by_group;
 pub mod calc;
 pub mod expand;
 pub mod expr;
@@ -19,8 +20,10 @@ pub mod limit;
 pub mod not_null;
 pub mod operator;
 pub mod over;
+mod row_bytes;
 mod rows;
 pub mod testing;
+pub mod top_n;
 pub mod union;
 pub mod unnest;
 pub mod valve;
