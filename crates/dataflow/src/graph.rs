@@ -79,6 +79,14 @@ pub enum NodeKind {
     TemporalJoin(TemporalJoin),
     TopN(TopN),
     Deduplicate(Deduplicate),
+    /// Before a table whose primary key is not the key of the query (rule 31): of the rows of a key that have come and not
+    /// been taken back, the table has the last one. Emits the columns of the input.
+    UpsertMaterialize {
+        /// The primary key's columns.
+        keys: Vec<usize>,
+        /// Whether somebody behind asks for the row as it was before an update (`-U`).
+        update_before: bool,
+    },
     Unnest(Unnest),
     Expand(Expand),
     Limit(u64),

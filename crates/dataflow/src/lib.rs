@@ -28,6 +28,7 @@ pub mod testing;
 pub mod top_n;
 pub mod union;
 pub mod unnest;
+pub mod upsert;
 pub mod valve;
 pub mod window;
 pub mod window_rows;
