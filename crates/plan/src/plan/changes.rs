@@ -43,6 +43,7 @@ pub fn emitted(kind: &NodeKind, inputs: &[Changes]) -> Changes {
             // Without a rank a row is not updated, it comes and goes.
             TopNScope::Always { .. } => updates(t.update_before || t.rank.is_none()),
         },
+        NodeKind::UpsertMaterialize { update_before, .. } => updates(*update_before),
         NodeKind::Deduplicate(d) => match (d.keep, d.domain) {
             (Keep::First, TimeDomain::Event | TimeDomain::Processing) => Changes::Insert,
             (Keep::Last, _) => updates(d.update_before),
@@ -71,6 +72,7 @@ pub fn keys(kind: &NodeKind, inputs: &[(&[Key], usize)], schema: &Schema) -> Vec
         NodeKind::WindowAggregate(w) => vec![(0..w.keys.len() + 2).collect()],
         NodeKind::GroupAggregate(g) => vec![(0..g.keys.len()).collect()],
         NodeKind::Deduplicate(d) => vec![d.keys.iter().copied().collect()],
+        NodeKind::UpsertMaterialize { keys, .. } => vec![keys.iter().copied().collect()],
         NodeKind::TopN(t) => {
             let mut keys = of(0).to_vec();
             let partition: Key = t.partition.iter().copied().collect();
@@ -146,6 +148,7 @@ pub fn settle(nodes: &mut [Node], sink_needs: impl Fn(usize) -> bool) {
             NodeKind::GroupAggregate(g) => g.update_before = needed[i],
             NodeKind::TopN(t) => t.update_before = needed[i],
             NodeKind::Deduplicate(d) => d.update_before = needed[i],
+            NodeKind::UpsertMaterialize { update_before, .. } => *update_before = needed[i],
             _ => {}
         }
         let inputs: Vec<Changes> = nodes[i].inputs.iter().map(|input| nodes[input.node].changes).collect();

@@ -296,16 +296,13 @@ impl<'p, 'c> Lowering<'p, 'c> {
                 if self.graph.keys[node].iter().any(|k| k.is_subset(&key)) {
                     return Ok(Input { node, port: 0, exchange: Exchange::Hash(columns) });
                 }
-                let keys = self.graph.keys[node].first().map(|k| {
-                    k.iter().map(|i| schema.field(*i).name().as_str()).collect::<Vec<_>>().join(", ")
-                });
-                Err(at(Error::sql(format!(
-                    "the rows of the query are told apart by ({}), those of `{}` by its primary key ({})",
-                    keys.unwrap_or_else(|| "all columns".into()),
-                    sink.table.name,
-                    sink.table.primary_key.join(", ")
-                ))
-                .remedy("declare the primary key that the query groups by, or keep one row of each key with ROW_NUMBER() = 1")))
+                // Rows of one key of the table come from several of the query, in any order.
+                let names = sink.table.primary_key.join(", ");
+                let exchange = Exchange::Hash(columns.clone());
+                let kind = NodeKind::UpsertMaterialize { keys: columns, update_before: true };
+                let input = Input { node, port: 0, exchange };
+                let node = self.graph.add(format!("UpsertMaterialize(by {names})"), kind, vec![input], schema);
+                Ok(Input::forward(node))
             }
         }
     }

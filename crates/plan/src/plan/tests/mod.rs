@@ -387,7 +387,7 @@ fn well_formed(dataflow: &Dataflow) {
                 assert_eq!(n.schema, input);
                 assert!(time(d.time) && d.keys.iter().all(|k| *k < input.fields().len()));
             }
-            NodeKind::Limit(_) => assert_eq!(n.schema, input),
+            NodeKind::Limit(_) | NodeKind::UpsertMaterialize { .. } => assert_eq!(n.schema, input),
             NodeKind::Sink(s) => {
                 assert_eq!(types(&s.table.schema), types(&n.schema));
                 let names = |s: &Schema| s.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();

@@ -524,12 +524,20 @@ the result is updated while rows come, and `big` ('x') can only add rows
   at tables.sql:7:1
   help: write to a table with a PRIMARY KEY that takes updates ('jdbc'), or aggregate by windows, whose results are final; a plain SELECT and 'print' show the changes",
     );
-    refused(
+    check(
         "INSERT INTO upserts SELECT n, auction FROM (SELECT auction, count(*) AS n FROM bid GROUP BY auction)",
         "
-the rows of the query are told apart by (n), those of `upserts` by its primary key (auction)
-  at tables.sql:12:1
-  help: declare the primary key that the query groups by, or keep one row of each key with ROW_NUMBER() = 1",
+Sink(upserts)
+└─ UpsertMaterialize(by auction)
+      │ changes +I +U -D
+   └─ hash(auction) ─ Calc(count(*) AS auction, auction AS n)
+         │ changes +I -U +U -D
+      └─ GroupAggregate(by auction: count(*))
+            │ changes +I -U +U -D
+         └─ hash(auction) ─ Calc(auction)
+            └─ Source(bid)
+                  reads auction, ts
+                  watermark ts - 4000 ms",
     );
 }
 
