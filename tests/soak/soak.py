@@ -13,6 +13,7 @@ The last line is `N passed, N failed`.
 
 import argparse
 import collections
+import errno
 import os
 import random
 import re
@@ -108,13 +109,14 @@ class Disk:
         self.ballast = folder / ".ballast"
 
     def fill(self):
-        with open(self.ballast, "wb") as file:
-            try:
+        # Where the job is faster than we are, there is no room left even for the file itself.
+        try:
+            with open(self.ballast, "wb", buffering=0) as file:
                 while True:
                     file.write(bytes(1 << 16))
-                    file.flush()
-            except OSError:
-                pass
+        except OSError as e:
+            if e.errno != errno.ENOSPC:
+                raise
 
     def free(self):
         self.ballast.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 use crate::Connector;
 use crate::options::{check_keys, only};
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, Takes};
 use millstream_core::{Batch, Error, Result, Sink, SinkContext, Source, TableSpec};
 
 pub struct Blackhole;
@@ -11,6 +11,10 @@ impl Connector for Blackhole {
     fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
         only(table, use_as, TableUse::Sink)?;
         check_keys(table, &[])
+    }
+
+    fn takes(&self, _table: &TableSpec) -> Takes {
+        Takes::All
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

@@ -24,7 +24,7 @@ pub use filesystem::wants_single_writer;
 
 use arrow::datatypes::Field;
 use millstream_core::error::did_you_mean;
-use millstream_core::table::{Connectors, TableUse};
+use millstream_core::table::{Connectors, TableUse, Takes};
 use millstream_core::{Committer, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +37,11 @@ pub trait Connector: Send + Sync {
     /// The metadata keys that can be read, with their types.
     fn metadata(&self, _table: &TableSpec) -> Result<Vec<Field>> {
         Ok(Vec::new())
+    }
+
+    /// Which changes this table takes, as one that is written to.
+    fn takes(&self, _table: &TableSpec) -> Takes {
+        Takes::Inserts
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
@@ -120,6 +125,10 @@ impl Connectors for Registry {
 
     fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>> {
         at_table(table, self.of(table).and_then(|c| c.metadata(table)))
+    }
+
+    fn takes(&self, table: &TableSpec) -> Takes {
+        self.of(table).map_or(Takes::Inserts, |c| c.takes(table))
     }
 
     fn single_writer(&self, table: &TableSpec) -> bool {

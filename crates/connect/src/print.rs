@@ -2,7 +2,7 @@
 
 use crate::Connector;
 use crate::options::{check_keys, only};
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, Takes};
 use millstream_core::{Batch, ChangeKind, Error, Result, Sink, SinkContext, Source, TableSpec};
 use millstream_formats::options::flag;
 use millstream_formats::text::Printer;
@@ -18,6 +18,10 @@ impl Connector for Print {
         only(table, use_as, TableUse::Sink)?;
         check_keys(table, &["print-identifier", "standard-error"])?;
         flag(&table.options, "standard-error").map(drop)
+    }
+
+    fn takes(&self, _table: &TableSpec) -> Takes {
+        Takes::All
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

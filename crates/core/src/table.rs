@@ -82,6 +82,12 @@ pub trait Connectors: Send + Sync {
         false
     }
 
+    /// Which changes this table takes, as one that is written to.
+    fn takes(&self, table: &TableSpec) -> Takes {
+        let _ = table;
+        Takes::Inserts
+    }
+
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
 
     /// Opens one of the writers of a table.
@@ -93,6 +99,17 @@ pub trait Connectors: Send + Sync {
         let _ = (table, job);
         Ok(None)
     }
+}
+
+/// What a table makes of a query that updates what it has said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Rows are only added.
+    Inserts,
+    /// A row replaces the one with its primary key (`+I`, `+U`), and can delete it (`-D`). `-U` is of no use.
+    Upserts,
+    /// All kinds are handed on as they come.
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,6 +36,31 @@ pub struct Node {
     pub inputs: Vec<Input>,
     /// Columns of what the node emits. A sink's: the columns it is given.
     pub schema: SchemaRef,
+    /// Which kinds of rows the node emits. A sink's: which it is given.
+    pub changes: Changes,
+}
+
+/// Which kinds of rows a stream brings. In the order of what they ask of whoever reads them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Changes {
+    /// `+I` alone: what was said stays said.
+    #[default]
+    Insert,
+    /// `+I`, `+U`, `-D`: a row replaces the one of the same key. Only tables that know the key can read it.
+    Upsert,
+    /// `+I`, `-U`, `+U`, `-D`: what is replaced is taken back first.
+    Retract,
+}
+
+impl Changes {
+    /// The kinds by Flink's short names.
+    pub fn short(self) -> &'static str {
+        match self {
+            Changes::Insert => "+I",
+            Changes::Upsert => "+I +U -D",
+            Changes::Retract => "+I -U +U -D",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +99,11 @@ pub enum NodeKind {
     WindowRows(WindowRows),
     WindowAggregate(WindowAggregate),
     Over(Over),
+    GroupAggregate(GroupAggregate),
+    Join(Join),
+    TemporalJoin(TemporalJoin),
+    TopN(TopN),
+    Deduplicate(Deduplicate),
     Unnest(Unnest),
     Expand(Expand),
     Limit(u64),
@@ -263,6 +293,170 @@ pub enum Frame {
     Range { preceding: Option<Millis> },
     /// That many rows before, and this one.
     Rows { preceding: Option<u64> },
+}
+
+/// `GROUP BY keys` without a window: one row for each group, kept up to date. The first row of a group inserts its result, later
+/// ones that change it update it, and a group whose last row has been taken back is deleted (rule 28). Without keys there
+/// is one group, which is never deleted.
+///
+/// Emits the key columns, then one column for each call.
+#[derive(Debug, Clone)]
+pub struct GroupAggregate {
+    pub keys: Vec<usize>,
+    pub calls: Vec<AggregateCall>,
+    /// Rows of the input may take others back. Without, aggregates need not remember what could be taken back.
+    pub retracts: bool,
+    /// Whether somebody behind asks for the row as it was before an update (`-U`).
+    pub update_before: bool,
+    /// How long a group is remembered after its last row.
+    pub ttl: Option<StateTtl>,
+    /// Column to order ties by, where the input has it: [`ROW_ORDER`](millstream_core::metadata::ROW_ORDER).
+    pub order: Option<usize>,
+}
+
+/// State is forgotten this long after the event time of the row that touched it last: a row that comes when the watermark
+/// before it has passed `last touch + keep` finds nothing. It goes by the rows' own times, so it does not depend on when they
+/// arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateTtl {
+    pub keep: Millis,
+    /// The event-time column of each input: `Timestamp(Millisecond, _)`.
+    pub times: Vec<usize>,
+}
+
+/// Rows of input 0 (left) with rows of input 1 (right).
+///
+/// Emits the columns of the left, then those of the right; of a semi or anti join those of the left alone.
+#[derive(Debug, Clone)]
+pub struct Join {
+    pub kind: JoinKind,
+    /// Columns that have to be equal: of the left, of the right. Types agree.
+    pub keys: Vec<(usize, usize)>,
+    /// For each pair of keys: NULL equals NULL (`IS NOT DISTINCT FROM`, `INTERSECT`).
+    pub null_equals_null: Vec<bool>,
+    /// What else has to hold: over the columns of the left, then those of the right.
+    pub residual: Option<Expr>,
+    pub scope: JoinScope,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+    /// Rows of the left with a partner (`IN`, `EXISTS`).
+    Semi,
+    /// Rows of the left without one (`NOT EXISTS`).
+    Anti,
+}
+
+/// Which rows can meet, and with it how long they are remembered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JoinScope {
+    /// All rows, as long as they have not been taken back. The result is updated at once.
+    Always {
+        ttl: Option<StateTtl>,
+        /// Whether the input of each side may take rows back.
+        retracts: [bool; 2],
+    },
+    /// Rows of the same window, which stands in two columns (`Timestamp(Millisecond, None)`) of each side and is among the
+    /// keys too. Everything comes out once, when the watermark closes the window (rule 37). Inputs only insert.
+    Window { start: [usize; 2], end: [usize; 2], domain: TimeDomain },
+    /// `left time BETWEEN right time + lower AND right time + upper`, both bounds inclusive (rule 19). Inputs only insert.
+    /// The watermark handed on is held back, so that no row that comes out is late by either of its times.
+    Interval { times: [usize; 2], domain: TimeDomain, lower: Millis, upper: Millis },
+}
+
+/// `left JOIN right FOR SYSTEM_TIME AS OF left.time`: each row of the left with the version of the right that held at its
+/// time (rule 22). A row of the left comes out when the watermark has reached its time; what came out is never revised.
+///
+/// Emits the columns of the left, then those of the right. The left only inserts; the right is a table with a primary key
+/// that inserts, updates and deletes.
+#[derive(Debug, Clone)]
+pub struct TemporalJoin {
+    /// Rows of the left without a version come out with NULLs.
+    pub outer: bool,
+    /// Columns that have to be equal; the right ones are the primary key of its table.
+    pub keys: Vec<(usize, usize)>,
+    pub residual: Option<Expr>,
+    /// Time of a row of the left, time from which a version of the right holds: `Timestamp(Millisecond, _)`.
+    pub times: [usize; 2],
+    /// A version that is older than this at the time of the row counts as none (`ASOF` with a tolerance).
+    pub tolerance: Option<Millis>,
+    /// Column to order ties of the left by.
+    pub order: Option<usize>,
+}
+
+/// The first rows of each partition in an order: `ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..) <= n`.
+///
+/// Emits the columns of the input, then the rank where `rank` is set.
+#[derive(Debug, Clone)]
+pub struct TopN {
+    pub partition: Vec<usize>,
+    pub sort: Vec<SortColumn>,
+    pub function: RankFunction,
+    /// The ranks that come out, from 1, both inclusive.
+    pub from: u64,
+    pub to: u64,
+    /// Name and type (BIGINT) of the rank, where somebody asks for it. Without, rows that only change their rank are not
+    /// told of.
+    pub rank: Option<Field>,
+    pub scope: TopNScope,
+    /// Whether somebody behind asks for the row as it was before an update (`-U`). It only concerns results with a rank.
+    pub update_before: bool,
+    /// Column to order ties by, where the input has it; else rows that tie stand in the order of all their columns, so that the
+    /// result is a function of the rows.
+    pub order: Option<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TopNScope {
+    /// Kept up to date at once.
+    Always {
+        ttl: Option<StateTtl>,
+        /// The input may take rows back: all rows have to be remembered.
+        retracts: bool,
+    },
+    /// Partitions are windows too, which stand in two columns of the input: everything comes out once, when the
+    /// watermark closes the window. The input only inserts.
+    Window { start: usize, end: usize, domain: TimeDomain },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SortColumn {
+    pub column: usize,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RankFunction {
+    RowNumber,
+    Rank,
+    DenseRank,
+}
+
+/// One row for each key, by a time attribute: `ROW_NUMBER() OVER (PARTITION BY keys ORDER BY time) = 1`.
+///
+/// Keep first: a key's row comes out when the watermark has passed its time, so that no earlier one can come, and is never
+/// revised. Keep last: comes out at once and is updated; a row older than the one that is kept changes nothing.
+#[derive(Debug, Clone)]
+pub struct Deduplicate {
+    pub keys: Vec<usize>,
+    pub time: usize,
+    pub domain: TimeDomain,
+    pub keep: Keep,
+    pub update_before: bool,
+    pub ttl: Option<StateTtl>,
+    /// Column to order rows of the same time by.
+    pub order: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    First,
+    Last,
 }
 
 /// `CROSS JOIN UNNEST(array)`: a row for each element, appended as columns. With `outer`, one row with NULLs for an

@@ -3,7 +3,7 @@
 use crate::result::{ResultRows, ResultSink};
 use arrow::datatypes::Field;
 use millstream_connect::Registry;
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, Takes};
 use millstream_core::{Committer, Connectors, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use std::sync::Arc;
 
@@ -48,6 +48,10 @@ impl Connectors for Tables {
         table.connector() == RESULT || self.inner.single_writer(table)
     }
 
+    fn takes(&self, table: &TableSpec) -> Takes {
+        if table.connector() == RESULT { Takes::All } else { self.inner.takes(table) }
+    }
+
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         self.inner.open_source(table)
     }
@@ -61,7 +65,10 @@ impl Connectors for Tables {
 
     fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
         match &self.result {
-            Some(rows) if table.connector() == RESULT => Ok(Box::new(ResultSink::new(rows.clone(), &table.schema))),
+            Some(rows) if table.connector() == RESULT => {
+                let updates = table.options.contains_key(millstream_plan::plan::UPDATES);
+                Ok(Box::new(ResultSink::new(rows.clone(), &table.schema, updates)))
+            }
             _ => self.inner.open_sink(table, context),
         }
     }

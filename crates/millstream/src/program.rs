@@ -2,7 +2,7 @@
 
 use crate::connectors::Tables;
 use millstream_core::table::TableUse;
-use millstream_core::{Clock, Connectors, Result};
+use millstream_core::{Clock, Connectors, Error, Place, Result};
 use millstream_plan::catalog::{Catalog, Notice};
 use millstream_plan::plan::{Job, Planned, plan_job};
 use millstream_plan::settings::without_effect;
@@ -74,6 +74,24 @@ impl Program {
             self.without_effect.push(key.to_owned());
         }
         Ok(())
+    }
+
+    /// Takes over the declarations and settings of another script, before the first statement of this one.
+    ///
+    /// # Errors
+    /// A mistake in it, with its place; a query, which has no place there.
+    pub fn initialize(&mut self, text: &str, file: &str, tables: &Tables) -> Result<Vec<String>> {
+        let mut notices = Vec::new();
+        for statement in millstream_plan::parse::script(text, file)? {
+            if request(&statement).is_some() {
+                let place = Place::line_column(file, statement.span.line, statement.span.column);
+                return Err(Error::sql("a script for --init declares, and this is a query")
+                    .at(place)
+                    .remedy("move it to the script that is run"));
+            }
+            notices.extend(declare(&mut self.catalog, &statement, file, tables, &mut self.without_effect)?);
+        }
+        Ok(notices)
     }
 
     /// Plans every query of the script without running any. Returns the plans, in the order of the statements, and

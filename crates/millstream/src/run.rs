@@ -2,7 +2,7 @@
 
 use crate::connectors::Tables;
 use crate::program::{Plan, Program, declare, plan, request};
-use crate::result::ResultRows;
+use crate::result::{ResultRows, standing};
 use crate::state::{self, Ear, StateOptions};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -232,7 +232,8 @@ impl Running {
     }
 }
 
-/// Runs a program to its end and gives back the rows of its plain `SELECT`s.
+/// Runs a program to its end and gives back the rows of its plain `SELECT`s that stand in the end: a result that is updated
+/// while rows come is given as it is after the last one.
 ///
 /// # Errors
 /// Whatever the first failing statement says. Never returns for an endless input.
@@ -245,27 +246,27 @@ pub fn collect(program: Program, mut options: RunOptions) -> Result<Vec<RecordBa
             running.wait()?;
         }
     }
-    Ok(std::mem::take(&mut *rows.batches()))
+    standing(&std::mem::take(&mut *rows.batches()))
 }
 
 #[derive(Default)]
 struct Collected {
-    batches: Mutex<Vec<RecordBatch>>,
+    batches: Mutex<Vec<Batch>>,
 }
 
 impl Collected {
-    fn batches(&self) -> std::sync::MutexGuard<'_, Vec<RecordBatch>> {
+    fn batches(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
         self.batches.lock().unwrap_or_else(|p| p.into_inner())
     }
 }
 
 impl ResultRows for Collected {
-    fn start(&self, _: &SchemaRef) -> Result<()> {
+    fn start(&self, _: &SchemaRef, _: bool) -> Result<()> {
         Ok(())
     }
 
     fn rows(&self, batch: &Batch) -> Result<()> {
-        self.batches().push(batch.rows.clone());
+        self.batches().push(batch.clone());
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 //! ```
 
 use crate::plan::Planned;
-use millstream_dataflow::graph::{Dataflow, Exchange, Input, Node, NodeKind, SideOutput};
+use millstream_dataflow::graph::{Changes, Dataflow, Exchange, Input, Node, NodeKind, SideOutput};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -78,8 +78,11 @@ impl Tree<'_> {
 
 /// What the label leaves out and a person may want to know.
 fn details(node: &Node) -> Vec<String> {
-    let NodeKind::Source(source) = &node.kind else { return Vec::new() };
     let mut lines = Vec::new();
+    if node.changes != Changes::Insert && !matches!(node.kind, NodeKind::Sink(_)) {
+        lines.push(format!("changes {}", node.changes.short()));
+    }
+    let NodeKind::Source(source) = &node.kind else { return lines };
     let mut reads: Vec<&str> = match &source.table.projection {
         Some(p) => p.iter().map(|i| source.table.schema.field(*i).name().as_str()).collect(),
         None => source.table.schema.fields().iter().map(|f| f.name().as_str()).collect(),

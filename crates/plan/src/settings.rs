@@ -14,10 +14,11 @@ use millstream_core::{Error, Millis, Result};
 use millstream_dataflow::graph::NotNull;
 
 /// The keys that have an effect, with what they expect.
-pub const KEYS: [(&str, &str); 17] = [
+pub const KEYS: [(&str, &str); 18] = [
     ("table.local-time-zone", "a time zone such as 'Europe/Berlin', 'UTC' or '+02:00'"),
     ("table.exec.source.idle-timeout", "a length of time such as '30 s'; '0 ms' is off"),
     ("table.exec.emit.allow-lateness", "a length of time such as '1 h'; '0 ms' is off"),
+    ("table.exec.state.ttl", "a length of time such as '1 d'; '0 ms' is off"),
     ("table.exec.sink.not-null-enforcer", "'ERROR' or 'DROP'"),
     ("millstream.watermark.wall-clock-fallback", "a length of time such as '5 s', or 'off'"),
     ("millstream.late-rows.table", "the name of a declared table"),
@@ -111,6 +112,7 @@ impl Settings {
             "table.local-time-zone" => self.local_time_zone = time_zone(value)?,
             "table.exec.source.idle-timeout" => self.idle_timeout = duration(key, value)?,
             "table.exec.emit.allow-lateness" => self.allowed_lateness = duration(key, value)?,
+            "table.exec.state.ttl" => self.state_ttl = Some(duration(key, value)?).filter(|ms| *ms > 0),
             "millstream.watermark.wall-clock-fallback" => {
                 self.wall_clock_fallback = match value.to_lowercase().as_str() {
                     "off" | "false" | "none" => None,
@@ -182,6 +184,7 @@ impl Settings {
             "table.local-time-zone" => self.local_time_zone = default.local_time_zone,
             "table.exec.source.idle-timeout" => self.idle_timeout = default.idle_timeout,
             "table.exec.emit.allow-lateness" => self.allowed_lateness = default.allowed_lateness,
+            "table.exec.state.ttl" => self.state_ttl = default.state_ttl,
             "millstream.watermark.wall-clock-fallback" => self.wall_clock_fallback = default.wall_clock_fallback,
             "table.exec.sink.not-null-enforcer" => self.not_null = default.not_null,
             "millstream.late-rows.table" => self.late_rows_table = default.late_rows_table,
@@ -303,6 +306,7 @@ mod tests {
             ("table.local-time-zone", "Europe/Berlin"),
             ("table.exec.source.idle-timeout", "30 s"),
             ("table.exec.emit.allow-lateness", "1h"),
+            ("table.exec.state.ttl", "1 d"),
             ("table.exec.sink.not-null-enforcer", "DROP"),
             ("millstream.watermark.wall-clock-fallback", "5 min"),
             ("millstream.late-rows.table", "late"),
@@ -323,6 +327,7 @@ mod tests {
             idle_timeout: 30_000,
             wall_clock_fallback: Some(300_000),
             allowed_lateness: 3_600_000,
+            state_ttl: Some(86_400_000),
             late_rows_table: Some("late".into()),
             bad_rows_table: Some("bad".into()),
             not_null: NotNull::Drop,

@@ -68,6 +68,8 @@ pub struct Settings {
     pub wall_clock_fallback: Option<Millis>,
     /// `table.exec.emit.allow-lateness`: how long a closed window still takes rows. Default 0 ms.
     pub allowed_lateness: Millis,
+    /// `table.exec.state.ttl`: how long a key is remembered after its last row, by event time. `None`: for ever.
+    pub state_ttl: Option<Millis>,
     /// `millstream.late-rows.table`: the declared table that late rows go to.
     pub late_rows_table: Option<String>,
     /// `millstream.bad-rows.table`: the declared table that bad rows go to. Setting it makes every source set bad rows
@@ -100,6 +102,7 @@ impl Default for Settings {
             idle_timeout: 0,
             wall_clock_fallback: None,
             allowed_lateness: 0,
+            state_ttl: None,
             late_rows_table: None,
             bad_rows_table: None,
             not_null: NotNull::Error,

@@ -86,6 +86,11 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                 }
             }
             (NodeKind::Over(over), n) => by_key(&mut inputs, &nodes, &over.keys, n),
+            (NodeKind::GroupAggregate(a), n) => by_key(&mut inputs, &nodes, &a.keys, n),
+            (NodeKind::TopN(t), n) => by_key(&mut inputs, &nodes, &t.partition, n),
+            (NodeKind::Deduplicate(d), n) => by_key(&mut inputs, &nodes, &d.keys, n),
+            (NodeKind::Join(j), n) => both_by_key(&mut inputs, &nodes, &j.keys, n),
+            (NodeKind::TemporalJoin(j), n) => both_by_key(&mut inputs, &nodes, &j.keys, n),
             (NodeKind::WindowRows(rows), n) => match &rows.window {
                 Window::Session { partition, .. } => by_key(&mut inputs, &nodes, partition, n),
                 _ => feeders.unwrap_or(n),
@@ -168,6 +173,18 @@ fn by_key(inputs: &mut [Input], nodes: &[Placed], keys: &[usize], parallelism: u
         return gather(inputs, nodes);
     }
     for input in inputs {
+        input.exchange = hash(keys);
+    }
+    parallelism
+}
+
+/// As [`by_key`], with a key column of each of two inputs.
+fn both_by_key(inputs: &mut [Input], nodes: &[Placed], keys: &[(usize, usize)], parallelism: usize) -> usize {
+    if keys.is_empty() {
+        return gather(inputs, nodes);
+    }
+    let sides: [Vec<usize>; 2] = keys.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>().into();
+    for (input, keys) in inputs.iter_mut().zip(&sides) {
         input.exchange = hash(keys);
     }
     parallelism

@@ -11,8 +11,8 @@ use millstream_core::{
 };
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
-    AggregateCall, AggregateFunction, Dataflow, Exchange, Input, Node, NodeKind, SinkNode, SourceNode, WatermarkSpec,
-    Window, WindowAggregate, WindowTime,
+    AggregateCall, AggregateFunction, Changes, Dataflow, Exchange, Input, Node, NodeKind, SinkNode, SourceNode,
+    WatermarkSpec, Window, WindowAggregate, WindowTime,
 };
 use millstream_runtime::{CheckpointConfig, JobConfig, Restore, Stepped, Stop, start};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,6 +117,7 @@ fn dataflow_by(window: Window, keys: &[usize]) -> Dataflow {
         kind,
         inputs,
         schema: schema.clone(),
+        changes: Changes::Insert,
     };
     Dataflow {
         nodes: vec![
@@ -437,6 +438,7 @@ fn two_tables() -> Dataflow {
         kind: NodeKind::Union,
         inputs: vec![Input::forward(0), Input::forward(1)],
         schema: schema(),
+        changes: Changes::Insert,
     };
     flow.nodes.splice(1..1, [other, union]);
     flow.nodes[3].inputs[0].node = 2;

@@ -10,7 +10,7 @@ use millstream_core::{
 };
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
-    Calc, Dataflow, Exchange, Input, Node, NodeKind, SinkNode, SourceNode, WatermarkSpec,
+    Calc, Changes, Dataflow, Exchange, Input, Node, NodeKind, SinkNode, SourceNode, WatermarkSpec,
 };
 use millstream_runtime::{JobConfig, Stop, start};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -85,7 +85,14 @@ fn dataflow() -> Dataflow {
         null_time_set_aside: false,
         row_watermarks: false,
     };
-    let node = |id: &str, kind, inputs| Node { id: id.into(), label: id.into(), kind, inputs, schema: schema() };
+    let node = |id: &str, kind, inputs| Node {
+        id: id.into(),
+        label: id.into(),
+        kind,
+        inputs,
+        schema: schema(),
+        changes: Changes::Insert,
+    };
     let by = |node, column| vec![Input { node, port: 0, exchange: Exchange::Hash(vec![column]) }];
     let calc = || NodeKind::Calc(Calc { filter: None, columns: None });
     Dataflow {

@@ -5,7 +5,7 @@ use crate::sink::{TableCommitter, TableKind, Writer};
 use crate::workload::Workload;
 use crate::world::{Run, World};
 use arrow::datatypes::Field;
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, Takes};
 use millstream_core::{Committer, Connectors, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use std::sync::Arc;
 
@@ -29,6 +29,10 @@ impl Connectors for SimTables {
 
     fn metadata(&self, _: &TableSpec) -> Result<Vec<Field>> {
         Ok(Vec::new())
+    }
+
+    fn takes(&self, _table: &TableSpec) -> Takes {
+        Takes::All
     }
 
     fn single_writer(&self, table: &TableSpec) -> bool {

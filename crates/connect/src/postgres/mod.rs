@@ -24,7 +24,7 @@ mod target;
 use crate::Connector;
 use crate::options::only;
 use commit::EpochCommitter;
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, Takes};
 use millstream_core::{Committer, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use options::Settings;
 
@@ -44,6 +44,10 @@ impl Connector for Jdbc {
                 .remedy("leave it out; PostgreSQL finds the partition of a row by itself"));
         }
         Ok(())
+    }
+
+    fn takes(&self, table: &TableSpec) -> Takes {
+        if table.primary_key.is_empty() { Takes::Inserts } else { Takes::Upserts }
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

@@ -1,7 +1,8 @@
 //! Aggregates that keep values as they are: MIN and MAX of text, FIRST_VALUE and LAST_VALUE, LISTAGG and ARRAY_AGG.
 //!
-//! Order is by (time, place in the table), never by arrival. Lists of distinct values go by value, since which of
-//! several equal rows was the first is not kept.
+//! Order is by (time, place in the table), never by arrival. Rows that tie in both, which is possible where the input is a union
+//! and has no one order, go by value. Lists of distinct values go by value alone, since which of several equal rows was the
+//! first is not kept.
 
 use super::input::Picked;
 use super::{Fold, Groups, PerGroup, Prepared, Side, each_row};
@@ -38,6 +39,25 @@ fn one(array: &ArrayRef, row: usize) -> Result<ScalarValue> {
     // Nested values would keep the whole batch alive.
     value.compact();
     Ok(value)
+}
+
+/// A total order of the values of one type: NULL first, then by value, NaN last. Without an answer from the type (lists and
+/// rows with a NULL inside), by what they print as: any order does, if it is always the same.
+fn by_value(a: &ScalarValue, b: &ScalarValue) -> Ordering {
+    let float = |v: &ScalarValue| match v {
+        ScalarValue::Float64(v) => *v,
+        ScalarValue::Float32(v) => v.map(f64::from),
+        _ => None,
+    };
+    match (a.is_null(), b.is_null()) {
+        (false, false) => {}
+        (a, b) => return b.cmp(&a),
+    }
+    if let (Some(a), Some(b)) = (float(a), float(b)) {
+        // The sign of zero and the bits of NaN are no values of their own, yet results show them.
+        return a.partial_cmp(&b).filter(|o| o.is_ne()).unwrap_or_else(|| a.total_cmp(&b));
+    }
+    a.partial_cmp(b).unwrap_or_else(|| a.to_string().cmp(&b.to_string()))
 }
 
 /// What a value with its place in time and in the table is saved as.
@@ -196,8 +216,17 @@ pub(super) fn edge(column: usize, kind: &DataType, first: bool) -> Make {
 }
 
 impl Edge {
-    fn wins(&self, order: (i64, i64), best: Option<(i64, i64)>) -> bool {
-        best.is_none_or(|best| if self.first { order < best } else { order >= best })
+    /// Whether a value at this place goes before the best so far. The values are asked for only where places tie.
+    fn wins(
+        &self,
+        order: (i64, i64),
+        best: Option<(i64, i64)>,
+        values: impl FnOnce() -> Result<Ordering>,
+    ) -> Result<bool> {
+        let Some(best) = best else { return Ok(true) };
+        let by_place = order.cmp(&best);
+        let ordering = if by_place.is_eq() { values()? } else { by_place };
+        Ok(if self.first { ordering.is_lt() } else { ordering.is_gt() })
     }
 }
 
@@ -213,16 +242,26 @@ impl Fold for Edge {
         held: &mut usize,
     ) -> Result<()> {
         // Rows that win in order beat each other; only the last winner's value is taken.
-        let mut touched = Vec::new();
+        let (mut touched, mut failed) = (Vec::new(), Ok(()));
         each_row(rows, groups, |i, g| {
             let (order, state) = (input.order(i), &mut states[g]);
-            if self.wins(order, state.order) {
-                state.order = Some(order);
-                if state.pending.replace(i as u32).is_none() {
-                    touched.push(g);
+            let values = || {
+                let new = value(input, self.column, i)?;
+                let pending = state.pending.map(|row| value(input, self.column, row as usize)).transpose()?;
+                Ok(pending.as_ref().or(state.value.as_ref()).map_or(Ordering::Greater, |best| by_value(&new, best)))
+            };
+            match self.wins(order, state.order, values) {
+                Ok(true) => {
+                    state.order = Some(order);
+                    if state.pending.replace(i as u32).is_none() {
+                        touched.push(g);
+                    }
                 }
+                Ok(false) => {}
+                Err(e) => failed = Err(e),
             }
         });
+        failed?;
         for group in touched {
             let state = &mut states[group];
             if let Some(row) = state.pending.take() {
@@ -235,9 +274,12 @@ impl Fold for Edge {
     }
 
     fn merge(&self, into: &mut EdgeState, from: &EdgeState) -> Result<()> {
-        if let Some(order) = from.order
-            && self.wins(order, into.order)
-        {
+        let Some(order) = from.order else { return Ok(()) };
+        let values = || match (&from.value, &into.value) {
+            (Some(from), Some(into)) => Ok(by_value(from, into)),
+            _ => Err(Error::internal("a first or last value has a place and no value")),
+        };
+        if self.wins(order, into.order, values)? {
             *into = from.clone();
         }
         Ok(())
@@ -338,11 +380,9 @@ impl Fold for List {
     fn finish(&self, states: &[&Vec<Item>]) -> Result<ArrayRef> {
         let sorted = |state: &Vec<Item>| -> Vec<Item> {
             let mut items = state.clone();
-            let by_value = |a: &Item, b: &Item| a.2.partial_cmp(&b.2).unwrap_or(Ordering::Equal);
             items.sort_by(|a, b| match self.by_value {
-                true => by_value(a, b),
-                // Without a place in the table, rows of one time go by value: that too does not depend on arrival.
-                false => (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| by_value(a, b)),
+                true => by_value(&a.2, &b.2),
+                false => (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| by_value(&a.2, &b.2)),
             });
             items
         };

@@ -234,6 +234,20 @@ proptest! {
     }
 }
 
+/// Rows of one time without a place in a table, one of them NULL: what lay in scratch space came back in front.
+#[test]
+fn rows_that_tie_come_back_in_one_order() {
+    let acts = [
+        Act::Rows(vec![(16, 13), (0, 0), (0, 0)]),
+        Act::Watermark(5),
+        Act::Watermark(17),
+        Act::Rows(vec![(16, 131), (17, 12)]),
+        Act::Watermark(Millis::MAX),
+    ];
+    let node = node(Window::Attached { start: START, end: END }, &[], every_call());
+    assert_eq!(play(&node, &acts, &[1], 2), play(&node, &acts, &[], 0));
+}
+
 fn save(operator: &mut dyn Operator, whole: bool) -> Vec<Piece> {
     let mut saver = Saver::new(whole);
     operator.save(&mut saver).expect("saves");

@@ -59,6 +59,10 @@ pub struct Script {
     /// SQL text instead of a file. Statements end with `;`, the last one may go without.
     #[arg(short, long, value_name = "SQL")]
     pub execute: Option<String>,
+    /// A script of declarations and settings that comes first, such as the tables that several scripts share. May be given
+    /// several times.
+    #[arg(short, long, value_name = "FILE.sql")]
+    pub init: Vec<PathBuf>,
     /// Settings as by `SET 'KEY' = 'VALUE'`, before the first statement.
     #[arg(short = 'S', long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub settings: Vec<(String, String)>,

@@ -1,14 +1,17 @@
 //! Prints the rows of a plain `SELECT` to standard output as they come.
+//!
+//! A result that is updated shows its changes: a column `op` in front says of each row that it is new (`+I`), that it is what a
+//! row was (`-U`) or has become (`+U`), or that it is gone (`-D`), as Flink's SQL client does.
 
 use super::args::Format;
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::csv::WriterBuilder as CsvBuilder;
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::json::LineDelimitedWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use millstream::{Batch, Error, Result, ResultRows};
+use millstream::{Batch, ChangeKind, Error, Result, ResultRows};
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A table's column is as wide as its name, its type or the values of the first batch ask for, within these bounds;
 /// a longer value pushes its row out of line rather than being cut.
@@ -24,13 +27,19 @@ struct State {
     out: BufWriter<Stdout>,
     schema: Option<SchemaRef>,
     widths: Vec<usize>,
+    updates: bool,
     rows: u64,
 }
 
 impl Printer {
     pub fn new(format: Format) -> Printer {
-        let state =
-            State { out: BufWriter::with_capacity(1 << 16, io::stdout()), schema: None, widths: Vec::new(), rows: 0 };
+        let state = State {
+            out: BufWriter::with_capacity(1 << 16, io::stdout()),
+            schema: None,
+            widths: Vec::new(),
+            updates: false,
+            rows: 0,
+        };
         Printer { format, state: Mutex::new(state) }
     }
 
@@ -40,8 +49,10 @@ impl Printer {
 }
 
 impl ResultRows for Printer {
-    fn start(&self, schema: &SchemaRef) -> Result<()> {
+    fn start(&self, schema: &SchemaRef, updates: bool) -> Result<()> {
         let mut state = self.state();
+        let schema = if updates { with_op(schema) } else { schema.clone() };
+        state.updates = updates;
         state.schema = Some(schema.clone());
         state.rows = 0;
         state.widths.clear();
@@ -55,15 +66,24 @@ impl ResultRows for Printer {
     fn rows(&self, batch: &Batch) -> Result<()> {
         let mut state = self.state();
         state.rows += batch.len() as u64;
+        let rows = match (&state.schema, state.updates) {
+            (Some(schema), true) => {
+                let op =
+                    |i| batch.kinds.as_ref().map_or(ChangeKind::Insert, |k| ChangeKind::from_code(k.value(i))).short();
+                let ops: ArrayRef = Arc::new((0..batch.len()).map(|i| Some(op(i))).collect::<StringArray>());
+                RecordBatch::try_new(schema.clone(), [&[ops], batch.rows.columns()].concat())?
+            }
+            _ => batch.rows.clone(),
+        };
         match self.format {
-            Format::Table => table(&mut state, &batch.rows),
+            Format::Table => table(&mut state, &rows),
             Format::Csv => {
                 let options = CsvBuilder::new().with_header(false).with_timestamp_format("%F %T%.3f".into());
-                Ok(options.build(&mut state.out).write(&batch.rows)?)
+                Ok(options.build(&mut state.out).write(&rows)?)
             }
             Format::Json => {
                 let mut writer = LineDelimitedWriter::new(&mut state.out);
-                writer.write(&batch.rows)?;
+                writer.write(&rows)?;
                 Ok(writer.finish()?)
             }
         }
@@ -81,11 +101,18 @@ impl ResultRows for Printer {
             {
                 header(&mut state, &RecordBatch::new_empty(schema))?;
             }
-            let rows = state.rows;
-            writeln!(state.out, "({rows} row{})", if rows == 1 { "" } else { "s" }).map_err(broken)?;
+            let (rows, what) = (state.rows, if state.updates { "change" } else { "row" });
+            writeln!(state.out, "({rows} {what}{})", if rows == 1 { "" } else { "s" }).map_err(broken)?;
         }
         state.out.flush().map_err(broken)
     }
+}
+
+/// The columns behind one that says what happens to the row.
+fn with_op(schema: &SchemaRef) -> SchemaRef {
+    let name = if schema.index_of("op").is_ok() { "$op" } else { "op" };
+    let op = Arc::new(Field::new(name, DataType::Utf8, false));
+    Arc::new(Schema::new(std::iter::once(op).chain(schema.fields().iter().cloned()).collect::<Vec<_>>()))
 }
 
 fn broken(e: io::Error) -> Error {

@@ -9,6 +9,7 @@ use millstream::{
     Tables, message, state,
 };
 use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -137,17 +138,25 @@ pub fn completions(shell: clap_complete::Shell) -> ExitCode {
 
 /// Reads and parses the script, then does `what` with it; an error is shown with its line of the script.
 fn with_program(script: &Script, what: impl FnOnce(Program) -> Result<()>) -> ExitCode {
-    let (file, text) = match read(script) {
+    let inits = script.init.iter().map(|path| read_file(path)).collect::<Result<Vec<_>>>();
+    let (inits, (file, text)) = match inits.and_then(|inits| Ok((inits, read(script)?))) {
         Ok(read) => read,
         Err(e) => return fail(&e, None),
     };
     let done = Program::parse(&text, &file).and_then(|mut program| {
         script.settings.iter().try_for_each(|(key, value)| program.set(key, value))?;
+        for (file, text) in &inits {
+            program.initialize(text, file, &Tables::default())?.iter().for_each(|n| note(n));
+        }
         what(program)
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => fail(&e, Some(&text)),
+        Err(e) => {
+            let place = e.place().map(ToString::to_string).unwrap_or_default();
+            let of = inits.iter().find(|(file, _)| place.starts_with(&format!("{file}:")));
+            fail(&e, Some(of.map_or(&text, |(_, text)| text)))
+        }
     }
 }
 
@@ -164,7 +173,12 @@ fn read(script: &Script) -> Result<(String, String)> {
             .map_err(|e| Error::io(format!("cannot read standard input: {e}")))?;
         return Ok(("<stdin>".to_owned(), text));
     }
-    match std::fs::read_to_string(&path) {
+    read_file(&path)
+}
+
+fn read_file(path: &Path) -> Result<(String, String)> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
         Ok(text) => Ok((name, text)),
         Err(e) => Err(Error::io(format!("cannot read the script {name}: {e}"))
             .remedy("give the path of a text file with SQL statements, or the statements themselves with -e")),

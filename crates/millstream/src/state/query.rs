@@ -18,7 +18,7 @@ use millstream_checkpoint::Manifest;
 use millstream_checkpoint::manifest::{Chain, FileRef, NodeState, TableState};
 use millstream_connect::Registry;
 use millstream_core::source::{PartitionReader, Polled};
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, Takes};
 use millstream_core::{
     Committer, Connectors, Error, ErrorKind, JobRun, Place, Result, Sink, SinkContext, Source, Store, TableSpec,
 };
@@ -227,6 +227,10 @@ impl Connectors for Checkpoint {
 
     fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>> {
         if self.content(table).is_some() { Ok(Vec::new()) } else { self.others.metadata(table) }
+    }
+
+    fn takes(&self, table: &TableSpec) -> Takes {
+        self.others.takes(table)
     }
 
     fn single_writer(&self, table: &TableSpec) -> bool {

@@ -109,6 +109,52 @@ fn rows_print_as_csv_and_as_json() {
 }
 
 #[test]
+fn a_result_that_is_updated_prints_what_happens_to_each_row() {
+    let folder = Folder::new();
+    let sql = table(&folder.write("events.csv", EVENTS), 10) + "SELECT name, SUM(n) AS total FROM events GROUP BY name";
+    let (code, out, err) = told(&millstream(&["run", "-e", &sql, "-p", "1", "--format", "csv", "--progress", "none"]));
+    assert_eq!(code, 0, "{err}");
+    // The file is one batch, and what a batch does to a group is one change.
+    assert_eq!(out, "op,name,total\n+I,ann,10\n+I,bob,11\n");
+    let (_, table, _) = told(&millstream(&["run", "-e", &sql, "-p", "2", "--progress", "none"]));
+    assert!(table.starts_with("op  ") && table.ends_with("(2 changes)\n"), "{table}");
+    let (_, batch, _) =
+        told(&millstream(&["run", "-e", &sql, "--mode", "batch", "--format", "csv", "--progress", "none"]));
+    assert!(batch.starts_with("name,total\n"), "in batch nothing is updated: {batch}");
+}
+
+#[test]
+fn a_table_that_only_adds_rows_takes_no_updates() {
+    let folder = Folder::new();
+    let sink = "CREATE TABLE counts (name STRING, n BIGINT) WITH ('connector' = 'filesystem', 'path' = '/tmp/never', 'format' = 'csv');";
+    let sql = table(&folder.write("events.csv", EVENTS), 10)
+        + sink
+        + "INSERT INTO counts SELECT name, COUNT(*) FROM events GROUP BY name";
+    fails(
+        &sql,
+        3,
+        &["the result is updated while rows come, and `counts` ('filesystem') can only add rows", "PRIMARY KEY"],
+    );
+}
+
+#[test]
+fn scripts_share_declarations() {
+    let folder = Folder::new();
+    let tables = folder.write("tables.sql", &table(&folder.write("events.csv", EVENTS), 10));
+    let query = folder.write("query.sql", "SELECT COUNT(*) AS n FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end");
+    let args = ["run", "--init", &tables, &query, "--format", "csv", "--progress", "none"];
+    assert_eq!(told(&millstream(&args)), (0, "n\n5\n".to_owned(), String::new()));
+    let wrong = folder.write("wrong.sql", "SET 'parallelism.default' = '2';\nSELECT 1");
+    let (code, _, err) = told(&millstream(&["run", "--init", &wrong, &query]));
+    assert_eq!(code, 3);
+    for part in ["a script for --init declares, and this is a query", "wrong.sql:2:1", "SELECT 1"] {
+        assert!(err.contains(part), "`{part}` is not in:\n{err}");
+    }
+    let (code, _, err) = told(&millstream(&["check", "--init", "/nowhere/tables.sql", &query]));
+    assert!(code == 4 && err.contains("/nowhere/tables.sql"), "{err}");
+}
+
+#[test]
 fn late_rows_are_counted_and_kept_with_their_reason() {
     let folder = Folder::new();
     let events = folder.write("events.csv", EVENTS);

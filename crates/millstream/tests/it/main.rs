@@ -6,6 +6,7 @@ mod cli;
 mod dice;
 mod fuzz;
 mod random_queries;
+mod random_updates;
 mod semantics;
 mod silence;
 mod state;

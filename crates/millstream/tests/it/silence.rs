@@ -27,7 +27,7 @@ impl Seen {
 }
 
 impl ResultRows for Seen {
-    fn start(&self, _: &SchemaRef) -> Result<()> {
+    fn start(&self, _: &SchemaRef, _: bool) -> Result<()> {
         Ok(())
     }
 

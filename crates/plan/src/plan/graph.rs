@@ -3,11 +3,14 @@
 //! A node's id is a hash of what it does and of its inputs' ids, so editing one query of a job leaves the nodes of the
 //! others as they are. It never counts.
 
+use super::changes::{self, Key};
 use super::expressions::is_work;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{AggregateCall, AggregateFunction, Dataflow, Input, Node, NodeKind, OverFunction};
+use millstream_dataflow::graph::{
+    AggregateCall, AggregateFunction, Changes, Dataflow, Input, Node, NodeKind, OverFunction,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -19,6 +22,8 @@ pub struct Graph {
     /// Everything that tells two nodes apart, to their index.
     known: BTreeMap<String, usize>,
     ids: BTreeSet<String>,
+    /// By node: its unique columns.
+    pub keys: Vec<Vec<Key>>,
 }
 
 impl Graph {
@@ -46,7 +51,12 @@ impl Graph {
             id = format!("{base}-{twin}");
         }
         let index = self.nodes.len();
-        self.nodes.push(Node { id, label, kind, inputs, schema });
+        let changes: Vec<Changes> = inputs.iter().map(|i| self.nodes[i.node].changes).collect();
+        let changes = changes::emitted(&kind, &changes);
+        let of = |i: &Input| (self.keys[i.node].as_slice(), self.nodes[i.node].schema.fields().len());
+        let keys = changes::keys(&kind, &inputs.iter().map(of).collect::<Vec<_>>(), &schema);
+        self.keys.push(keys);
+        self.nodes.push(Node { id, label, kind, inputs, schema, changes });
         self.known.insert(key, index);
         index
     }
@@ -87,6 +97,11 @@ pub fn kind_name(kind: &NodeKind) -> &'static str {
         NodeKind::WindowRows(_) => "window-rows",
         NodeKind::WindowAggregate(_) => "window-aggregate",
         NodeKind::Over(_) => "over",
+        NodeKind::GroupAggregate(_) => "group-aggregate",
+        NodeKind::Join(_) => "join",
+        NodeKind::TemporalJoin(_) => "temporal-join",
+        NodeKind::TopN(_) => "top-n",
+        NodeKind::Deduplicate(_) => "deduplicate",
         NodeKind::Unnest(_) => "unnest",
         NodeKind::Expand(_) => "expand",
         NodeKind::Limit(_) => "limit",
@@ -130,6 +145,20 @@ fn fingerprint(kind: &NodeKind) -> String {
                 .collect();
             format!("{:?}{}{:?}{:?}{}", o.keys, o.time, o.domain, o.order, calls.join(";"))
         }
+        NodeKind::GroupAggregate(g) => {
+            let calls = g.calls.iter().map(call).collect::<Vec<_>>().join(";");
+            format!("{:?}{}{}{:?}{:?}{calls}", g.keys, g.retracts, g.update_before, g.ttl, g.order)
+        }
+        NodeKind::Join(j) => {
+            let residual = j.residual.as_ref().map(|e| format!("{:?}", e.physical));
+            format!("{:?}{:?}{:?}{residual:?}{:?}", j.kind, j.keys, j.null_equals_null, j.scope)
+        }
+        NodeKind::TemporalJoin(j) => {
+            let residual = j.residual.as_ref().map(|e| format!("{:?}", e.physical));
+            format!("{}{:?}{residual:?}{:?}{:?}{:?}", j.outer, j.keys, j.times, j.tolerance, j.order)
+        }
+        NodeKind::TopN(t) => format!("{t:?}"),
+        NodeKind::Deduplicate(d) => format!("{d:?}"),
         NodeKind::Unnest(u) => format!("{:?}", u.array.physical),
         NodeKind::Expand(e) => e.rows.iter().map(|r| list(r)).collect::<Vec<_>>().join(";"),
         NodeKind::Values(_) | NodeKind::Union | NodeKind::Limit(_) | NodeKind::Sink(_) => String::new(),

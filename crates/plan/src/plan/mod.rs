@@ -9,6 +9,8 @@
 //! All statements of a job become one graph: a table is read once, with the columns that any of them needs, and what
 //! two of them compute alike is computed once.
 
+mod as_of;
+mod changes;
 mod errors;
 mod expressions;
 mod graph;
@@ -41,6 +43,9 @@ use provider::Provider;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use table::Scan;
+
+/// Option of the table `result` of a plain SELECT whose rows are updated.
+pub const UPDATES: &str = "updates";
 
 /// What is to be run together.
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +136,7 @@ fn plan_on_stack(
     let (late_output, bad_output) = provider.side_outputs(connectors)?;
     let mut dataflow = Dataflow::default();
     if !catalog.settings.batch {
-        let mut lowering = Lowering::new(&provider, &scans);
+        let mut lowering = Lowering::new(&provider, &scans, connectors);
         for (s, query) in statements.iter().zip(&queries) {
             lowering.statement(s, query)?;
         }
@@ -159,14 +164,22 @@ impl Provider<'_> {
 }
 
 /// The rules that hold for endless input too. Left out are those that need an end (limits pushed down, single DISTINCT
-/// regrouped), those for joins, and those that put an empty relation in the place of a table: a filter that nothing passes
-/// leaves the stream its time.
+/// regrouped), and those that put an empty relation in the place of a table: a filter that nothing passes leaves the stream
+/// its time.
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     use datafusion_optimizer as o;
     vec![
+        Arc::new(o::rewrite_set_comparison::RewriteSetComparison::new()),
         Arc::new(o::optimize_unions::OptimizeUnions::new()),
         Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
+        Arc::new(o::replace_distinct_aggregate::ReplaceDistinctWithAggregate::new()),
+        Arc::new(o::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
+        Arc::new(o::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),
+        Arc::new(o::decorrelate_lateral_join::DecorrelateLateralJoin::new()),
+        Arc::new(o::extract_equijoin_predicate::ExtractEquijoinPredicate::new()),
         Arc::new(o::eliminate_duplicated_expr::EliminateDuplicatedExpr::new()),
+        Arc::new(o::eliminate_cross_join::EliminateCrossJoin::new()),
+        Arc::new(o::eliminate_outer_join::EliminateOuterJoin::new()),
         Arc::new(o::push_down_filter::PushDownFilter::new()),
         Arc::new(o::common_subexpr_eliminate::CommonSubexprEliminate::new()),
         Arc::new(o::optimize_projections::OptimizeProjections::new()),

@@ -5,6 +5,7 @@
 //!                                  └──▶ view of the catalog  ──▶ its query, planned in a scope of its own
 //! ```
 
+use super::as_of::VersionsPlanner;
 use super::errors::external;
 use super::rewrite::rewrite_query;
 use super::table::DeclaredTable;
@@ -58,7 +59,11 @@ impl<'a> Provider<'a> {
         config.sql_parser.parse_float_as_decimal = true;
         config.sql_parser.map_string_types_to_utf8view = false;
         config.sql_parser.collect_spans = true;
+        // As in Flink, NULL is the least value.
+        config.sql_parser.default_null_ordering = "nulls_min".into();
         config.optimizer.skip_failed_rules = false;
+        // A subquery's result changes while rows come: it is joined.
+        config.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         Ok(Provider {
             catalog,
             file,
@@ -75,7 +80,11 @@ impl<'a> Provider<'a> {
                 Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
                 Arc::new(datafusion_functions_window::planner::WindowFunctionPlanner),
             ],
-            relation_planners: vec![Arc::new(WindowPlanner::new(file)), Arc::new(UnnestPlanner::new(file))],
+            relation_planners: vec![
+                Arc::new(WindowPlanner::new(file)),
+                Arc::new(UnnestPlanner::new(file)),
+                Arc::new(VersionsPlanner),
+            ],
             types: Arc::new(SqlTypes),
             open_views: RefCell::default(),
             tables: RefCell::default(),
@@ -197,6 +206,9 @@ impl ContextProvider for Provider<'_> {
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         if name.eq_ignore_ascii_case(super::proctime::NAME) {
             return Some(Arc::new(super::proctime::proctime()));
+        }
+        if name == super::as_of::NAME {
+            return Some(Arc::new(super::as_of::as_of()));
         }
         self.functions.scalar(name)
     }

@@ -2,9 +2,9 @@
 
 use super::unnest::{UNNEST, UNNEST_WITH_ORDINALITY};
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, Expr, Fetch, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinConstraint,
-    JoinOperator, LimitClause, NullInclusion, Query, Select, SelectItem, Spanned, TableFactor, TableWithJoins, Value,
-    VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, LimitClause, NullInclusion, ObjectName, Query,
+    Select, SelectItem, Spanned, TableFactor, TableVersion, TableWithJoins, Value, VisitMut, VisitorMut,
 };
 use millstream_core::{Error, Place, Result};
 use std::ops::ControlFlow;
@@ -39,6 +39,9 @@ impl VisitorMut for Unnests<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         name_nested_fields(select);
+        if let Err(e) = self.versions(&mut select.from) {
+            return ControlFlow::Break(e);
+        }
         match self.fold(std::mem::take(&mut select.from)) {
             Ok(from) => {
                 select.from = from;
@@ -140,6 +143,55 @@ fn table_argument(arg: &FunctionArg) -> Option<String> {
 }
 
 impl Unnests<'_> {
+    /// Makes conditions of `FOR SYSTEM_TIME AS OF`: see [`super::as_of`].
+    fn versions(&self, from: &mut [TableWithJoins]) -> Result<()> {
+        for item in from {
+            if let TableFactor::Table { version: Some(_), .. } = &item.relation {
+                let e = Error::sql("FOR SYSTEM_TIME AS OF stands behind a table that nothing is joined to");
+                let e =
+                    e.remedy("write FROM left JOIN versions FOR SYSTEM_TIME AS OF left.time AS v ON left.key = v.key");
+                return Err(self.fail(&item.relation, e));
+            }
+            for join in &mut item.joins {
+                let TableFactor::Table { version, .. } = &join.relation else { continue };
+                let Some(version) = version.clone() else { continue };
+                let TableVersion::ForSystemTimeAsOf(time) = version else {
+                    let e = Error::sql("versions of a table are asked for by FOR SYSTEM_TIME AS OF");
+                    return Err(self.fail(&join.relation, e.remedy("write FOR SYSTEM_TIME AS OF left.time")));
+                };
+                let on = match &mut join.join_operator {
+                    JoinOperator::Join(JoinConstraint::On(on))
+                    | JoinOperator::Inner(JoinConstraint::On(on))
+                    | JoinOperator::Left(JoinConstraint::On(on))
+                    | JoinOperator::LeftOuter(JoinConstraint::On(on)) => on,
+                    _ => {
+                        let e = Error::sql("FOR SYSTEM_TIME AS OF without ON");
+                        let e = e.remedy("write JOIN or LEFT JOIN .. ON left.key = v.key");
+                        return Err(self.fail(&join.relation, e));
+                    }
+                };
+                let arg = |e: Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(e));
+                let args = FunctionArgumentList {
+                    duplicate_treatment: None,
+                    args: vec![arg(time), arg(on.clone())],
+                    clauses: Vec::new(),
+                };
+                let call = Expr::Function(Function {
+                    name: ObjectName::from(vec![Ident::with_quote('`', super::as_of::NAME)]),
+                    uses_odbc_syntax: false,
+                    parameters: FunctionArguments::None,
+                    args: FunctionArguments::List(args),
+                    filter: None,
+                    null_treatment: None,
+                    over: None,
+                    within_group: Vec::new(),
+                });
+                *on = Expr::BinaryOp { left: Box::new(on.clone()), op: BinaryOperator::And, right: Box::new(call) };
+            }
+        }
+        Ok(())
+    }
+
     fn fold(&self, from: Vec<TableWithJoins>) -> Result<Vec<TableWithJoins>> {
         let mut out: Vec<TableWithJoins> = Vec::with_capacity(from.len());
         for item in from {

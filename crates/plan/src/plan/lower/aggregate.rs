@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Where a grouping expression ends up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Group {
+pub enum Group {
     Key(usize),
     Window(Part),
 }
@@ -73,6 +73,12 @@ impl Lowering<'_, '_> {
             }
         }
 
+        // A grouping set without the window has no end.
+        let has_bound = |e: &Logical| self.bound_of(&rel, &input, e).is_some();
+        if !groups.iter().any(has_bound) || sets.iter().flatten().any(|set| !set.iter().any(has_bound)) {
+            let rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
+            return self.group(rel, a, &groups, sets.as_deref(), specs);
+        }
         let bounds: Vec<Option<Bound>> = groups.iter().map(|e| self.bound_of(&rel, &input, e)).collect();
         let window = self.grouped_window(&bounds, &groups, &sets)?;
         if self.repeats_work(&rel, &input, &read)? {
@@ -243,17 +249,7 @@ impl Lowering<'_, '_> {
         let has = |window: u32, part: Part| bounds.iter().flatten().any(|b| b.window == window && b.part == part);
         let mut windows = bounds.iter().flatten().map(|b| b.window);
         let Some(window) = windows.clone().find(|w| has(*w, Part::Start) && has(*w, Part::End)) else {
-            let Some(window) = windows.next() else {
-                let e = if groups.is_empty() {
-                    Error::sql("an aggregate over the whole stream never ends: updating results are not there yet")
-                } else {
-                    Error::sql("GROUP BY without a window never ends: updating results are not there yet")
-                };
-                return Err(e.remedy(
-                    "group by a window: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE)) GROUP BY \
-                     window_start, window_end",
-                ));
-            };
+            let Some(window) = windows.next() else { return Err(Error::internal("a window without bounds")) };
             let missing = if has(window, Part::Start) { "window_end" } else { "window_start" };
             return Err(Error::sql(format!("GROUP BY has one bound of the window only: {missing} is missing"))
                 .remedy("group by both window_start and window_end"));
@@ -264,8 +260,8 @@ impl Lowering<'_, '_> {
                     b.is_some_and(|b| b.window == window && b.part == part) && sets.iter().all(|s| s.contains(g))
                 });
                 if !in_all {
-                    return Err(Error::sql("a grouping set has no window: updating results are not there yet").remedy(
-                        "write GROUP BY window_start, window_end, GROUPING SETS (..), so that every set has the window",
+                    return Err(Error::sql("a grouping set has one bound of the window only").remedy(
+                        "write GROUP BY window_start, window_end, GROUPING SETS (..), so that every set has both",
                     ));
                 }
             }
@@ -278,7 +274,7 @@ impl Lowering<'_, '_> {
         clippy::too_many_arguments,
         reason = "one call, whose arguments are the parts of one thing; a struct would only rename them"
     )]
-    fn expand(
+    pub fn expand(
         &mut self,
         node: usize,
         at: &[usize],
@@ -339,12 +335,12 @@ impl Lowering<'_, '_> {
 }
 
 /// Where columns are behind an Expand: the keys and the grouping id behind the input's columns, all others as before.
-struct Moved {
-    keys: Vec<usize>,
+pub struct Moved {
+    pub keys: Vec<usize>,
     others: Vec<usize>,
 }
 
-fn named(schema: &Schema, index: usize, name: &str) -> Expr {
+pub fn named(schema: &Schema, index: usize, name: &str) -> Expr {
     let mut e = Expr::column(schema, index);
     e.field = e.field.with_name(name);
     e

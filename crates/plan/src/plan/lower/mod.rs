@@ -15,12 +15,18 @@
 
 mod aggregate;
 mod calls;
+mod group;
+mod join;
 mod nodes;
 mod over;
 mod refuse;
+mod temporal;
+mod top_n;
 mod watermark;
 
 use super::PlannedStatement;
+use super::as_of::Versions;
+use super::changes;
 use super::expressions::{Compiler, is_work, substitute};
 use super::graph::{Graph, volatile};
 use super::provider::Provider;
@@ -35,9 +41,12 @@ use datafusion_expr::{Expr as Logical, FetchType, LogicalPlan, SkipType};
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion_sql::sqlparser::ast;
-use millstream_core::{Error, Result, TimeDomain};
+use millstream_core::table::Takes;
+use millstream_core::{Connectors, Error, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{Calc, Dataflow, Exchange, Input, NodeKind, SinkNode, Window, WindowRows, WindowTime};
+use millstream_dataflow::graph::{
+    Calc, Changes, Dataflow, Exchange, Input, NodeKind, SinkNode, Window, WindowRows, WindowTime,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -52,6 +61,7 @@ pub struct Lowering<'p, 'c> {
     scans: &'p BTreeMap<String, Scan>,
     /// The nodes that each written table takes rows from.
     sinks: Vec<(SinkNode, Vec<usize>)>,
+    connectors: &'p dyn Connectors,
     /// Window results made so far, to tell their bounds apart.
     windows: u32,
     /// The statement says `PROCTIME()`.
@@ -75,12 +85,23 @@ pub struct Rel {
     order: Option<Expr>,
     /// `$proctime`, where the query still asks for it above.
     clock: Option<Expr>,
+    /// The rows are versions, of which a temporal join chooses one for each row of its other side.
+    versions: Option<Versioned>,
     /// `$watermark`, where the rows still stand straight over their source and the query asks for it.
     watermark: Option<Expr>,
 }
 
+/// What a temporal join has to know of versions.
 #[derive(Debug, Clone)]
-struct Col {
+struct Versioned {
+    /// From when a version holds.
+    time: Expr,
+    /// What a version has to fulfil once it has been chosen: one that does not still ends the one before it.
+    passes: Option<Expr>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Col {
     at: At,
     /// The clock that the column follows.
     time: Option<TimeDomain>,
@@ -89,7 +110,7 @@ struct Col {
 }
 
 #[derive(Debug, Clone)]
-enum At {
+pub enum At {
     /// Over the columns of the node.
     Value(Expr),
     /// A bound of the pending window.
@@ -97,7 +118,7 @@ enum At {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub enum Part {
     Start,
     End,
     Time,
@@ -105,7 +126,7 @@ enum Part {
 
 /// Which bound of which window result, and what clock closes that window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bound {
+pub struct Bound {
     part: Part,
     window: u32,
     domain: TimeDomain,
@@ -164,6 +185,9 @@ impl Needs {
 fn wants_order_below(plan: &LogicalPlan, above: bool) -> bool {
     match plan {
         LogicalPlan::Aggregate(a) => a.aggr_expr.iter().any(calls::is_ordered_aggregate),
+        // What comes out of a join has no place in a table; the order in which its rows go in decides between versions only.
+        LogicalPlan::Join(j) => temporal::has_as_of(j),
+        LogicalPlan::Sort(_) => true,
         LogicalPlan::Window(w) => above || w.window_expr.iter().any(over::needs_order),
         // Of several inputs there is no one order.
         LogicalPlan::Union(_) => false,
@@ -172,13 +196,18 @@ fn wants_order_below(plan: &LogicalPlan, above: bool) -> bool {
 }
 
 impl<'p, 'c> Lowering<'p, 'c> {
-    pub fn new(provider: &'p Provider<'c>, scans: &'p BTreeMap<String, Scan>) -> Lowering<'p, 'c> {
+    pub fn new(
+        provider: &'p Provider<'c>,
+        scans: &'p BTreeMap<String, Scan>,
+        connectors: &'p dyn Connectors,
+    ) -> Lowering<'p, 'c> {
         Lowering {
             provider,
             compiler: Compiler::new(provider),
             graph: Graph::default(),
             scans,
             sinks: Vec::new(),
+            connectors,
             windows: 0,
             clock: false,
             watermarks: false,
@@ -204,7 +233,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
 
     /// The whole job. A table that several statements write to has one sink.
     pub fn finish(mut self) -> Result<Dataflow> {
-        for (sink, mut nodes) in std::mem::take(&mut self.sinks) {
+        for (mut sink, mut nodes) in std::mem::take(&mut self.sinks) {
             if nodes.len() > 1 {
                 let ports = nodes.iter().map(|n| Input::forward(*n)).collect();
                 let schema = self.union_schema(&nodes, &sink.table.schema);
@@ -212,9 +241,73 @@ impl<'p, 'c> Lowering<'p, 'c> {
             }
             let schema = self.schema(nodes[0]);
             let label = format!("Sink({})", sink.table.name);
-            self.graph.add(label, NodeKind::Sink(sink), vec![Input::forward(nodes[0])], schema);
+            let input = self.sink_input(&sink, nodes[0])?;
+            if sink.table.connector() == "result" && self.graph.nodes[nodes[0]].changes != Changes::Insert {
+                sink.table.options.insert(super::UPDATES.into(), "true".into());
+            }
+            self.graph.add(label, NodeKind::Sink(sink), vec![input], schema);
         }
-        Ok(self.graph.into_dataflow())
+        let mut dataflow = self.graph.into_dataflow();
+        let takes: Vec<Option<Takes>> = dataflow
+            .nodes
+            .iter()
+            .map(|n| match &n.kind {
+                NodeKind::Sink(sink) => Some(self.connectors.takes(&sink.table)),
+                _ => None,
+            })
+            .collect();
+        changes::settle(&mut dataflow.nodes, |sink| takes[sink] != Some(Takes::Upserts));
+        Ok(dataflow)
+    }
+
+    /// How rows get to a table that is written to.
+    ///
+    /// # Errors
+    /// A result that is updated, for a table that can only add rows.
+    fn sink_input(&mut self, sink: &SinkNode, node: usize) -> Result<Input> {
+        if self.graph.nodes[node].changes == Changes::Insert {
+            return Ok(Input::forward(node));
+        }
+        let at = |e: Error| match &sink.table.place {
+            Some(place) => e.at(place.clone()),
+            None => e,
+        };
+        match self.connectors.takes(&sink.table) {
+            Takes::All => Ok(Input::forward(node)),
+            Takes::Inserts if matches!(self.graph.nodes[node].kind, NodeKind::WindowAggregate(_)) => {
+                // Late rows within the allowed lateness may never come.
+                Ok(Input::forward(node))
+            }
+            Takes::Inserts => Err(at(Error::sql(format!(
+                "the result is updated while rows come, and `{}` ('{}') can only add rows",
+                sink.table.name,
+                sink.table.connector()
+            ))
+            .remedy(
+                "write to a table with a PRIMARY KEY that takes updates ('jdbc'), or aggregate by windows, whose results are \
+                 final; a plain SELECT and 'print' show the changes",
+            ))),
+            Takes::Upserts => {
+                let schema = self.schema(node);
+                let key: Option<changes::Key> =
+                    sink.table.primary_key.iter().map(|name| schema.index_of(name).ok()).collect();
+                let key = key.ok_or_else(|| Error::internal("a primary key that is no column of its table"))?;
+                let columns: Vec<usize> = key.iter().copied().collect();
+                if self.graph.keys[node].iter().any(|k| k.is_subset(&key)) {
+                    return Ok(Input { node, port: 0, exchange: Exchange::Hash(columns) });
+                }
+                let keys = self.graph.keys[node].first().map(|k| {
+                    k.iter().map(|i| schema.field(*i).name().as_str()).collect::<Vec<_>>().join(", ")
+                });
+                Err(at(Error::sql(format!(
+                    "the rows of the query are told apart by ({}), those of `{}` by its primary key ({})",
+                    keys.unwrap_or_else(|| "all columns".into()),
+                    sink.table.name,
+                    sink.table.primary_key.join(", ")
+                ))
+                .remedy("declare the primary key that the query groups by, or keep one row of each key with ROW_NUMBER() = 1")))
+            }
+        }
     }
 
     /// The names and types of `schema`; a column may be NULL where it may be in one of the inputs.
@@ -237,10 +330,24 @@ impl<'p, 'c> Lowering<'p, 'c> {
             LogicalPlan::SubqueryAlias(a) => self.lower(&a.input, order),
             LogicalPlan::Subquery(s) => self.lower(&s.subquery, order),
             LogicalPlan::Projection(p) => {
+                if let LogicalPlan::Filter(f) = p.input.as_ref() {
+                    let reads = top_n::reads_rank(&p.expr, &p.input);
+                    if let Some(rel) = self.ranked(&f.predicate, &f.input, reads)? {
+                        return self.project(rel, p.input.schema(), &p.expr);
+                    }
+                }
+                if let Some((sort, skip, fetch)) = sort_limit(&p.input)? {
+                    let input = self.lower(&sort.input, true)?;
+                    let rel = self.sort_limit(input, sort.input.schema(), &sort.expr, skip, fetch)?;
+                    return self.project(rel, p.input.schema(), &p.expr);
+                }
                 let input = self.lower(&p.input, order)?;
                 self.project(input, p.input.schema(), &p.expr)
             }
             LogicalPlan::Filter(f) => {
+                if let Some(rel) = self.ranked(&f.predicate, &f.input, true)? {
+                    return Ok(rel);
+                }
                 let input = self.lower(&f.input, order)?;
                 self.filter(input, f.input.schema(), &f.predicate)
             }
@@ -248,6 +355,9 @@ impl<'p, 'c> Lowering<'p, 'c> {
                 if let Some(tvf) = e.node.as_any().downcast_ref::<WindowTvf>() {
                     let input = self.lower(&tvf.input, order)?;
                     self.window(input, tvf)
+                } else if let Some(versions) = e.node.as_any().downcast_ref::<Versions>() {
+                    let rel = self.lower(&versions.input, order)?;
+                    self.versions(rel)
                 } else if let Some(unnest) = e.node.as_any().downcast_ref::<CrossUnnest>() {
                     let input = self.lower(&unnest.input, order)?;
                     self.unnest(input, unnest)
@@ -283,7 +393,24 @@ impl<'p, 'c> Lowering<'p, 'c> {
                 }
                 self.values(v.schema.as_arrow(), rows)
             }
+            LogicalPlan::Join(j) => {
+                let order = temporal::has_as_of(j);
+                let (left, right) = (self.lower(&j.left, order)?, self.lower(&j.right, order)?);
+                self.join(left, right, j)
+            }
             LogicalPlan::Limit(l) => {
+                if let Some((sort, skip, fetch)) = sort_limit(plan)? {
+                    let input = self.lower(&sort.input, true)?;
+                    return self.sort_limit(input, sort.input.schema(), &sort.expr, skip, fetch);
+                }
+                if let LogicalPlan::Projection(p) = l.input.as_ref()
+                    && matches!(p.input.as_ref(), LogicalPlan::Sort(_))
+                {
+                    // The columns that it is sorted by go when the first rows have been found.
+                    let below = LogicalPlan::Limit(datafusion_expr::Limit { input: p.input.clone(), ..l.clone() });
+                    let rel = self.lower(&below, order)?;
+                    return self.project(rel, p.input.schema(), &p.expr);
+                }
                 let input = self.lower(&l.input, order)?;
                 let skip = l.get_skip_type().map_err(|e| self.compiler.fail(e))?;
                 let fetch = l.get_fetch_type().map_err(|e| self.compiler.fail(e))?;
@@ -487,11 +614,16 @@ impl<'p, 'c> Lowering<'p, 'c> {
 
     /// Adds a test over the columns of the node.
     fn and_filter(&self, mut rel: Rel, test: Arc<dyn PhysicalExpr>) -> Result<Rel> {
-        let test = match rel.filter.take() {
+        let schema = self.schema(rel.node);
+        let before = match &mut rel.versions {
+            Some(versions) => &mut versions.passes,
+            None => &mut rel.filter,
+        };
+        let test = match before.take() {
             None => test,
             Some(before) => Arc::new(BinaryExpr::new(before.physical, datafusion_expr::Operator::And, test)),
         };
-        rel.filter = Some(self.compiler.expr(test, &self.schema(rel.node), "filter")?);
+        *before = Some(self.compiler.expr(test, &schema, "filter")?);
         Ok(rel)
     }
 
@@ -514,6 +646,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
         if rel.window.is_some() {
             rel = self.window_rows(rel)?;
         }
+        self.insert_only(&rel, &format!("{} windows", tvf.kind.name()))?;
         let input = tvf.input.schema();
         let column = as_column(&tvf.time).ok_or_else(|| Error::internal("the time of a window is no column"))?;
         let index = input.index_of_column(column).map_err(|e| self.compiler.fail(e))?;
@@ -569,6 +702,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
         wanted.extend(rel.order.clone());
         wanted.extend(rel.clock.clone());
         wanted.extend(rel.watermark.clone());
+        wanted.extend(rel.versions.iter().flat_map(|v| std::iter::once(&v.time).chain(&v.passes)).cloned());
         let (node, at) = self.emit(&rel, &wanted)?;
         let schema = self.schema(node);
         let mut at = at.into_iter();
@@ -589,7 +723,11 @@ impl<'p, 'c> Lowering<'p, 'c> {
         }
         settled.order = settled.order.as_ref().map(&mut next);
         settled.clock = settled.clock.as_ref().map(&mut next);
-        settled.watermark = settled.watermark.as_ref().map(next);
+        settled.watermark = settled.watermark.as_ref().map(&mut next);
+        if let Some(v) = &mut settled.versions {
+            v.time = next(&v.time);
+            v.passes = v.passes.as_ref().map(next);
+        }
         Ok(settled)
     }
 
@@ -681,6 +819,24 @@ impl<'p, 'c> Lowering<'p, 'c> {
         }
         let tests = std::mem::take(&mut rel.bounds_filter);
         self.apply_bounds_filter(rel, tests, |part| width + part)
+    }
+}
+
+/// `ORDER BY .. LIMIT n OFFSET m`: the sort, how many rows are passed over and how many come out.
+fn sort_limit(plan: &LogicalPlan) -> Result<Option<(&datafusion_expr::logical_plan::Sort, u64, u64)>> {
+    let internal = |e: datafusion_common::DataFusionError| Error::internal(e.strip_backtrace());
+    match plan {
+        LogicalPlan::Limit(l) => {
+            let LogicalPlan::Sort(sort) = l.input.as_ref() else { return Ok(None) };
+            match (l.get_skip_type().map_err(internal)?, l.get_fetch_type().map_err(internal)?) {
+                (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) => {
+                    Ok(Some((sort, skip as u64, fetch as u64)))
+                }
+                _ => Ok(None),
+            }
+        }
+        LogicalPlan::Sort(sort) => Ok(sort.fetch.map(|fetch| (sort, 0, fetch as u64))),
+        _ => Ok(None),
     }
 }
 

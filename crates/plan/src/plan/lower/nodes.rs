@@ -84,6 +84,7 @@ impl Lowering<'_, '_> {
 
     pub fn limit(&mut self, rel: Rel, rows: u64) -> Result<Rel> {
         let rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
+        self.insert_only(&rel, "LIMIT without ORDER BY")?;
         let mut rel = self.settle(rel)?;
         let schema = self.schema(rel.node);
         let input = Input { node: rel.node, port: 0, exchange: Exchange::Single };

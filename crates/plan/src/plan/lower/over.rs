@@ -39,6 +39,7 @@ enum Function {
 impl Lowering<'_, '_> {
     pub fn over(&mut self, rel: Rel, w: &LogicalWindow) -> Result<Rel> {
         let mut rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
+        self.insert_only(&rel, "OVER")?;
         let input = w.input.schema().clone();
         let width = input.fields().len();
         let mut calls = Vec::with_capacity(w.window_expr.len());

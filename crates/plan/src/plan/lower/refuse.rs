@@ -2,7 +2,6 @@
 
 use super::super::locate::Construct;
 use super::Lowering;
-use datafusion_common::JoinType;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::{Expr as Logical, LogicalPlan};
 use datafusion_sql::sqlparser::ast;
@@ -15,9 +14,12 @@ impl Lowering<'_, '_> {
             return e;
         }
         let what = e.what();
-        let construct = if what.starts_with("INTERSECT") {
+        let construct = if let Some((name, _)) = what.split_once(" cannot take rows back") {
+            let name = name.to_string();
+            return self.provider.at(e, query, Construct::Function(&name));
+        } else if what.starts_with("INTERSECT") {
             Construct::SetOperation
-        } else if what.starts_with("joins") {
+        } else if what.starts_with("joins") || what.contains("FOR SYSTEM_TIME") {
             Construct::Join
         } else if what.starts_with("SELECT DISTINCT") {
             let e = self.provider.at(e, query, Construct::Distinct);
@@ -26,7 +28,7 @@ impl Lowering<'_, '_> {
             Construct::OrderBy
         } else if what.contains("GROUP BY") || what.contains("grouping set") {
             Construct::GroupBy
-        } else if what.starts_with("subqueries") {
+        } else if what.starts_with("subqueries") || what.starts_with("IN and EXISTS") {
             Construct::Subquery
         } else if what.starts_with("CURRENT_WATERMARK") {
             Construct::Function("current_watermark")
@@ -44,24 +46,21 @@ impl Lowering<'_, '_> {
 pub fn refuse(plan: &LogicalPlan) -> Error {
     let batch = "or run it over bounded input with SET 'execution.runtime-mode' = 'batch'";
     match plan {
-        LogicalPlan::Join(j) if matches!(j.join_type, JoinType::LeftSemi | JoinType::LeftAnti) => {
-            Error::sql("INTERSECT and EXCEPT are joins, and those are not there yet in streaming")
-                .remedy(format!("filter with WHERE, {batch}"))
-        }
-        LogicalPlan::Join(_) => {
-            Error::sql("joins are not there yet in streaming").remedy(format!("join outside, {batch}"))
-        }
-        LogicalPlan::Distinct(_) => Error::sql("SELECT DISTINCT, UNION, INTERSECT and EXCEPT without ALL keep every row they have seen, and updating results are not there yet")
-            .remedy(format!("group by a window, or write UNION ALL, {batch}")),
+        LogicalPlan::Distinct(_) => Error::sql("DISTINCT ON is not there yet in streaming").remedy(format!(
+            "keep one row of each key with ROW_NUMBER() OVER (PARTITION BY key ORDER BY time) = 1, {batch}"
+        )),
         LogicalPlan::Sort(_) => Error::sql("ORDER BY is not there in streaming: a stream has no end to sort by")
-            .remedy(format!("leave it out, {batch}")),
+            .remedy(format!("leave it out, add LIMIT n to keep the first rows up to date, {batch}")),
         LogicalPlan::RecursiveQuery(_) => Error::sql("recursive queries are not there").remedy("unfold the recursion"),
-        LogicalPlan::Unnest(_) => Error::sql("UNNEST in SELECT is not there").remedy("write FROM t CROSS JOIN UNNEST(t.array) AS e (x)"),
-        other => Error::sql(format!("not there yet in streaming: {}", other.display())).remedy(format!("rewrite the query, {batch}")),
+        LogicalPlan::Unnest(_) => {
+            Error::sql("UNNEST in SELECT is not there").remedy("write FROM t CROSS JOIN UNNEST(t.array) AS e (x)")
+        }
+        other => Error::sql(format!("not there yet in streaming: {}", other.display()))
+            .remedy(format!("rewrite the query, {batch}")),
     }
 }
 
-/// What no operator can do: subqueries inside expressions are joins, and those are not there yet.
+/// What no operator can do: subqueries inside expressions that are no joins.
 pub fn refuse_unknown(plan: &LogicalPlan) -> Result<()> {
     let mut found = false;
     let searched = plan.apply_with_subqueries(|p| {
@@ -83,8 +82,6 @@ pub fn refuse_unknown(plan: &LogicalPlan) -> Result<()> {
     if !found {
         return Ok(());
     }
-    Err(Error::sql(
-        "subqueries inside expressions (IN, EXISTS, = (SELECT ..)) are joins, and those are not there yet in streaming",
-    )
-    .remedy("filter by constants, or run it over bounded input with SET 'execution.runtime-mode' = 'batch'"))
+    Err(Error::sql("subqueries inside expressions (IN, EXISTS, = (SELECT ..)) that are no condition of WHERE are not there yet in streaming")
+        .remedy("write it as a join, or run it over bounded input with SET 'execution.runtime-mode' = 'batch'"))
 }

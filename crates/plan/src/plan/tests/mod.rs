@@ -3,6 +3,7 @@
 
 mod graphs;
 mod refusals;
+mod updating;
 
 use super::*;
 use crate::catalog::Catalog;
@@ -11,10 +12,12 @@ use crate::parse::script;
 use crate::statement::StatementKind;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, Takes};
 use millstream_core::{Connectors, ErrorKind, Sink, SinkContext, Source, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{Exchange, Node, NodeKind, Window, WindowAggregate};
+use millstream_dataflow::graph::{
+    Changes, Exchange, Join, JoinKind, JoinScope, Node, NodeKind, TemporalJoin, Window, WindowAggregate,
+};
 
 /// Every table is fine; there is nothing to open.
 struct Anything;
@@ -27,6 +30,14 @@ impl Connectors for Anything {
     fn metadata(&self, _: &TableSpec) -> Result<Vec<Field>> {
         let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
         Ok(vec![Field::new("timestamp", time, true), Field::new("file.path", DataType::Utf8, false)])
+    }
+
+    fn takes(&self, table: &TableSpec) -> Takes {
+        match (table.connector(), table.primary_key.is_empty()) {
+            ("result", _) => Takes::All,
+            (_, true) => Takes::Inserts,
+            (_, false) => Takes::Upserts,
+        }
     }
 
     fn open_source(&self, _: &TableSpec) -> Result<Box<dyn Source>> {
@@ -46,6 +57,10 @@ CREATE TABLE plain (k STRING, v DOUBLE, ts TIMESTAMP(3)) WITH ('connector' = 'x'
 CREATE TABLE ltz (k STRING, v INT, ts TIMESTAMP_LTZ(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'x');
 CREATE TABLE big (auction BIGINT, n BIGINT) WITH ('connector' = 'x');
 CREATE TABLE small (a TINYINT, b INT NOT NULL) WITH ('connector' = 'x');
+CREATE TABLE auction (id BIGINT, seller BIGINT, reserve BIGINT, category INT, ts TIMESTAMP(3), expires TIMESTAMP(3), at AS PROCTIME(),
+  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND) WITH ('connector' = 'x');
+CREATE TABLE person (id BIGINT, name STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'x');
+CREATE TABLE upserts (auction BIGINT, n BIGINT, PRIMARY KEY (auction) NOT ENFORCED) WITH ('connector' = 'x');
 CREATE TABLE counts (auction BIGINT, n BIGINT, window_end TIMESTAMP(3)) WITH ('connector' = 'x');
 ";
 
@@ -337,6 +352,40 @@ fn well_formed(dataflow: &Dataflow) {
             NodeKind::Over(o) => {
                 assert!(time(o.time), "{}", n.label);
                 assert_eq!(n.schema.fields().len(), input.fields().len() + o.calls.len());
+            }
+            NodeKind::GroupAggregate(g) => {
+                assert_eq!(n.schema.fields().len(), g.keys.len() + g.calls.len());
+                g.keys.iter().zip(n.schema.fields()).for_each(|(k, f)| assert_eq!(input.field(*k), f.as_ref()));
+                assert!(g.ttl.iter().all(|t| t.times.iter().all(|c| time(*c))), "{}", n.label);
+                let brings = dataflow.nodes[n.inputs[0].node].changes;
+                assert_eq!(g.retracts, brings == Changes::Retract, "{}", n.label);
+            }
+            NodeKind::Join(Join { keys, residual, .. })
+            | NodeKind::TemporalJoin(TemporalJoin { keys, residual, .. }) => {
+                let right = dataflow.nodes[n.inputs[1].node].schema.clone();
+                for (l, r) in keys {
+                    assert_eq!(input.field(*l).data_type(), right.field(*r).data_type(), "{}", n.label);
+                }
+                let both: Vec<_> = input.fields().iter().chain(right.fields()).cloned().collect();
+                let both = Arc::new(Schema::new(both));
+                let test = residual.iter().cloned().collect::<Vec<_>>();
+                assert!(made(&test, &both).iter().all(|t| *t == DataType::Boolean), "{}", n.label);
+                let one_sided =
+                    matches!(&n.kind, NodeKind::Join(j) if matches!(j.kind, JoinKind::Semi | JoinKind::Anti));
+                assert_eq!(types(&n.schema), types(if one_sided { &input } else { &both }), "{}", n.label);
+                if let NodeKind::Join(Join { scope: JoinScope::Interval { times, .. }, .. }) = &n.kind {
+                    let types = [input.field(times[0]), right.field(times[1])].map(Field::data_type);
+                    assert!(types.iter().all(|t| matches!(t, DataType::Timestamp(TimeUnit::Millisecond, _))));
+                }
+            }
+            NodeKind::TopN(t) => {
+                assert_eq!(n.schema.fields().len(), input.fields().len() + usize::from(t.rank.is_some()));
+                let columns = t.partition.iter().copied().chain(t.sort.iter().map(|s| s.column)).chain(t.order);
+                columns.for_each(|c| assert!(c < input.fields().len()));
+            }
+            NodeKind::Deduplicate(d) => {
+                assert_eq!(n.schema, input);
+                assert!(time(d.time) && d.keys.iter().all(|k| *k < input.fields().len()));
             }
             NodeKind::Limit(_) => assert_eq!(n.schema, input),
             NodeKind::Sink(s) => {

@@ -1,0 +1,142 @@
+//! `FOR SYSTEM_TIME AS OF left.time`: each row with the version that held at its time (rule 22).
+
+use super::super::as_of;
+use super::{Col, Lowering, Rel, Versioned, as_column, own_name};
+use arrow::datatypes::Schema;
+use datafusion_common::DFSchema;
+use datafusion_expr::utils::split_conjunction;
+use datafusion_expr::{Expr as Logical, Operator};
+use datafusion_physical_expr::expressions::BinaryExpr;
+use millstream_core::{Error, Result, TimeDomain};
+use millstream_dataflow::expr::Expr;
+use millstream_dataflow::graph::{Exchange, Input, JoinKind, JoinScope, NodeKind, TemporalJoin};
+use std::sync::Arc;
+
+/// Whether a condition carries the clause.
+pub fn is_as_of(e: &Logical) -> bool {
+    matches!(e, Logical::ScalarFunction(f) if f.name() == as_of::NAME)
+}
+
+/// Whether a join chooses between versions.
+pub fn has_as_of(j: &datafusion_expr::Join) -> bool {
+    j.filter.iter().flat_map(split_conjunction).any(is_as_of)
+}
+
+impl Lowering<'_, '_> {
+    /// Takes note of what a temporal join has to know of versions.
+    pub fn versions(&mut self, rel: Rel) -> Result<Rel> {
+        let mut rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
+        let Some(time) = rel.columns.iter().find(|c| c.time == Some(TimeDomain::Event)).and_then(Col::value) else {
+            return Err(Error::sql("the versioned table of FOR SYSTEM_TIME AS OF has no time attribute")
+                .remedy("declare a WATERMARK on it, and keep the column in the view over it"));
+        };
+        rel.versions = Some(Versioned { time: time.clone(), passes: None });
+        Ok(rel)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one join; a struct would only rename them")]
+    pub fn temporal_join(
+        &mut self,
+        left: Rel,
+        right: Rel,
+        j: &datafusion_expr::Join,
+        kind: JoinKind,
+        clause: &Logical,
+        tests: &[Logical],
+        both: &DFSchema,
+    ) -> Result<Rel> {
+        let outer = match kind {
+            JoinKind::Inner => false,
+            JoinKind::Left => true,
+            _ => {
+                return Err(Error::sql("FOR SYSTEM_TIME AS OF joins the versions to rows of the left")
+                    .remedy("write JOIN or LEFT JOIN, with the versioned table on the right"));
+            }
+        };
+        let Logical::ScalarFunction(clause) = clause else {
+            return Err(Error::internal("a clause of a temporal join that is none"));
+        };
+        let (left_schema, right_schema) = (j.left.schema(), j.right.schema());
+        let left = self.side(left, left_schema, j.on.iter().map(|p| &p.0))?;
+        let right = self.side(right, right_schema, j.on.iter().map(|p| &p.1))?;
+        let time = clause.args.first().and_then(as_column).and_then(|c| left_schema.index_of_column(c).ok());
+        let time = match time.map(|i| (i, left.rel.columns[i].time)) {
+            Some((i, Some(TimeDomain::Event))) => left.at[i],
+            Some((_, Some(TimeDomain::Processing))) => {
+                return Err(Error::sql("joins FOR SYSTEM_TIME AS OF processing time (look-ups) are not there yet")
+                    .remedy("use the time attribute of event time: FOR SYSTEM_TIME AS OF left.time"));
+            }
+            _ => {
+                let name = clause.args.first().map(own_name).unwrap_or_default();
+                return Err(Error::sql(format!(
+                    "FOR SYSTEM_TIME AS OF `{name}`: that is no time attribute of the left side"
+                ))
+                .remedy("name the column of the left table that has the WATERMARK"));
+            }
+        };
+        self.insert_only(&left.rel, "the left side of a temporal join")?;
+        let Some(versions) = &right.rel.versions else {
+            return Err(Error::internal("a temporal join without versions"));
+        };
+        let version = versions.time.as_column().ok_or_else(|| Error::internal("a settled expression is no column"))?;
+        // The key that tells the versions apart has to be compared; whatever else is, is a condition.
+        let unique = self.graph.keys[right.rel.node].iter().find(|key| key.iter().all(|c| right.keys.contains(c)));
+        let Some(unique) = unique.cloned() else {
+            return Err(Error::sql("FOR SYSTEM_TIME AS OF: ON does not compare the primary key of the versioned table").remedy(
+                "declare PRIMARY KEY (..) NOT ENFORCED on it, or keep the last row of each key with ROW_NUMBER() OVER (PARTITION \
+                 BY key ORDER BY time DESC) = 1, and compare the key in ON",
+            ));
+        };
+        let (mut keys, mut tests) = (Vec::new(), tests.to_vec());
+        let mut exchange = [Vec::new(), Vec::new()];
+        for (i, (l, r)) in left.keys.iter().zip(&right.keys).enumerate() {
+            if unique.contains(r) {
+                keys.push((*l, *r));
+                exchange[0].push(*l);
+                exchange[1].push(*r);
+            } else {
+                let (l, r) = j.on[i].clone();
+                tests.push(l.eq(r));
+            }
+        }
+        let times = [time, version];
+        let scope = JoinScope::Interval { times, domain: TimeDomain::Event, lower: 0, upper: 0 };
+        let mut residual = self.residual(&left, &right, &tests, both)?;
+        if let Some(passes) = versions.passes.as_ref().and_then(Expr::as_column) {
+            let fields: Vec<_> = left.schema.fields().iter().chain(right.schema.fields()).cloned().collect();
+            let all = Schema::new(fields);
+            let passes = Expr::column(&all, left.schema.fields().len() + passes).physical;
+            let test = match residual {
+                None => passes,
+                Some(other) => Arc::new(BinaryExpr::new(other.physical, Operator::And, passes)),
+            };
+            residual = Some(self.compiler.expr(test, &all, "filter")?);
+        }
+        let (out, mut columns) = self.joined_columns(&left, &right, kind, &scope);
+        // The result follows the time of the left.
+        for c in columns.iter_mut().skip(left.at.len()) {
+            c.time = None;
+        }
+        let names: Vec<&str> = keys.iter().map(|(l, _)| left.schema.field(*l).name().as_str()).collect();
+        let mut label = format!(
+            "TemporalJoin({} on {} as of {}",
+            if outer { "left" } else { "inner" },
+            names.join(", "),
+            left.schema.field(time).name()
+        );
+        if let Some(e) = &residual {
+            label.push_str(&format!(" AND {}", e.sql));
+        }
+        label.push(')');
+        let order = left.rel.order.as_ref().and_then(|e| e.as_column());
+        let inputs = [&left, &right].into_iter().zip(exchange).map(|(side, keys)| Input {
+            node: side.rel.node,
+            port: 0,
+            exchange: Exchange::Hash(keys),
+        });
+        let inputs: Vec<Input> = inputs.collect();
+        let kind = TemporalJoin { outer, keys, residual, times, tolerance: None, order };
+        let node = self.graph.add(label, NodeKind::TemporalJoin(kind), inputs, out);
+        Ok(Rel { node, columns, ..Rel::default() })
+    }
+}
