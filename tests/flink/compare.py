@@ -61,8 +61,8 @@ def load(only):
     cases, stale, data = [], [], data_digest()
     for file in sorted((HERE / "cases").glob("*.sql")):
         topic, golden_file = file.stem, HERE / "goldens" / f"{file.stem}.json"
-        golden = json.loads(golden_file.read_text()) if golden_file.exists() else {"data": None, "cases": {}}
-        parts = re.split(r"^-- case: *(\S+) *$", file.read_text(), flags=re.M)
+        golden = json.loads(golden_file.read_text(encoding="utf-8")) if golden_file.exists() else {"data": None, "cases": {}}
+        parts = re.split(r"^-- case: *(\S+) *$", file.read_text(encoding="utf-8"), flags=re.M)
         for name, text in zip(parts[1::2], map(str.strip, parts[2::2])):
             recorded = golden["cases"].pop(name, None)
             if only and topic not in only and f"{topic}/{name}" not in only:
@@ -84,7 +84,7 @@ SECTIONS = {"Wanted": "wanted", "Defects": "defect", "Not there yet": "not there
 def differences():
     """From `topic/case` to the section it is listed in and the heading it stands under."""
     listed, section, heading = {}, None, None
-    for line in (HERE / "differences.md").read_text().splitlines():
+    for line in (HERE / "differences.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             section, heading = SECTIONS.get(line[3:].strip()), None
         elif line.startswith("### "):
@@ -213,7 +213,7 @@ class Reader:
 def script(case):
     """One process plays the case at every parallelism; rows are told apart by the identifier in front."""
     *before, query = statements(case.text)
-    text = [(HERE / "data" / "tables.sql").read_text()] + [s + ";" for s in before]
+    text = [(HERE / "data" / "tables.sql").read_text(encoding="utf-8")] + [s + ";" for s in before]
     for p in PARALLELISM:
         text.append(f"SET 'parallelism.default' = '{p}';")
         if "refused" in case.golden:
@@ -233,7 +233,7 @@ def play(binary, case, settings=()):
     environment = {**os.environ, "NO_COLOR": "1", "RUST_BACKTRACE": "0", "TZ": "Asia/Kolkata"}
     try:
         done = subprocess.run([binary, "run", "-", "--progress", "none", *settings], input=script(case), cwd=HERE, env=environment,
-                              capture_output=True, text=True, timeout=RUN_SECONDS_MAX)
+                              capture_output=True, encoding="utf-8", timeout=RUN_SECONDS_MAX)
     except subprocess.TimeoutExpired:
         return Outcome("different", f"not done after {RUN_SECONDS_MAX} s")
     said = done.stderr.strip()
@@ -275,7 +275,7 @@ def judge(case, printed):
     lines = [f"at parallelism {', '.join(str(p) for p, _ in problems)}: {sum((+rows).values())} rows, Flink has {sum(wanted.values())}"]
     if any(r != rows for _, r in problems) or len(problems) < len(PARALLELISM):
         lines[0] += "; NOT THE SAME at every parallelism"
-    for title, bag in (("only here ", rows - wanted), ("only Flink", wanted - rows), ("taken back too often", -rows)):
+    for title, bag in (("only here ", rows - wanted), ("only Flink", wanted - +rows), ("taken back too often", -rows)):
         lines += [f"      {title} {show(row)}" + (f" ({n} times)" if n > 1 else "") for row, n in list(bag.items())[:SHOWN_MAX]]
         lines += [f"      {title} … {len(bag) - SHOWN_MAX} more"] if len(bag) > SHOWN_MAX else []
     return Outcome("different", "\n".join(lines), sorted(show(row) for row in (+rows).elements()))
@@ -291,7 +291,7 @@ def show(row):
 def tidy(passing):
     """Takes what does as Flink does off the list, and headings under which nothing is left."""
     kept, held = [], []
-    for line in (HERE / "differences.md").read_text().splitlines():
+    for line in (HERE / "differences.md").read_text(encoding="utf-8").splitlines():
         entry = re.fullmatch(r"- `(\w+/\w+)`.*", line)
         if entry and entry.group(1) in passing:
             continue
@@ -301,7 +301,7 @@ def tidy(passing):
             held = []
         held.append(line)
     kept += [] if held[0].startswith("### ") and not any(h.startswith("- `") for h in held) else held
-    (HERE / "differences.md").write_text("\n".join(kept).rstrip() + "\n")
+    (HERE / "differences.md").write_text("\n".join(kept).rstrip() + "\n", encoding="utf-8")
 
 
 def verdict(case, outcome, listed, ours):
@@ -343,7 +343,7 @@ def main():
         print("\n\n".join(script(c) for c in cases))
         return 0
     ours_file = HERE / "ours.json"
-    ours = json.loads(ours_file.read_text()) if ours_file.exists() else {}
+    ours = json.loads(ours_file.read_text(encoding="utf-8")) if ours_file.exists() else {}
     if not arguments.only:
         ours = {key: answer for key, answer in ours.items() if listed.get(key, ("",))[0] == "wanted"}
     settings = [part for setting in arguments.set for part in ("-S", setting)]
@@ -365,7 +365,7 @@ def main():
     if arguments.tidy:
         tidy(passing)
     if arguments.accept:
-        ours_file.write_text(json.dumps(ours, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        ours_file.write_text(json.dumps(ours, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     for topic, of in sorted(by_topic.items()):
         print(f"{'FAILED' if of['FAILED'] else 'ok    '} {topic}: " + ", ".join(f"{n} {what}" for what, n in sorted(of.items(), key=lambda i: i[0].lower() != "ok")))
     for section, words in (("wanted", "cases differ from Flink ON PURPOSE"), ("defect", "cases differ from Flink by a DEFECT"),

@@ -138,9 +138,6 @@ SELECT id, CAST(d AS STRING), CAST(f AS STRING) FROM things WHERE id <> 5
 -- case: cast_big_double_to_string
 SELECT CAST(d AS STRING), CAST(CAST(1234567.5 AS DOUBLE) AS STRING), CAST(CAST(12345678.5 AS DOUBLE) AS STRING), CAST(CAST(0.0001 AS DOUBLE) AS STRING) FROM things WHERE id = 5
 
--- case: cast_float_to_string_shortest
-SELECT CAST(f AS STRING) FROM things WHERE id = 5
-
 -- case: cast_ts_to_string
 SELECT id, CAST(ts AS STRING), CAST(us AS STRING) FROM things
 

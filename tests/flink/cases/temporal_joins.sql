@@ -20,9 +20,9 @@ SELECT window_start, currency, COUNT(*), SUM(v) FROM TABLE(TUMBLE((
 -- case: then_group
 SELECT o.currency, SUM(o.amount * r.rate) FROM orders o JOIN versioned_rates FOR SYSTEM_TIME AS OF o.ts AS r ON o.currency = r.currency GROUP BY o.currency
 
--- case: versions_filtered
+-- case: versions_of_filtered_rows
 CREATE TEMPORARY VIEW good_rates AS
-SELECT currency, rate, ts FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY currency ORDER BY ts DESC) AS rn FROM rates) WHERE rn = 1 AND rate > 1.0;
+SELECT currency, rate, ts FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY currency ORDER BY ts DESC) AS rn FROM rates WHERE rate > 1.0) WHERE rn = 1;
 SELECT o.id, r.rate FROM orders o LEFT JOIN good_rates FOR SYSTEM_TIME AS OF o.ts AS r ON o.currency = r.currency
 
 -- case: two_of_them
