@@ -104,6 +104,14 @@ pub enum NodeKind {
     TemporalJoin(TemporalJoin),
     TopN(TopN),
     Deduplicate(Deduplicate),
+    /// Before a table whose primary key is not the key of the query (rule 31): of the rows of a key that have come and not
+    /// been taken back, the table has the last one. Emits the columns of the input.
+    UpsertMaterialize {
+        /// The primary key's columns.
+        keys: Vec<usize>,
+        /// Whether somebody behind asks for the row as it was before an update (`-U`).
+        update_before: bool,
+    },
     Unnest(Unnest),
     Expand(Expand),
     Limit(u64),
@@ -390,7 +398,8 @@ pub struct TemporalJoin {
 
 /// The first rows of each partition in an order: `ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..) <= n`.
 ///
-/// Emits the columns of the input, then the rank where `rank` is set.
+/// Emits the columns of the input, then the rank where `rank` is set. What is updated with a rank: by ROW_NUMBER the row that
+/// has it (partition and rank name a row of the result), by RANK and DENSE_RANK the rank of a row (its other columns name it).
 #[derive(Debug, Clone)]
 pub struct TopN {
     pub partition: Vec<usize>,
@@ -412,14 +421,15 @@ pub struct TopN {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum TopNScope {
-    /// Kept up to date at once.
+    /// Kept up to date at once. Each row of a partition makes it live longer, whether it is shown or not; what a partition
+    /// has told is not taken back when it is forgotten.
     Always {
         ttl: Option<StateTtl>,
         /// The input may take rows back: all rows have to be remembered.
         retracts: bool,
     },
-    /// Partitions are windows too, which stand in two columns of the input: everything comes out once, when the
-    /// watermark closes the window. The input only inserts.
+    /// Partitions are windows too, which stand in two columns of the input (also where `partition` does not name them):
+    /// everything comes out once, when the watermark closes the window. The input only inserts.
     Window { start: usize, end: usize, domain: TimeDomain },
 }
 
@@ -440,7 +450,11 @@ pub enum RankFunction {
 /// One row for each key, by a time attribute: `ROW_NUMBER() OVER (PARTITION BY keys ORDER BY time) = 1`.
 ///
 /// Keep first: a key's row comes out when the watermark has passed its time, so that no earlier one can come, and is never
-/// revised. Keep last: comes out at once and is updated; a row older than the one that is kept changes nothing.
+/// revised; a row behind its mark is late, unless its key has been told. Keep last: comes out at once and is updated; a row
+/// older than the one that is kept changes nothing. Rows of the same time and tie stand in the order of all their columns.
+/// By processing time the order is that of arrival, and keep first comes out at once. Emits the columns of the input.
+///
+/// Only rows that are kept make a key live longer. A row that waits is told before its key is forgotten.
 #[derive(Debug, Clone)]
 pub struct Deduplicate {
     pub keys: Vec<usize>,

@@ -9,20 +9,26 @@
 
 pub mod aggregate;
 mod build;
+mod by_group;
 pub mod calc;
+pub mod deduplicate;
 pub mod expand;
 pub mod expr;
 pub mod feed;
 pub mod fuse;
 pub mod graph;
+mod kept;
 pub mod limit;
 pub mod not_null;
 pub mod operator;
 pub mod over;
+mod row_bytes;
 mod rows;
 pub mod testing;
+pub mod top_n;
 pub mod union;
 pub mod unnest;
+pub mod upsert;
 pub mod valve;
 pub mod window;
 pub mod window_rows;

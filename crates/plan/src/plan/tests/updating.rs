@@ -604,6 +604,13 @@ OVER takes rows that stay as they are, and its input is a result that is updated
   help: aggregate, join or deduplicate it by windows, so that each row comes once",
     );
     refused(
+        "SELECT auction FROM bid EXCEPT ALL SELECT id FROM auction",
+        "
+EXCEPT ALL is not there yet
+  at q.sql:1:36
+  help: write EXCEPT, which gives each row once",
+    );
+    refused(
         "SELECT auction FROM bid WHERE price > 3 OR auction IN (SELECT id FROM auction)",
         "
 IN and EXISTS inside OR or CASE are not there yet in streaming
