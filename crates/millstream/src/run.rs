@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_connect::store::Lock;
 use millstream_core::{Batch, Connectors, Error, Result};
-use millstream_dataflow::graph::{Dataflow, NodeKind};
+use millstream_dataflow::graph::{Changes, Dataflow, NodeKind};
 use millstream_plan::settings::without_effect;
 use millstream_plan::statement::StatementKind;
 use millstream_runtime::{Job, JobConfig, Snapshot, Stop, Summary};
@@ -104,15 +104,20 @@ impl Runner {
         let mut planned =
             plan(catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
         // Where the answer depends on the order of rows of the same time, only our own operators know that order; and only
-        // they have a watermark.
-        let ordered = planned.scans.values().any(|scan| scan.order.is_some() || scan.row_watermark.is_some());
-        if catalog.settings.batch && ordered {
+        // they have a watermark. A result that they would update is given once by the batch engine.
+        let ordered = planned.scans.values().any(|scan| scan.order.is_some());
+        let watermarks = planned.scans.values().any(|scan| scan.row_watermark.is_some());
+        if catalog.settings.batch && (ordered || watermarks) {
             for scan in planned.scans.values() {
                 millstream_batch::check_bounded(&scan.node.table, &self.options.tables)?;
             }
             let mut catalog = catalog.clone();
             catalog.settings.batch = false;
-            planned = plan(&catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
+            match plan(&catalog, request, file, &self.options.tables) {
+                Ok(ours) if watermarks || !updates(&ours.dataflow) => planned = ours,
+                Err(e) if watermarks => return Err(e.at(statement.place(file))),
+                Ok(_) | Err(_) => {}
+            }
         }
         if let StatementKind::Explain { mermaid, .. } = &statement.kind {
             let plan = Plan { planned, settings: catalog.settings.clone(), only_shown: true };
@@ -230,6 +235,11 @@ impl Running {
             Running::Batch { job, .. } => job.wait(),
         }
     }
+}
+
+/// Whether a table is given rows that take others back.
+fn updates(dataflow: &Dataflow) -> bool {
+    dataflow.nodes.iter().any(|n| matches!(n.kind, NodeKind::Sink(_)) && n.changes != Changes::Insert)
 }
 
 /// Runs a program to its end and gives back the rows of its plain `SELECT`s that stand in the end: a result that is updated
