@@ -11,6 +11,7 @@ use millstream_core::{Batch, Clock, Error, Result, TimeDomain};
 use millstream_dataflow::operator::{LateRows, Watermarks};
 use millstream_state::table::Saver;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -133,7 +134,8 @@ impl Task {
             self.chain.begin_with(first)?;
         }
         if let Some(inbox) = &self.inbox {
-            for _ in 0..MESSAGES_PER_TURN {
+            let messages_max = self.chain.helper.crowd.get().map_or(MESSAGES_PER_TURN, |c| c.messages_max);
+            for _ in 0..messages_max {
                 let message = match &self.saving {
                     None => inbox.take(),
                     Some(saving) => saving.align.borrow_mut().next(inbox),
@@ -366,6 +368,8 @@ pub(crate) struct Crowd {
     pub tasks: Vec<Weak<Vec<Task>>>,
     /// Which of so many is asked first.
     pub choose: Rc<dyn Fn(usize) -> usize>,
+    /// Messages that a task takes from its inbox in one turn.
+    pub messages_max: usize,
 }
 
 impl Crowd {
@@ -417,16 +421,21 @@ impl Worker {
 
     /// Gives each task a turn. Returns whether any did something, and whether all have ended.
     pub fn turn(&self) -> Result<(bool, bool)> {
+        self.turn_of(0..self.tasks.len())
+    }
+
+    /// Gives some of the tasks a turn. Returns whether any of them did something, and whether all tasks have ended.
+    pub fn turn_of(&self, tasks: Range<usize>) -> Result<(bool, bool)> {
         if self.control.is_cancelled() {
             return Err(cancelled());
         }
         let stop = self.control.stop();
-        let (mut worked, mut done) = (false, true);
-        for task in self.tasks.iter().rev() {
+        let mut worked = false;
+        for task in self.tasks[tasks].iter().rev() {
             worked |= task.turn(self.clock.as_ref(), stop)?;
-            done &= task.done() && task.saving.as_ref().is_none_or(|s| s.over.get());
         }
-        Ok((worked, done))
+        let over = |task: &Task| task.done() && task.saving.as_ref().is_none_or(|s| s.over.get());
+        Ok((worked, self.tasks.iter().all(over)))
     }
 
     /// Turns the tasks until all have ended.

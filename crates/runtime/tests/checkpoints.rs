@@ -14,6 +14,7 @@ use millstream_dataflow::graph::{
     AggregateCall, AggregateFunction, Dataflow, Exchange, Input, Node, NodeKind, SinkNode, SourceNode, WatermarkSpec,
     Window, WindowAggregate, WindowTime,
 };
+use millstream_runtime::stepped::Turns;
 use millstream_runtime::{CheckpointConfig, JobConfig, Restore, Stepped, Stop, start};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -424,6 +425,10 @@ fn what_cannot_go_to_scratch_files_ends_a_job_whose_memory_was_set() {
 }
 
 /// The same windows over two tables together: `in` and one of a single partition.
+fn turns() -> Turns {
+    Turns { choose: Rc::new(|_| 0), messages_max: 16 }
+}
+
 fn two_tables() -> Dataflow {
     let mut flow = dataflow();
     let mut other = flow.nodes[0].clone();
@@ -454,7 +459,7 @@ fn a_partition_that_moves_to_a_task_whose_own_had_ended_still_closes_windows() {
     let world = World::default();
     world.holds.store(true, Relaxed);
     let config = JobConfig { queue_bytes_max: ByteSize::mib(64), ..config(&store, 2, 1_000_000) };
-    let begin = || Stepped::start(&two_tables(), &world, config.clone(), Rc::new(|_| 0)).expect("starts");
+    let begin = || Stepped::start(&two_tables(), &world, config.clone(), turns()).expect("starts");
     let turn = |job: &mut Stepped| {
         for worker in 0..job.workers() {
             job.turn(worker).expect("no task fails");
@@ -502,7 +507,7 @@ fn a_partition_that_is_left_alone_does_not_take_the_watermark_back() {
     let clock = Arc::new(Hand::default());
     let config =
         JobConfig { queue_bytes_max: ByteSize::mib(64), clock: clock.clone(), ..config(&store, 2, 1_000_000_000) };
-    let begin = || Stepped::start(&flow, &world, config.clone(), Rc::new(|_| 0)).expect("starts");
+    let begin = || Stepped::start(&flow, &world, config.clone(), turns()).expect("starts");
     let turn = |job: &mut Stepped| {
         for worker in 0..job.workers() {
             job.turn(worker).expect("no task fails");

@@ -19,7 +19,7 @@ use millstream_dataflow::graph::Dataflow;
 use millstream_plan::catalog::Catalog;
 use millstream_plan::plan::{Job, plan_job};
 use millstream_plan::statement::StatementKind;
-use millstream_runtime::stepped::{Stepped, Turn};
+use millstream_runtime::stepped::{Stepped, Turn, Turns};
 use millstream_runtime::{CheckpointConfig, JobConfig, Restore, Stop};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -90,7 +90,7 @@ impl Stats {
 
 /// Plays a seed.
 pub fn play(seed: u64) -> Outcome {
-    let world = World::new(seed, true);
+    let world = World::new(seed);
     let workload = Arc::new(Workload::new(seed));
     let stats = Mutex::new(Stats::default());
     let told = Mutex::new(None);
@@ -138,7 +138,11 @@ struct Habits {
     crashes: u64,
     /// Of 10,000 steps: so many turn the checkpoint driver.
     checkpoint_turns: u64,
-    /// Of 10,000 steps: so many begin a time in which one worker gets no turn.
+    /// Messages that a task takes in a turn. With few, rows wait in the queues for barriers to overtake.
+    messages_max: usize,
+    /// Single tasks get their turns, rather than a worker with all of its own.
+    by_task: bool,
+    /// Of 10,000 steps: so many begin a time in which one worker, or one task, gets no turn.
     starves: u64,
     savepoints: u64,
     stops: u64,
@@ -170,6 +174,8 @@ impl Habits {
             parallelisms: spread.to_vec(),
             crashes: dice.one(&[10, 30, 80, 200]),
             checkpoint_turns: dice.one(&[700, 2_500, 5_000]),
+            messages_max: dice.one(&[1, 1, 2, 16]),
+            by_task: dice.chance(6_000),
             starves: dice.one(&[0, 50, 200]),
             savepoints: dice.one(&[0, 30, 100, 300]),
             stops: dice.one(&[0, 0, 10, 30]),
@@ -201,8 +207,8 @@ struct Seed {
     habits: Habits,
     wanted: BTreeMap<String, Vec<String>>,
     zombie: Option<(Stepped, Arc<Run>, u64)>,
-    /// A worker that gets no turn, for so many steps.
-    starved: (usize, u64),
+    /// A worker and, by task, its task that gets no turn, for so many steps.
+    starved: (usize, usize, u64),
     kept: Option<Kept>,
     savepoints: u64,
     /// The job is to go back to the savepoint, and has not got there yet.
@@ -235,7 +241,7 @@ impl Seed {
             habits,
             wanted,
             zombie: None,
-            starved: (0, 0),
+            starved: (0, 0, 0),
             kept: None,
             savepoints: 0,
             rewinding: false,
@@ -318,7 +324,8 @@ impl Seed {
             core.trace.note(format_args!("room: {chosen} of {of} first"));
             chosen
         });
-        Stepped::start(&self.dataflow, &tables, config, choose)
+        let turns = Turns { choose, messages_max: self.habits.messages_max };
+        Stepped::start(&self.dataflow, &tables, config, turns)
     }
 
     fn run(&mut self, number: u64) -> Result<End, String> {
@@ -421,17 +428,20 @@ impl Seed {
             return false;
         }
         let worker = self.dice.below(job.workers() as u64) as usize;
+        // A worker whose tasks nothing would come out of has none.
+        let by_task = self.habits.by_task && job.tasks(worker) > 0;
+        let task = if by_task { self.dice.below(job.tasks(worker) as u64) as usize } else { 0 };
         if self.dice.chance(self.habits.starves) {
-            self.starved = (worker, self.dice.between(10, 300));
+            self.starved = (worker, task, self.dice.between(10, 300));
         }
-        if self.starved.1 > 0 {
-            self.starved.1 -= 1;
-            if self.starved.0 == worker {
+        if self.starved.2 > 0 {
+            self.starved.2 -= 1;
+            if (self.starved.0, self.starved.1) == (worker, task) {
                 return false;
             }
         }
-        let turned = job.turn(worker);
-        self.world.note(format_args!("run {number} worker {worker}: {}", said(&turned)));
+        let turned = if by_task { job.turn_task(worker, task) } else { job.turn(worker) };
+        self.world.note(format_args!("run {number} worker {worker} task {task}: {}", said(&turned)));
         false
     }
 
@@ -617,11 +627,12 @@ fn undisturbed(
     workload: &Arc<Workload>,
     dataflow: &Dataflow,
 ) -> Result<BTreeMap<String, Vec<String>>, String> {
-    let world = World::new(seed, false);
+    let world = World::new(seed);
     let tables = SimTables { world: world.clone(), run: Run::new(0), workload: workload.clone() };
     let config = JobConfig { parallelism: 1, clock: world.clock.clone(), ..JobConfig::default() };
     let said = |e: Error| format!("undisturbed: {e}");
-    let mut job = Stepped::start(dataflow, &tables, config, Rc::new(|_| 0)).map_err(said)?;
+    let turns = Turns { choose: Rc::new(|_| 0), messages_max: 16 };
+    let mut job = Stepped::start(dataflow, &tables, config, turns).map_err(said)?;
     for _ in 0..STEPS_MAX {
         if job.is_over() {
             break;

@@ -44,4 +44,6 @@ fn the_world_is_as_rough_as_it_is_meant_to_be() {
     for (what, count) in seen {
         assert!(count > 0, "no {what} in {SEEDS:?}: {all:?}");
     }
+    // A fault in what barriers overtake shows only where rows are restored from there, which few of them are.
+    assert!(all.overtaken > 100, "barriers seldom overtake in {SEEDS:?}: {all:?}");
 }
