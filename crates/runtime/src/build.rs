@@ -326,13 +326,21 @@ impl Build {
                     Part::Operator(local)
                 }
             };
-            let channels = self.channels(*node, self.index).iter().filter(|c| !c.quiet).count();
+            // Tasks that no source reaches but by an exchange all hear the same of it.
+            let together: Vec<Option<usize>> = self
+                .channels(*node, self.index)
+                .iter()
+                .filter(|c| !c.quiet)
+                .map(|c| (c.remote && !self.fed_by_source(c.from.0)).then_some(c.from.0))
+                .collect();
+            let channels = together.len();
             cells.push(Cell {
                 node: *node,
                 work: RefCell::new(part),
                 share,
                 valve: (channels > 1).then(|| {
                     let mut valve = Valve::new(channels);
+                    valve.idle_together(together);
                     if saved.is_some() {
                         valve.resume(before.event, before.processing);
                     }
