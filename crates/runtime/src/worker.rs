@@ -110,6 +110,8 @@ pub(crate) struct Saving {
     pub over: Cell<bool>,
     /// Bytes that may be held back while barriers line up; past them the barrier overtakes.
     pub held_bytes_max: usize,
+    /// Whole pieces may come in the middle. Not where a view follows the changes: a whole does not say what has gone.
+    pub whole_pieces: bool,
 }
 
 impl Task {
@@ -235,10 +237,10 @@ impl Task {
     fn save(&self, saving: &Saving, epoch: Option<u64>, overtaken: Vec<(usize, Signal)>) -> Result<()> {
         self.chain.push_out()?;
         let last = saving.last.get();
-        let whole = !saving.chained.get();
         let mut nodes = Vec::with_capacity(self.chain.cells.len());
         let mut in_flight = self.batches_under_way(overtaken)?;
         for (at, cell) in self.chain.cells.iter().enumerate() {
+            let whole = !saving.chained.get() || saving.whole_pieces && cell.weight.get().is_heavy();
             let mut node = NodeSave {
                 node: cell.node,
                 watermarks: if on(Bug::WatermarkNotSaved) { Watermarks::NONE } else { cell.watermarks.get() },
@@ -261,6 +263,10 @@ impl Task {
                     operator.save(&mut saver)?;
                     node.tables = operator.tables();
                     (node.pieces, node.later) = saver.into_parts();
+                    let rows = node.pieces.iter().map(|p| p.rows.num_rows() as u64).sum();
+                    let mut weight = cell.weight.get();
+                    weight.saved(whole, node.later.is_empty().then_some(rows));
+                    cell.weight.set(weight);
                 }
                 Part::Sink { sink, unflushed, .. } => {
                     *unflushed = false;
