@@ -35,6 +35,13 @@ const STEPS_MAX: u64 = 60_000;
 /// Starts of a job before the weather becomes calm, at most.
 const STORMY_RUNS_MAX: u64 = 9;
 
+/// Checkpoints in a row that may be given up. Time-outs are as short as 20 ms here and tasks may get no turn for longer, so
+/// that many in a row are no fault; a job that never saves anything does not come to its end, and that is one.
+const FAILURES_MAX: u32 = 1_000;
+
+/// Times that hours pass in one run. Each time the checkpoint that is open is given up.
+const JUMPS_MAX: u64 = 10;
+
 /// Starts in calm weather, should they be needed: a run that stops is followed by another.
 const CALM_RUNS_MAX: u64 = 3;
 
@@ -207,6 +214,8 @@ struct Seed {
     habits: Habits,
     wanted: BTreeMap<String, Vec<String>>,
     zombie: Option<(Stepped, Arc<Run>, u64)>,
+    /// How often hours have passed in this run.
+    jumped: u64,
     /// A worker and, by task, its task that gets no turn, for so many steps.
     starved: (usize, usize, u64),
     kept: Option<Kept>,
@@ -241,6 +250,7 @@ impl Seed {
             habits,
             wanted,
             zombie: None,
+            jumped: 0,
             starved: (0, 0, 0),
             kept: None,
             savepoints: 0,
@@ -294,7 +304,7 @@ impl Seed {
             min_pause: habits.min_pause,
             // In calm weather nothing is given up for ever.
             timeout: if self.calm { Duration::from_secs(600) } else { habits.timeout },
-            failures_max: 20,
+            failures_max: FAILURES_MAX,
             kept: 2,
             overtake_after: habits.overtake_after,
             held_bytes_max: ByteSize(habits.held_bytes_max),
@@ -331,6 +341,7 @@ impl Seed {
     fn run(&mut self, number: u64) -> Result<End, String> {
         let run = Run::new(number);
         self.stats.runs += 1;
+        self.jumped = 0;
         if let Some(kept) = self.kept.as_ref().filter(|_| self.rewinding) {
             // Whoever goes back takes back what the tables got since then.
             let tables = kept.tables.clone();
@@ -415,7 +426,8 @@ impl Seed {
                 asked.push(Asked { name, answer });
             }
         }
-        if self.dice.chance(self.habits.jumps) && self.may_jump(run) {
+        if self.dice.chance(self.habits.jumps) && self.jumped < JUMPS_MAX && self.may_jump(run) {
+            self.jumped += 1;
             self.world.clock.advance(2 * 3_600_000);
             self.world.note(format_args!("two hours pass"));
         }
