@@ -11,6 +11,9 @@
 //!   its rows are judged by the output.
 //! - When the last channel that could count goes idle, the output rises to the most that any channel has promised,
 //!   so that silence holds nothing back; then the output itself is idle.
+//! - Tasks of one node behind an exchange hear the same of everyone upstream, so they fall silent together and speak
+//!   again together, only not at the same moment. Their channels are idle once all of them are: one that has not yet
+//!   heard that rows come again still has windows to close, and whoever reads it waits for them.
 //! - A channel that has ended promises everything and holds nobody back. The output is `MAX` when all have ended, and
 //!   not before: a channel that is only idle may still speak.
 //!
@@ -30,18 +33,21 @@ struct Channel {
 #[derive(Debug, Clone)]
 pub(crate) struct Merge {
     channels: Vec<Channel>,
+    /// By channel: those of one number are idle together; `None`: this one for itself.
+    together: Vec<Option<usize>>,
     output: Watermark,
 }
 
 impl Merge {
     pub(crate) fn new(channels: usize) -> Merge {
         let channel = Channel { watermark: Watermark::MIN, active: true, ended: false };
-        Merge { channels: vec![channel; channels], output: Watermark::MIN }
+        Merge { channels: vec![channel; channels], together: vec![None; channels], output: Watermark::MIN }
     }
 
     /// One more channel. It starts at `MIN`: once the output has moved, it counts only after it has caught up.
     pub(crate) fn add(&mut self) -> usize {
         self.channels.push(Channel { watermark: Watermark::MIN, active: true, ended: false });
+        self.together.push(None);
         self.channels.len() - 1
     }
 
@@ -121,9 +127,17 @@ impl Merge {
 
     /// The least promise among the channels that count, but for `except`.
     fn least(&self, except: Option<usize>) -> Option<Watermark> {
-        let counting = |c: &Channel| c.active && !c.ended && c.watermark >= self.output;
-        let others = self.channels.iter().enumerate().filter(|(i, c)| Some(*i) != except && counting(c));
+        let counting =
+            |i: usize, c: &Channel| !c.ended && c.watermark >= self.output && (c.active || self.is_awaited(i));
+        let others = self.channels.iter().enumerate().filter(|(i, c)| Some(*i) != except && counting(*i, c));
         others.map(|(_, c)| c.watermark).min()
+    }
+
+    /// Whether an idle channel will soon be active, since another one that is idle together with it is active already.
+    fn is_awaited(&self, channel: usize) -> bool {
+        let Some(number) = self.together[channel] else { return false };
+        let others = self.channels.iter().zip(&self.together).filter(|(_, n)| **n == Some(number));
+        others.into_iter().any(|(c, _)| c.active && !c.ended)
     }
 
     fn rise(&mut self) -> Option<Watermark> {
@@ -156,6 +170,12 @@ impl Valve {
     /// A valve over at least one channel. All are active and promise nothing.
     pub fn new(channels: usize) -> Valve {
         Valve { event: Merge::new(channels), processing: Merge::new(channels), idle: false }
+    }
+
+    /// By channel: those of one number come from tasks of one node that hear the same, so they are idle together.
+    pub fn idle_together(&mut self, numbers: Vec<Option<usize>>) {
+        debug_assert_eq!(numbers.len(), self.event.channels.len());
+        self.event.together = numbers;
     }
 
     /// The valve of a task that goes on: the output had been handed on up to these watermarks, so every channel had
@@ -270,6 +290,25 @@ mod tests {
         assert_eq!((valve.idle_changed(), valve.idle_changed()), (Some(true), None));
         assert_eq!(valve.on_active(2), None);
         assert_eq!(valve.idle_changed(), Some(false));
+    }
+
+    #[test]
+    fn a_task_that_has_not_heard_yet_is_waited_for() {
+        let mut valve = Valve::new(2);
+        valve.idle_together(vec![Some(7), Some(7)]);
+        valve.on_watermark(0, Event, Watermark(10));
+        assert_eq!(valve.on_watermark(1, Event, Watermark(10)), Some(Watermark(10)));
+        assert_eq!((valve.on_idle(0), valve.idle()), (None, false));
+        assert_eq!(valve.on_watermark(1, Event, Watermark(12)), None, "the first will come to it too");
+        assert_eq!((valve.on_idle(1), valve.idle()), (Some(Watermark(12)), true));
+        assert_eq!(valve.on_active(0), None);
+        assert_eq!(valve.on_watermark(0, Event, Watermark(28)), None, "the second may still have something for 13");
+        assert_eq!(valve.on_active(1), None);
+        assert_eq!(valve.on_watermark(1, Event, Watermark(28)), Some(Watermark(28)));
+        // The end of one is no word of the other.
+        valve.on_idle(0);
+        valve.on_end(1);
+        assert!(valve.idle());
     }
 
     #[test]

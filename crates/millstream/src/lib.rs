@@ -22,7 +22,7 @@ pub use connectors::Tables;
 pub use millstream_checkpoint::Manifest;
 pub use millstream_core::{Batch, ByteSize, ChangeKind, Error, ErrorKind, Place, Result, Sink, Source, Watermark};
 pub use millstream_plan::message;
-pub use millstream_runtime::{JobConfig, Metrics, Snapshot, Stop, Summary};
+pub use millstream_runtime::{JobConfig, Metrics, Snapshot, Stop, Summary, Warning, WarningKind};
 pub use program::{Plan, Program};
 pub use result::{ResultRows, ResultSink, standing};
 pub use run::{Mode, RunOptions, Runner, Running, Step, collect};

@@ -11,7 +11,7 @@ use millstream_core::{Batch, Connectors, Error, Result};
 use millstream_dataflow::graph::{Changes, Dataflow, NodeKind};
 use millstream_plan::settings::without_effect;
 use millstream_plan::statement::StatementKind;
-use millstream_runtime::{Job, JobConfig, Snapshot, Stop, Summary};
+use millstream_runtime::{Job, JobConfig, Snapshot, Stop, Summary, Warning};
 use std::sync::{Arc, Mutex};
 
 /// Which way to the (same) answer.
@@ -172,15 +172,18 @@ fn available_now(dataflow: &mut Dataflow, tables: &Tables) -> Result<()> {
 }
 
 impl Running {
-    /// Answers what is asked of the job from outside; to be called now and then. Returns what went wrong meanwhile and
-    /// was lived with.
-    pub fn listen(&mut self) -> Option<String> {
+    /// Answers what is asked of the job from outside; to be called now and then.
+    pub fn listen(&mut self) {
+        if let Running::Streaming(Streaming { job, kept: Some((ear, _)), .. }) = self {
+            ear.listen(job);
+        }
+    }
+
+    /// What went wrong since this was last asked, and was lived with.
+    pub fn take_warnings(&self) -> Vec<Warning> {
         match self {
-            Running::Streaming(Streaming { job, kept: Some((ear, _)), .. }) => {
-                ear.listen(job);
-                job.metrics().checkpoints.take_trouble()
-            }
-            _ => None,
+            Running::Streaming(Streaming { job, .. }) => job.metrics().take_warnings(),
+            Running::Batch { .. } => Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::align::Align;
 use crate::chain::{Cell, Chain, Part, Route, To};
-use crate::checkpoint::{Message, Mine, Requests, Restored, TaskAt};
+use crate::checkpoint::{Message, Mine, Requests, Restored, TaskAt, Weight};
 use crate::exchange::{Inbox, Sender};
 use crate::life::Life;
 use crate::memory::Memory;
@@ -150,6 +150,8 @@ pub(crate) struct Saves {
     pub restored: Option<Restored>,
     /// The epoch to go on from.
     pub epoch: u64,
+    /// See [`Saving::whole_pieces`].
+    pub whole_pieces: bool,
 }
 
 /// Everything that a worker builds its tasks from.
@@ -326,13 +328,21 @@ impl Build {
                     Part::Operator(local)
                 }
             };
-            let channels = self.channels(*node, self.index).iter().filter(|c| !c.quiet).count();
+            // Tasks that no source reaches but by an exchange all hear the same of it.
+            let together: Vec<Option<usize>> = self
+                .channels(*node, self.index)
+                .iter()
+                .filter(|c| !c.quiet)
+                .map(|c| (c.remote && !self.fed_by_source(c.from.0)).then_some(c.from.0))
+                .collect();
+            let channels = together.len();
             cells.push(Cell {
                 node: *node,
                 work: RefCell::new(part),
                 share,
                 valve: (channels > 1).then(|| {
                     let mut valve = Valve::new(channels);
+                    valve.idle_together(together);
                     if saved.is_some() {
                         valve.resume(before.event, before.processing);
                     }
@@ -343,6 +353,10 @@ impl Build {
                 open: std::cell::Cell::new(channels.max(1)),
                 stopped: Default::default(),
                 watermarks: std::cell::Cell::new(before),
+                weight: std::cell::Cell::new(match saved.filter(|_| same_tasks) {
+                    Some((_, saved)) => Weight::new(Some(rows_of(saved, self.index))),
+                    None => Weight::new(None),
+                }),
             });
         }
         let inbox_channels = self.inbox_channels(stage, self.index);
@@ -361,7 +375,7 @@ impl Build {
                 }
             })
             .collect();
-        let saving = self.saves.as_ref().map(|Saves { reports, requests, restored, epoch }| Saving {
+        let saving = self.saves.as_ref().map(|Saves { reports, requests, restored, epoch, whole_pieces }| Saving {
             at: TaskAt { stage, task: self.index },
             requests: requests.clone(),
             reports: reports.clone(),
@@ -370,6 +384,7 @@ impl Build {
             chained: std::cell::Cell::new(restored.is_some() && (same_tasks || on(Bug::BaseForgotten))),
             over: Default::default(),
             held_bytes_max: self.held_bytes_max,
+            whole_pieces: *whole_pieces,
         });
         Ok(Task {
             first: RefCell::new(first),
@@ -480,4 +495,10 @@ impl Build {
         }
         routes
     }
+}
+
+/// Rows in the pieces that a task saved of a node.
+fn rows_of(saved: &NodeState, task: usize) -> u64 {
+    let chains = saved.tables.iter().flat_map(|t| t.chains.iter()).filter(|c| c.task == task);
+    chains.flat_map(|c| c.pieces.iter().map(|p| p.rows)).sum()
 }

@@ -6,6 +6,7 @@
 //!
 //! A push runs down the chain at once: what an operator emits has left the chain before its step goes on.
 
+use crate::checkpoint::Weight;
 use crate::exchange::{Inbox, Sender, Signal};
 use crate::metrics::Metrics;
 use crate::side::{SideRows, Sides};
@@ -48,6 +49,8 @@ pub(crate) struct Cell {
     pub stopped: Flag<bool>,
     /// What the operator has been handed so far.
     pub watermarks: Flag<Watermarks>,
+    /// What has been saved of the operator.
+    pub weight: Flag<Weight>,
 }
 
 pub(crate) enum Part {

@@ -209,6 +209,7 @@ pub(crate) fn lay_out(
                 requests: requests.clone(),
                 restored: l.restored.clone(),
                 epoch: l.run.epoch,
+                whole_pieces: config.checkpoints.as_ref().is_some_and(|c| c.views.is_empty()),
             }),
         };
         builds.push((build, opened.of_worker(index)));

@@ -32,6 +32,7 @@ mod settle;
 mod side;
 mod source;
 pub mod stepped;
+mod warnings;
 mod worker;
 
 pub use checkpoint::{CheckpointConfig, Restore};
@@ -42,3 +43,4 @@ pub use placement::{Placement, Stage};
 pub use scratch::Scratch;
 pub use side::{SideRows, Sides};
 pub use stepped::Stepped;
+pub use warnings::{Warning, WarningKind};

@@ -1,12 +1,12 @@
 //! What a running job says of itself: counters that tasks add to once for each batch, read by anyone at any time.
 
-use crate::exchange::lock;
 use crate::memory::Memory;
 use crate::scratch::Scratch;
+use crate::warnings::{Warning, WarningKind, Warnings};
 use millstream_core::{Error, Millis, Watermark};
 use millstream_state::tier::Budget;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 
 /// Counters of one node, summed over its tasks.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub struct MemoryMetrics {
     of: Option<(Arc<Budget>, Arc<Scratch>)>,
     /// Whether it has been said that the memory does not suffice.
     said: AtomicBool,
-    trouble: Mutex<Option<String>>,
+    warnings: Warnings,
 }
 
 impl std::fmt::Debug for MemoryMetrics {
@@ -114,13 +114,8 @@ impl MemoryMetrics {
             && let Some(what) = budget.excess()
             && !self.said.swap(true, Relaxed)
         {
-            *lock(&self.trouble) = Some(what);
+            self.warnings.say(WarningKind::MemoryExceeded, what);
         }
-    }
-
-    /// That the memory does not suffice, the first time that this is asked after it was noticed.
-    pub fn take_trouble(&self) -> Option<String> {
-        lock(&self.trouble).take()
     }
 }
 
@@ -136,8 +131,7 @@ pub struct CheckpointMetrics {
     /// Written so far, all of them together.
     pub bytes: AtomicU64,
     began: AtomicI64,
-    /// The last thing that went wrong, and was lived with.
-    trouble: Mutex<Option<String>>,
+    warnings: Warnings,
 }
 
 impl CheckpointMetrics {
@@ -153,24 +147,15 @@ impl CheckpointMetrics {
 
     pub(crate) fn given_up(&self, epoch: u64, why: &Error) {
         self.given_up.fetch_add(1, Relaxed);
-        self.say(format!("checkpoint {epoch} was given up: {}", why.what()));
+        self.warnings.say_why(WarningKind::CheckpointGivenUp, &format!("checkpoint {epoch} was given up"), why);
     }
 
     pub(crate) fn commit_retried(&self, why: &Error) {
-        self.say(format!("a commit is tried again: {}", why.what()));
+        self.warnings.say_why(WarningKind::CommitRetried, "a commit is tried again", why);
     }
 
     pub(crate) fn not_tidied(&self, why: &Error) {
-        self.say(format!("old checkpoints could not be tidied up: {}", why.what()));
-    }
-
-    fn say(&self, what: String) {
-        *lock(&self.trouble) = Some(what);
-    }
-
-    /// The last thing that went wrong since this was last asked.
-    pub fn take_trouble(&self) -> Option<String> {
-        lock(&self.trouble).take()
+        self.warnings.say_why(WarningKind::NotTidied, "old checkpoints could not be tidied up", why);
     }
 }
 
@@ -210,6 +195,11 @@ pub struct Snapshot {
 }
 
 impl Metrics {
+    /// What went wrong since this was last asked, and was lived with.
+    pub fn take_warnings(&self) -> Vec<Warning> {
+        [self.memory.warnings.take(), self.checkpoints.warnings.take()].concat()
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         let nodes: Vec<NodeSnapshot> = self
             .nodes
@@ -242,5 +232,31 @@ impl Metrics {
             checkpoint_millis: self.checkpoints.millis.load(Relaxed),
             nodes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_core::ByteSize;
+
+    #[test]
+    fn a_budget_that_nobody_has_set_is_exceeded_and_that_is_said_once() {
+        let budget = Budget::new(ByteSize::mib(1), false);
+        let share = budget.share("sessions by user");
+        let of = Some((budget, Scratch::new(None)));
+        let metrics = Metrics { memory: MemoryMetrics { of, ..MemoryMetrics::default() }, ..Metrics::default() };
+        metrics.memory.say_over();
+        assert_eq!(metrics.take_warnings(), []);
+        // It is asked to shed, and has as much as before afterwards.
+        assert!(share.report(2 << 20) > 0);
+        share.settle(2 << 20);
+        metrics.memory.say_over();
+        let said = metrics.take_warnings();
+        assert_eq!(said.len(), 1);
+        assert_eq!(said[0].what, "the job holds 2.0 MiB in memory, its budget is 1.0 MiB: sessions by user 2.0 MiB");
+        assert!(said[0].remedy.contains("--memory"), "{}", said[0].remedy);
+        metrics.memory.say_over();
+        assert_eq!(metrics.take_warnings(), [], "once is enough");
     }
 }

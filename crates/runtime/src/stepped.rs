@@ -1,10 +1,10 @@
 //! A job that one thread turns step by step: the same layout, tasks and checkpoints as [`start`](crate::start) runs on
-//! threads, with the order of everything in the caller's hand.
+//! threads, with the order of everything in the caller's turns.
 //!
 //! ```text
 //!  Job                                   Stepped
-//!  a thread for each worker: turn, turn  turn(0), turn(2), turn(2), ..       whoever the caller chooses
-//!  the checkpoint thread: turn, turn     turn_checkpoints()                  one message, or the time
+//!  a thread for each worker: turn, turn  turn(0), turn(2), turn_task(2, 1), ..   whoever the caller chooses
+//!  the checkpoint thread: turn, turn     turn_checkpoints()                      one message, or the time
 //!  a full queue: nap                     a full queue: other workers' tasks farther downstream are turned
 //! ```
 //!
@@ -21,6 +21,7 @@ use crate::side::Sides;
 use crate::worker::{Control, Crowd, Task, Worker};
 use millstream_core::{Connectors, Error, Result, Sink};
 use millstream_dataflow::graph::Dataflow;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 
@@ -34,7 +35,15 @@ pub enum Turn {
     Over,
 }
 
-/// A job, turned by hand.
+/// What a caller decides beside whose turn it is.
+pub struct Turns {
+    /// Which of so many tasks is asked first to make room in a queue.
+    pub choose: Rc<dyn Fn(usize) -> usize>,
+    /// Messages that a task takes from its queue in one turn, at least 1. Few: queues fill, and barriers wait in them.
+    pub messages_max: usize,
+}
+
+/// A job, turned by turns.
 pub struct Stepped {
     workers: Vec<Worker>,
     over: Vec<bool>,
@@ -48,14 +57,8 @@ pub struct Stepped {
 }
 
 impl Stepped {
-    /// Opens the tables of `dataflow` and builds its workers. `choose`: which of so many tasks is asked first to make room
-    /// in a queue.
-    pub fn start(
-        dataflow: &Dataflow,
-        connectors: &dyn Connectors,
-        config: JobConfig,
-        choose: Rc<dyn Fn(usize) -> usize>,
-    ) -> Result<Stepped> {
+    /// Opens the tables of `dataflow` and builds its workers.
+    pub fn start(dataflow: &Dataflow, connectors: &dyn Connectors, config: JobConfig, turns: Turns) -> Result<Stepped> {
         let clock = config.clock.clone();
         let laid_out = lay_out(dataflow, connectors, config, &|_| {})?;
         let Layout { placement, metrics, control, bells, sides, builds, driver, reports, messages } = laid_out;
@@ -63,7 +66,8 @@ impl Stepped {
         for (index, (build, mine)) in builds.into_iter().enumerate() {
             workers.push(Worker::new(build.tasks(mine)?, control.clone(), clock.clone(), bells[index].clone()));
         }
-        let crowd = Rc::new(Crowd { tasks: workers.iter().map(|w| Rc::downgrade(&w.tasks)).collect(), choose });
+        let tasks = workers.iter().map(|w| Rc::downgrade(&w.tasks)).collect();
+        let crowd = Rc::new(Crowd { tasks, choose: turns.choose, messages_max: turns.messages_max.max(1) });
         workers.iter().for_each(|w| w.join(&crowd));
         let over = vec![false; workers.len()];
         let mut job = Stepped { workers, over, driver, reports, messages, control, metrics, placement, sides };
@@ -91,10 +95,27 @@ impl Stepped {
     /// # Errors
     /// The job has failed; every later turn fails too.
     pub fn turn(&mut self, worker: usize) -> Result<Turn> {
+        self.turn_of(worker, 0..self.tasks(worker))
+    }
+
+    /// Tasks of a worker, those upstream first.
+    pub fn tasks(&self, worker: usize) -> usize {
+        self.workers[worker].tasks.len()
+    }
+
+    /// Gives one task of a worker a turn: the worker's thread would have been held up in it for as long.
+    ///
+    /// # Errors
+    /// As [`turn`](Stepped::turn).
+    pub fn turn_task(&mut self, worker: usize, task: usize) -> Result<Turn> {
+        self.turn_of(worker, task..task + 1)
+    }
+
+    fn turn_of(&mut self, worker: usize, tasks: Range<usize>) -> Result<Turn> {
         if self.over[worker] {
             return Ok(Turn::Over);
         }
-        let turned = self.turn_tasks(worker);
+        let turned = self.turn_tasks(worker, tasks);
         if let Err(e) = &turned {
             // The first error stays: this may be what another worker gives up with.
             self.control.fail(e.clone());
@@ -102,8 +123,8 @@ impl Stepped {
         turned
     }
 
-    fn turn_tasks(&mut self, worker: usize) -> Result<Turn> {
-        let (worked, done) = self.workers[worker].turn()?;
+    fn turn_tasks(&mut self, worker: usize, tasks: Range<usize>) -> Result<Turn> {
+        let (worked, done) = self.workers[worker].turn_of(tasks)?;
         if !worked {
             self.workers[worker].flush()?;
         }

@@ -11,6 +11,7 @@ use millstream_core::{Batch, Clock, Error, Result, TimeDomain};
 use millstream_dataflow::operator::{LateRows, Watermarks};
 use millstream_state::table::Saver;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -109,6 +110,8 @@ pub(crate) struct Saving {
     pub over: Cell<bool>,
     /// Bytes that may be held back while barriers line up; past them the barrier overtakes.
     pub held_bytes_max: usize,
+    /// Whole pieces may come in the middle. Not where a view follows the changes: a whole does not say what has gone.
+    pub whole_pieces: bool,
 }
 
 impl Task {
@@ -133,7 +136,8 @@ impl Task {
             self.chain.begin_with(first)?;
         }
         if let Some(inbox) = &self.inbox {
-            for _ in 0..MESSAGES_PER_TURN {
+            let messages_max = self.chain.helper.crowd.get().map_or(MESSAGES_PER_TURN, |c| c.messages_max);
+            for _ in 0..messages_max {
                 let message = match &self.saving {
                     None => inbox.take(),
                     Some(saving) => saving.align.borrow_mut().next(inbox),
@@ -233,10 +237,10 @@ impl Task {
     fn save(&self, saving: &Saving, epoch: Option<u64>, overtaken: Vec<(usize, Signal)>) -> Result<()> {
         self.chain.push_out()?;
         let last = saving.last.get();
-        let whole = !saving.chained.get();
         let mut nodes = Vec::with_capacity(self.chain.cells.len());
         let mut in_flight = self.batches_under_way(overtaken)?;
         for (at, cell) in self.chain.cells.iter().enumerate() {
+            let whole = !saving.chained.get() || saving.whole_pieces && cell.weight.get().is_heavy();
             let mut node = NodeSave {
                 node: cell.node,
                 watermarks: if on(Bug::WatermarkNotSaved) { Watermarks::NONE } else { cell.watermarks.get() },
@@ -259,6 +263,10 @@ impl Task {
                     operator.save(&mut saver)?;
                     node.tables = operator.tables();
                     (node.pieces, node.later) = saver.into_parts();
+                    let rows = node.pieces.iter().map(|p| p.rows.num_rows() as u64).sum();
+                    let mut weight = cell.weight.get();
+                    weight.saved(whole, node.later.is_empty().then_some(rows));
+                    cell.weight.set(weight);
                 }
                 Part::Sink { sink, unflushed, .. } => {
                     *unflushed = false;
@@ -366,6 +374,8 @@ pub(crate) struct Crowd {
     pub tasks: Vec<Weak<Vec<Task>>>,
     /// Which of so many is asked first.
     pub choose: Rc<dyn Fn(usize) -> usize>,
+    /// Messages that a task takes from its inbox in one turn.
+    pub messages_max: usize,
 }
 
 impl Crowd {
@@ -417,16 +427,21 @@ impl Worker {
 
     /// Gives each task a turn. Returns whether any did something, and whether all have ended.
     pub fn turn(&self) -> Result<(bool, bool)> {
+        self.turn_of(0..self.tasks.len())
+    }
+
+    /// Gives some of the tasks a turn. Returns whether any of them did something, and whether all tasks have ended.
+    pub fn turn_of(&self, tasks: Range<usize>) -> Result<(bool, bool)> {
         if self.control.is_cancelled() {
             return Err(cancelled());
         }
         let stop = self.control.stop();
-        let (mut worked, mut done) = (false, true);
-        for task in self.tasks.iter().rev() {
+        let mut worked = false;
+        for task in self.tasks[tasks].iter().rev() {
             worked |= task.turn(self.clock.as_ref(), stop)?;
-            done &= task.done() && task.saving.as_ref().is_none_or(|s| s.over.get());
         }
-        Ok((worked, done))
+        let over = |task: &Task| task.done() && task.saving.as_ref().is_none_or(|s| s.over.get());
+        Ok((worked, self.tasks.iter().all(over)))
     }
 
     /// Turns the tasks until all have ended.

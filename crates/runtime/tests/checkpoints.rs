@@ -14,6 +14,7 @@ use millstream_dataflow::graph::{
     AggregateCall, AggregateFunction, Changes, Dataflow, Exchange, Input, Node, NodeKind, SinkNode, SourceNode,
     WatermarkSpec, Window, WindowAggregate, WindowTime,
 };
+use millstream_runtime::stepped::Turns;
 use millstream_runtime::{CheckpointConfig, JobConfig, Restore, Stepped, Stop, start};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -425,6 +426,10 @@ fn what_cannot_go_to_scratch_files_ends_a_job_whose_memory_was_set() {
 }
 
 /// The same windows over two tables together: `in` and one of a single partition.
+fn turns() -> Turns {
+    Turns { choose: Rc::new(|_| 0), messages_max: 16 }
+}
+
 fn two_tables() -> Dataflow {
     let mut flow = dataflow();
     let mut other = flow.nodes[0].clone();
@@ -456,7 +461,7 @@ fn a_partition_that_moves_to_a_task_whose_own_had_ended_still_closes_windows() {
     let world = World::default();
     world.holds.store(true, Relaxed);
     let config = JobConfig { queue_bytes_max: ByteSize::mib(64), ..config(&store, 2, 1_000_000) };
-    let begin = || Stepped::start(&two_tables(), &world, config.clone(), Rc::new(|_| 0)).expect("starts");
+    let begin = || Stepped::start(&two_tables(), &world, config.clone(), turns()).expect("starts");
     let turn = |job: &mut Stepped| {
         for worker in 0..job.workers() {
             job.turn(worker).expect("no task fails");
@@ -504,7 +509,7 @@ fn a_partition_that_is_left_alone_does_not_take_the_watermark_back() {
     let clock = Arc::new(Hand::default());
     let config =
         JobConfig { queue_bytes_max: ByteSize::mib(64), clock: clock.clone(), ..config(&store, 2, 1_000_000_000) };
-    let begin = || Stepped::start(&flow, &world, config.clone(), Rc::new(|_| 0)).expect("starts");
+    let begin = || Stepped::start(&flow, &world, config.clone(), turns()).expect("starts");
     let turn = |job: &mut Stepped| {
         for worker in 0..job.workers() {
             job.turn(worker).expect("no task fails");
@@ -633,4 +638,69 @@ fn a_view_shows_committed_rows_to_other_threads_and_survives_a_restart() {
     assert!(again.epoch() >= view.epoch());
     job.wait().expect("ends");
     assert_eq!(again.len(), 0, "every window has closed");
+}
+
+/// A store that counts how many files of checkpoints are read.
+#[derive(Default)]
+struct Counting {
+    store: MemoryStore,
+    reads: AtomicI64,
+}
+
+impl Store for Counting {
+    fn put(&self, path: &str, bytes: &[u8], how: Put) -> Result<Stored> {
+        self.store.put(path, bytes, how)
+    }
+
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.reads.fetch_add(i64::from(path.starts_with("data/")), Relaxed);
+        self.store.get(path)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Stat>> {
+        self.store.list(prefix)
+    }
+
+    fn delete(&self, path: &str) -> Result<()> {
+        self.store.delete(path)
+    }
+
+    fn name(&self) -> String {
+        self.store.name()
+    }
+}
+
+#[test]
+fn where_everything_changes_no_checkpoint_is_read_again() {
+    let counting = Arc::new(Counting::default());
+    let store: Arc<dyn Store> = counting.clone();
+    let world = World::default();
+    let config = JobConfig { queue_bytes_max: ByteSize::mib(64), ..config(&store, 2, 1_000_000_000) };
+    // One window over all rows, and in each batch rows of most keys.
+    let flow = dataflow_by(Window::Tumble { size: 1_000_000, offset: 0 }, &[0]);
+    let mut job = Stepped::start(&flow, &world, config, turns()).expect("starts");
+    let (mut saved, mut asked) = (0, None::<std::sync::mpsc::Receiver<Result<u64>>>);
+    for _ in 0..20_000 {
+        if job.is_over() {
+            break;
+        }
+        for worker in 0..job.workers() {
+            job.turn(worker).expect("no task fails");
+        }
+        for _ in 0..8 {
+            job.turn_checkpoints();
+        }
+        if let Some(answer) = asked.take() {
+            match answer.try_recv() {
+                Ok(answer) => saved += i32::from(answer.is_ok()),
+                Err(_) => asked = Some(answer),
+            }
+        }
+        asked = asked.or_else(|| Some(job.checkpoint(None)));
+    }
+    assert!(job.is_over());
+    job.finish().expect("ends well");
+    // So many changes would make chains that are worth merging, and for that they are read.
+    assert!(saved > 30, "{saved} checkpoints");
+    assert_eq!(counting.reads.load(Relaxed), 0, "files read again by {saved} checkpoints");
 }

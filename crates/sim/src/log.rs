@@ -108,20 +108,6 @@ impl Reader {
         (0..self.log.partitions.len()).all(|p| p == self.partition || done(p))
     }
 
-    /// Beside a partition that falls silent: whether it has gone on, and a checkpoint holds that it has. Two manifests
-    /// later one of them was begun since.
-    fn may_end(&self) -> bool {
-        let manifests = self.world.core().manifests;
-        !self.world.saves
-            || self.log.partitions.iter().enumerate().all(|(p, x)| {
-                let Some(at) = x.silent_at.filter(|_| p != self.partition) else { return true };
-                let read = self.run.read().get(&(self.log.source, p)).copied();
-                let here = self.run.went_on_at().is_some_and(|then| manifests >= then + 2);
-                // In a run that began behind that place a checkpoint holds it in any case.
-                here || read.is_none_or(|next| next > at && self.run.went_on_at().is_none())
-            })
-    }
-
     fn rows(&self, entries: &[Entry], first: usize) -> Result<SourceRows> {
         let mut bad = Vec::new();
         let mut good = Vec::new();
@@ -169,9 +155,8 @@ impl PartitionReader for Reader {
         let partition = &self.log.partitions[self.partition];
         let (end, silent_at) = (partition.entries.len(), partition.silent_at);
         let silent = silent_at == Some(self.next) && !self.others_are_read();
-        let waits = self.next >= end && !self.may_end();
         let mut core = self.world.core();
-        let pause = silent || waits || core.dice.chance(partition.pauses);
+        let pause = silent || core.dice.chance(partition.pauses);
         if pause {
             core.trace.note(format_args!("run {} poll {}[{}]: nothing", self.run.number, self.log.name, self.name));
             return Ok(Polled::Pending);
@@ -189,9 +174,6 @@ impl PartitionReader for Reader {
         let rows = self.rows(&self.entries()[self.next..to], self.next)?;
         self.next = to;
         self.run.has_read((self.log.source, self.partition), to);
-        if silent_at.is_some_and(|at| to > at) {
-            self.run.went_on_at().get_or_insert(self.world.core().manifests);
-        }
         Ok(Polled::Rows(rows))
     }
 

@@ -19,7 +19,7 @@ use millstream_dataflow::graph::Dataflow;
 use millstream_plan::catalog::Catalog;
 use millstream_plan::plan::{Job, plan_job};
 use millstream_plan::statement::StatementKind;
-use millstream_runtime::stepped::{Stepped, Turn};
+use millstream_runtime::stepped::{Stepped, Turn, Turns};
 use millstream_runtime::{CheckpointConfig, JobConfig, Restore, Stop};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -34,6 +34,13 @@ const STEPS_MAX: u64 = 60_000;
 
 /// Starts of a job before the weather becomes calm, at most.
 const STORMY_RUNS_MAX: u64 = 9;
+
+/// Checkpoints in a row that may be given up. Time-outs are as short as 20 ms here and tasks may get no turn for longer, so
+/// that many in a row are no fault; a job that never saves anything does not come to its end, and that is one.
+const FAILURES_MAX: u32 = 1_000;
+
+/// Times that hours pass in one run. Each time the checkpoint that is open is given up.
+const JUMPS_MAX: u64 = 10;
 
 /// Starts in calm weather, should they be needed: a run that stops is followed by another.
 const CALM_RUNS_MAX: u64 = 3;
@@ -90,7 +97,7 @@ impl Stats {
 
 /// Plays a seed.
 pub fn play(seed: u64) -> Outcome {
-    let world = World::new(seed, true);
+    let world = World::new(seed);
     let workload = Arc::new(Workload::new(seed));
     let stats = Mutex::new(Stats::default());
     let told = Mutex::new(None);
@@ -138,7 +145,11 @@ struct Habits {
     crashes: u64,
     /// Of 10,000 steps: so many turn the checkpoint driver.
     checkpoint_turns: u64,
-    /// Of 10,000 steps: so many begin a time in which one worker gets no turn.
+    /// Messages that a task takes in a turn. With few, rows wait in the queues for barriers to overtake.
+    messages_max: usize,
+    /// Single tasks get their turns, rather than a worker with all of its own.
+    by_task: bool,
+    /// Of 10,000 steps: so many begin a time in which one worker, or one task, gets no turn.
     starves: u64,
     savepoints: u64,
     stops: u64,
@@ -170,6 +181,8 @@ impl Habits {
             parallelisms: spread.to_vec(),
             crashes: dice.one(&[10, 30, 80, 200]),
             checkpoint_turns: dice.one(&[700, 2_500, 5_000]),
+            messages_max: dice.one(&[1, 1, 2, 16]),
+            by_task: dice.chance(6_000),
             starves: dice.one(&[0, 50, 200]),
             savepoints: dice.one(&[0, 30, 100, 300]),
             stops: dice.one(&[0, 0, 10, 30]),
@@ -201,8 +214,10 @@ struct Seed {
     habits: Habits,
     wanted: BTreeMap<String, Vec<String>>,
     zombie: Option<(Stepped, Arc<Run>, u64)>,
-    /// A worker that gets no turn, for so many steps.
-    starved: (usize, u64),
+    /// How often hours have passed in this run.
+    jumped: u64,
+    /// A worker and, by task, its task that gets no turn, for so many steps.
+    starved: (usize, usize, u64),
     kept: Option<Kept>,
     savepoints: u64,
     /// The job is to go back to the savepoint, and has not got there yet.
@@ -235,7 +250,8 @@ impl Seed {
             habits,
             wanted,
             zombie: None,
-            starved: (0, 0),
+            jumped: 0,
+            starved: (0, 0, 0),
             kept: None,
             savepoints: 0,
             rewinding: false,
@@ -288,7 +304,7 @@ impl Seed {
             min_pause: habits.min_pause,
             // In calm weather nothing is given up for ever.
             timeout: if self.calm { Duration::from_secs(600) } else { habits.timeout },
-            failures_max: 20,
+            failures_max: FAILURES_MAX,
             kept: 2,
             overtake_after: habits.overtake_after,
             held_bytes_max: ByteSize(habits.held_bytes_max),
@@ -318,12 +334,14 @@ impl Seed {
             core.trace.note(format_args!("room: {chosen} of {of} first"));
             chosen
         });
-        Stepped::start(&self.dataflow, &tables, config, choose)
+        let turns = Turns { choose, messages_max: self.habits.messages_max };
+        Stepped::start(&self.dataflow, &tables, config, turns)
     }
 
     fn run(&mut self, number: u64) -> Result<End, String> {
         let run = Run::new(number);
         self.stats.runs += 1;
+        self.jumped = 0;
         if let Some(kept) = self.kept.as_ref().filter(|_| self.rewinding) {
             // Whoever goes back takes back what the tables got since then.
             let tables = kept.tables.clone();
@@ -408,7 +426,8 @@ impl Seed {
                 asked.push(Asked { name, answer });
             }
         }
-        if self.dice.chance(self.habits.jumps) && self.may_jump(run) {
+        if self.dice.chance(self.habits.jumps) && self.jumped < JUMPS_MAX && self.may_jump(run) {
+            self.jumped += 1;
             self.world.clock.advance(2 * 3_600_000);
             self.world.note(format_args!("two hours pass"));
         }
@@ -421,17 +440,20 @@ impl Seed {
             return false;
         }
         let worker = self.dice.below(job.workers() as u64) as usize;
+        // A worker whose tasks nothing would come out of has none.
+        let by_task = self.habits.by_task && job.tasks(worker) > 0;
+        let task = if by_task { self.dice.below(job.tasks(worker) as u64) as usize } else { 0 };
         if self.dice.chance(self.habits.starves) {
-            self.starved = (worker, self.dice.between(10, 300));
+            self.starved = (worker, task, self.dice.between(10, 300));
         }
-        if self.starved.1 > 0 {
-            self.starved.1 -= 1;
-            if self.starved.0 == worker {
+        if self.starved.2 > 0 {
+            self.starved.2 -= 1;
+            if (self.starved.0, self.starved.1) == (worker, task) {
                 return false;
             }
         }
-        let turned = job.turn(worker);
-        self.world.note(format_args!("run {number} worker {worker}: {}", said(&turned)));
+        let turned = if by_task { job.turn_task(worker, task) } else { job.turn(worker) };
+        self.world.note(format_args!("run {number} worker {worker} task {task}: {}", said(&turned)));
         false
     }
 
@@ -617,11 +639,12 @@ fn undisturbed(
     workload: &Arc<Workload>,
     dataflow: &Dataflow,
 ) -> Result<BTreeMap<String, Vec<String>>, String> {
-    let world = World::new(seed, false);
+    let world = World::new(seed);
     let tables = SimTables { world: world.clone(), run: Run::new(0), workload: workload.clone() };
     let config = JobConfig { parallelism: 1, clock: world.clock.clone(), ..JobConfig::default() };
     let said = |e: Error| format!("undisturbed: {e}");
-    let mut job = Stepped::start(dataflow, &tables, config, Rc::new(|_| 0)).map_err(said)?;
+    let turns = Turns { choose: Rc::new(|_| 0), messages_max: 16 };
+    let mut job = Stepped::start(dataflow, &tables, config, turns).map_err(said)?;
     for _ in 0..STEPS_MAX {
         if job.is_over() {
             break;

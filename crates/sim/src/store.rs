@@ -19,7 +19,6 @@ impl Store for SimStore {
             if how == Put::Create && core.objects.contains_key(path) {
                 return Ok(Stored::Exists);
             }
-            core.manifests += u64::from(path.starts_with("manifests/"));
             core.overtaken += u64::from(path.contains("-in-flight-"));
             core.objects.insert(path.to_owned(), (bytes.to_vec(), now));
             Ok(Stored::Yes)

@@ -7,8 +7,6 @@
 //!   and rows carry it along as marks: whether a row is late, and by which watermark, does not depend on the interleaving.
 //! - A partition that becomes idle has given all rows that another one could make late, and goes on with rows later than
 //!   all others'. The others never pause before they have given their last row, so none of them becomes idle in between.
-//!   Nor do they end before a checkpoint holds that it has gone on: idle beside ended partitions alone, it would be told
-//!   that everything has ended.
 //! - `LIMIT` takes rows in the order of arrival: one partition, and nothing that lies between.
 //! - With allowed lateness, how often a window is shown depends on the batches; its last showing, the one that counts
 //!   most rows, does not. That one is compared.

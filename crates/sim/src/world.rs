@@ -61,19 +61,11 @@ pub struct Run {
     hurt: AtomicBool,
     /// How far each partition has been read, by source and partition.
     read: Mutex<BTreeMap<(usize, usize), usize>>,
-    /// How many manifests there had ever been when a partition that was silent went on; `None`: it has not yet.
-    went_on_at: Mutex<Option<u64>>,
 }
 
 impl Run {
     pub fn new(number: u64) -> Arc<Run> {
-        Arc::new(Run {
-            number,
-            dead: AtomicBool::new(false),
-            hurt: AtomicBool::new(false),
-            read: Mutex::default(),
-            went_on_at: Mutex::default(),
-        })
+        Arc::new(Run { number, dead: AtomicBool::new(false), hurt: AtomicBool::new(false), read: Mutex::default() })
     }
 
     /// How far each partition has been read; those are left out that had ended before this run.
@@ -83,10 +75,6 @@ impl Run {
 
     pub fn has_read(&self, partition: (usize, usize), next: usize) {
         self.read().insert(partition, next);
-    }
-
-    pub fn went_on_at(&self) -> MutexGuard<'_, Option<u64>> {
-        self.went_on_at.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     pub fn is_dead(&self) -> bool {
@@ -153,8 +141,6 @@ pub struct Core {
     pub failed: u64,
     /// Files with rows that barriers had overtaken.
     pub overtaken: u64,
-    /// Manifests that were written.
-    pub manifests: u64,
 }
 
 /// A world, shared by everyone in it.
@@ -162,8 +148,6 @@ pub struct Core {
 pub struct World {
     core: Mutex<Core>,
     pub clock: Arc<SimClock>,
-    /// Jobs here take checkpoints.
-    pub saves: bool,
     /// Calls, of whatever kind.
     calls: AtomicU64,
 }
@@ -184,7 +168,7 @@ enum Fate {
 }
 
 impl World {
-    pub fn new(seed: u64, saves: bool) -> Arc<World> {
+    pub fn new(seed: u64) -> Arc<World> {
         let core = Core {
             dice: Dice::new(seed, 2),
             trace: Trace::default(),
@@ -194,11 +178,9 @@ impl World {
             disk_full: 0,
             failed: 0,
             overtaken: 0,
-            manifests: 0,
         };
         Arc::new(World {
             core: Mutex::new(core),
-            saves,
             clock: Arc::new(SimClock(AtomicI64::new(BEGINNING))),
             calls: AtomicU64::new(0),
         })

@@ -5,9 +5,13 @@ use millstream_sim::play;
 /// Seeds that are played in every test run.
 const SEEDS: std::ops::Range<u64> = 0..160;
 
+/// Seeds that once found something.
+/// - 1491: of two tasks that had been idle together one spoke first, and its windows closed without the other's rows.
+const FOUND: [u64; 1] = [1491];
+
 #[test]
 fn tables_hold_what_an_undisturbed_run_leaves_there() {
-    for seed in SEEDS {
+    for seed in SEEDS.chain(FOUND) {
         let outcome = play(seed);
         if let Some(wrong) = &outcome.wrong {
             let tail = outcome.tail[outcome.tail.len().saturating_sub(40)..].join("\n  ");
@@ -44,4 +48,6 @@ fn the_world_is_as_rough_as_it_is_meant_to_be() {
     for (what, count) in seen {
         assert!(count > 0, "no {what} in {SEEDS:?}: {all:?}");
     }
+    // A fault in what barriers overtake shows only where rows are restored from there, which few of them are.
+    assert!(all.overtaken > 100, "barriers seldom overtake in {SEEDS:?}: {all:?}");
 }

@@ -5,3 +5,4 @@ pub mod print;
 pub mod progress;
 pub mod run;
 pub mod state;
+pub mod warner;

@@ -145,6 +145,16 @@ impl Reporter {
         }
     }
 
+    /// Shows texts above the line that renews itself.
+    pub fn say(&self, texts: Vec<String>) {
+        for text in texts {
+            match &self.bar {
+                Some(bar) => bar.suspend(|| eprintln!("{text}")),
+                None => eprintln!("{text}"),
+            }
+        }
+    }
+
     /// Clears the terminal line before an error is printed.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {

@@ -3,6 +3,7 @@
 use super::args::{Check, Cli, Explain, Run, Script};
 use super::print::Printer;
 use super::progress::Reporter;
+use super::warner::Warner;
 use clap::CommandFactory;
 use millstream::{
     Error, ErrorKind, JobConfig, Plan, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop,
@@ -60,6 +61,7 @@ pub fn run(args: &Run) -> ExitCode {
 /// Waits for a query's end, shows how it is getting on, hands an interrupt on to it.
 fn watch(mut running: millstream::Running, args: &Run, interrupted: &AtomicBool, prints: bool) -> Result<()> {
     let mut reporter = Reporter::new(args.progress, prints);
+    let (mut warner, began) = (Warner::default(), std::time::Instant::now());
     let mut stopping = false;
     // Short at first, so that a small job is not kept waiting; then as often as the display is renewed.
     let mut pause = std::time::Duration::from_millis(1);
@@ -69,12 +71,16 @@ fn watch(mut running: millstream::Running, args: &Run, interrupted: &AtomicBool,
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(reporter.pause());
-        if let Some(trouble) = running.listen() {
-            reporter.clear();
-            note(&trouble);
-        }
+        running.listen();
+        let now = began.elapsed();
+        let told: Vec<String> = running.take_warnings().into_iter().filter_map(|w| warner.tell(w, now)).collect();
+        reporter.say([told, warner.due(now)].concat());
         reporter.show(&running.snapshot());
     }
+    // What came since the last look, and what was kept back so as not to be told too often.
+    let told: Vec<String> =
+        running.take_warnings().into_iter().filter_map(|w| warner.tell(w, began.elapsed())).collect();
+    reporter.say([told, warner.rest()].concat());
     let keeps_state = running.keeps_state();
     match running.wait() {
         Ok(summary) => {

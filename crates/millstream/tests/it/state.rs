@@ -437,8 +437,12 @@ impl Drop for Child {
 }
 
 fn spawn(args: &[&str]) -> Child {
+    spawn_with(args, Stdio::null())
+}
+
+fn spawn_with(args: &[&str], stderr: Stdio) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-    Child(command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs"))
+    Child(command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("it runs"))
 }
 
 #[test]
@@ -491,4 +495,37 @@ fn the_commands_reach_a_running_job() {
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("goes on from checkpoint 1"), "{err}");
     assert_eq!(world.out()[3..], ["2024-01-01 00:00:30,ann,9,2", "2024-01-01 00:00:30,bob,10,2"]);
+}
+
+#[test]
+fn a_checkpoint_that_is_given_up_is_told_with_its_remedy() {
+    let world = World::new();
+    let script = world.0.write("clicks.sql", &world.endless(WINDOWS));
+    let state = world.place("state");
+    let run = ["run", &script, "--state", &state, "--checkpoint-interval", "1500ms", "-p", "2", "--progress", "none"];
+    let said = world.0.path("stderr");
+    let mut child = spawn_with(&run, std::fs::File::create(&said).expect("a file can be made").into());
+    wait_until("the closed windows are visible", || world.out().len() == 3);
+    // Where the checkpoints' files were, there is something else: nothing can be written until it is gone.
+    let job = std::fs::read_dir(&state).expect("there is state").next().expect("of a job").expect("which can be read");
+    let data = job.path().join("data");
+    std::fs::rename(&data, job.path().join("moved")).expect("a folder can be renamed");
+    std::fs::write(&data, "in the way").expect("a file can be written");
+    world.file("2.csv", SECOND);
+    let text = || std::fs::read_to_string(&said).expect("it can be read");
+    wait_until("a warning", || text().contains("warning: checkpoint "));
+    std::fs::remove_file(&data).expect("a file can be removed");
+    std::fs::rename(job.path().join("moved"), &data).expect("a folder can be renamed");
+    // The job has lived with it, and what it could not save before it saves now.
+    let (code, _, err) = told(&millstream(&["savepoint", &state, "after"]));
+    assert_eq!(code, 0, "{err}{}", text());
+    let (code, _, err) = told(&millstream(&["stop", &state]));
+    assert_eq!(code, 0, "{err}");
+    wait_until("the job stops", || child.0.try_wait().expect("a child can be asked").is_some());
+    let text = text();
+    assert!(child.0.wait().is_ok_and(|s| s.success()), "{text}");
+    let warnings = text.lines().filter(|l| l.starts_with("warning: ")).count();
+    // At once the first time; more of them come together, at the end of so short a run.
+    assert!(text.contains("was given up: ") && (1..=2).contains(&warnings), "{text}");
+    assert_eq!(text.lines().filter(|l| l.starts_with("  help: ")).count(), warnings, "{text}");
 }

@@ -22,6 +22,7 @@ mod files;
 mod inspect;
 mod manifest;
 mod restore;
+mod weight;
 
 pub use crate::life::shapes;
 pub use driver::Ask;
@@ -30,6 +31,7 @@ pub use inspect::{columns, rows};
 pub(crate) use manifest::{Memory, NodeMemory, SinkMemory, columns_of};
 pub use restore::find;
 pub(crate) use restore::{Mine, Restored, Taken, manifests, take_over};
+pub(crate) use weight::Weight;
 
 use crate::side::SideRows;
 use millstream_checkpoint::manifest::PartitionState;
