@@ -17,7 +17,7 @@ mod calls;
 mod frame;
 mod memory;
 mod numbers;
-mod pending;
+pub(crate) mod pending;
 mod sketches;
 mod values;
 pub(crate) mod words;

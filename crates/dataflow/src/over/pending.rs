@@ -19,7 +19,7 @@ use millstream_core::{Batch, Millis, Result, Watermark};
 /// Pieces of fewer rows than this are joined when there are many of them.
 const SMALL: usize = 1_024;
 
-pub(super) struct Pending {
+pub(crate) struct Pending {
     time: usize,
     order: Option<usize>,
     pieces: Vec<Piece>,
@@ -48,26 +48,26 @@ struct Segment {
 }
 
 impl Pending {
-    pub(super) fn new(time: usize, order: Option<usize>) -> Pending {
+    pub(crate) fn new(time: usize, order: Option<usize>) -> Pending {
         Pending { time, order, pieces: Vec::new() }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.pieces.iter().map(|p| p.bytes).sum()
     }
 
-    pub(super) fn add(&mut self, rows: RecordBatch) -> Result<()> {
+    pub(crate) fn add(&mut self, rows: RecordBatch) -> Result<()> {
         self.insert(rows, false)
     }
 
     /// Takes rows in that a checkpoint has.
-    pub(super) fn load(&mut self, rows: RecordBatch) -> Result<()> {
+    pub(crate) fn load(&mut self, rows: RecordBatch) -> Result<()> {
         self.insert(rows, true)
     }
 
     /// The rows that no checkpoint has, or all; from now on, one has them. In the order in which they came, as far as
     /// that matters: rows of the same time and tie.
-    pub(super) fn save(&mut self, all: bool) -> Result<Vec<RecordBatch>> {
+    pub(crate) fn save(&mut self, all: bool) -> Result<Vec<RecordBatch>> {
         let mut rows = Vec::new();
         for piece in self.pieces.iter_mut().filter(|p| all || !p.saved) {
             piece.saved = true;
@@ -105,7 +105,7 @@ impl Pending {
 
     /// Hands over the rows with time at or before `to`, in order of (time, tie), and forgets them. Rows of the same
     /// time come in one chunk.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         to: Watermark,
         mut hand: impl FnMut(&RecordBatch, &[Millis]) -> Result<()>,

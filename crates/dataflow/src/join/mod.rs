@@ -1,0 +1,65 @@
+//! Rows of two inputs with each other.
+//!
+//! ```text
+//!  [`regular`]    all with all, kept up to date        [`interval`]   whose times are near each other
+//!  [`window`]     of the same window, once             [`temporal`]   with the version that held at their time
+//!
+//!           ┌─ how rows find each other: chains or runs by key ─┐
+//!  batch ─▶ │ memory: the rows, in columns ([`store`])          │ ─▶ candidates ─▶ [`pairs`]: condition, outer rows ─▶ out
+//!           └─ saved: the same as a table of the checkpoint ────┘
+//! ```
+//!
+//! Every state belongs to one key, so an operator over some of the keys works alone.
+
+mod interval;
+mod memory;
+mod pairs;
+mod regular;
+mod runs;
+mod saved;
+mod store;
+mod temporal;
+mod window;
+
+use crate::graph::{self, JoinScope};
+use crate::operator::Operator;
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Error, Result};
+
+/// The operator of a [`graph::Join`].
+pub fn join(spec: &graph::Join, inputs: &[SchemaRef], output: &SchemaRef) -> Result<Box<dyn Operator>> {
+    let [left, right] = inputs else { return Err(Error::internal("a join has two inputs")) };
+    if spec.null_equals_null.len() != spec.keys.len() {
+        return Err(Error::internal("a join has to say of each key whether NULL equals NULL"));
+    }
+    for (on_left, on_right) in &spec.keys {
+        let (on_left, on_right) = (left.field(*on_left), right.field(*on_right));
+        if on_left.data_type() != on_right.data_type() {
+            return Err(Error::internal(format!(
+                "a join compares `{}` of type {} with `{}` of type {}",
+                on_left.name(),
+                on_left.data_type(),
+                on_right.name(),
+                on_right.data_type()
+            )));
+        }
+    }
+    Ok(match &spec.scope {
+        JoinScope::Always { ttl, retracts } => {
+            Box::new(regular::Regular::new(spec, ttl.as_ref(), *retracts, inputs, output)?)
+        }
+        JoinScope::Window { end, domain, .. } => Box::new(window::Window::new(spec, *end, *domain, inputs, output)?),
+        JoinScope::Interval { times, domain, lower, upper } => {
+            let bounds = interval::Bounds { times: *times, domain: *domain, lower: *lower, upper: *upper };
+            Box::new(interval::Interval::new(spec, &bounds, inputs, output)?)
+        }
+    })
+}
+
+/// The operator of a [`graph::TemporalJoin`].
+pub fn temporal(spec: &graph::TemporalJoin, inputs: &[SchemaRef], output: &SchemaRef) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(temporal::Temporal::new(spec, inputs, output)?))
+}
+
+#[cfg(test)]
+mod tests;
