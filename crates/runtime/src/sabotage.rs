@@ -21,7 +21,7 @@ pub enum Bug {
     EndedPartitionReadAgain,
     /// Operators are not told at which watermark they go on.
     TimersLostAtLoad,
-    /// Every seventh file of changes is left out of the manifest.
+    /// Every third file of changes is left out of the manifest.
     DeltaForgotten,
     /// Changes are put upon nothing where the tasks are not those that were saved.
     BaseForgotten,

@@ -340,7 +340,7 @@ impl Driver {
                     }
                 });
                 let file = self.write_each(node.node, task, epoch, &table.name, &table.piece_schema(), rows)?;
-                if !(on(Bug::DeltaForgotten) && !node.whole && self.files.is_multiple_of(7)) {
+                if !(on(Bug::DeltaForgotten) && !node.whole && self.files.is_multiple_of(3)) {
                     files.insert(table.name.clone(), file);
                 }
             }
