@@ -10,11 +10,22 @@
 //!
 //! A row is its columns, divided by blanks; rows are divided by commas; `null` is NULL. Times are written
 //! `12:00:10`, `12:00:10.250`, or as whole milliseconds. A line that begins with `->` goes on with what the line
-//! before it expects. An update prints as `+U` before its columns. Inside a value that comes out, `, ` prints as `;`.
+//! before it expects. A row that is no insert has its change before its columns, on both sides: `-D 12:00:10 ann`.
+//! Inside a value that comes out, `, ` prints as `;`.
+//!
+//! An operator with two inputs ([`Timeline::right`]) has `left` and `right` lines in place of `rows`:
+//!
+//! ```text
+//! left       1 ann
+//! right      1 oslo, 2 rome   -> 1 ann 1 oslo
+//! right      -D 1 oslo        -> -D 1 ann 1 oslo
+//! ```
 //!
 //! [`Timeline::check`] plays a script as it stands and compares each step. Then it plays it row by row, with
 //! neighbouring `rows` lines as one batch, and in batches that go across watermarks with the marks that a source
 //! would give them: the final results and the late rows must be the same each time, since batch cuts mean nothing.
+//! Rows of the two inputs keep their order of arrival. Where the changes on the way to a result may differ, the final
+//! table decides ([`Timeline::by_table`]).
 //!
 //! Then it crashes: after every line the operator is saved, thrown away and restored from its tables, once on one task
 //! with a growing chain of changes, and, for operators that go by key ([`Timeline::keyed`]), on 2 and 7 tasks and with
@@ -70,10 +81,23 @@ impl Output for Capture {
 /// How the rows of a script look, and which columns of the result it shows.
 #[derive(Clone)]
 pub struct Timeline {
-    schema: SchemaRef,
+    /// Of each input.
+    schemas: Vec<SchemaRef>,
     show: Option<Vec<usize>>,
-    identity: Option<usize>,
-    keys: Option<Vec<usize>>,
+    finals: Finals,
+    /// Of each input: the columns that its rows are exchanged by.
+    keys: Option<[Vec<usize>; 2]>,
+}
+
+/// What is left of a whole script, to be compared between replays.
+#[derive(Clone, Copy)]
+enum Finals {
+    /// Every change.
+    All,
+    /// The last word on each result, which its first columns name.
+    Last(usize),
+    /// The table that the changes describe.
+    Table,
 }
 
 /// One line of a script: what happens, and what should come of it.
@@ -84,20 +108,39 @@ struct Line {
 }
 
 enum Act {
-    Rows(Vec<Vec<String>>),
+    Rows(usize, Vec<Row>),
     Watermark(TimeDomain, Watermark),
     End,
+}
+
+/// A row of a script: what it does, and its columns.
+#[derive(Clone)]
+struct Row {
+    kind: ChangeKind,
+    columns: Vec<String>,
 }
 
 impl Timeline {
     /// Rows with these columns.
     pub fn new(columns: &[(&str, DataType)]) -> Timeline {
-        let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
-        Timeline { schema: Arc::new(Schema::new(fields)), show: None, identity: None, keys: None }
+        Timeline { schemas: vec![schema_of(columns)], show: None, finals: Finals::All, keys: None }
     }
 
+    /// A second input, for `right` lines; the first one's are `left`.
+    pub fn right(mut self, columns: &[(&str, DataType)]) -> Timeline {
+        self.schemas.truncate(1);
+        self.schemas.push(schema_of(columns));
+        self
+    }
+
+    /// The columns of the first input.
     pub fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        self.schemas[0].clone()
+    }
+
+    /// The columns of each input.
+    pub fn schemas(&self) -> &[SchemaRef] {
+        &self.schemas
     }
 
     /// Shows only these columns of the result, in this order.
@@ -109,13 +152,25 @@ impl Timeline {
     /// The first `columns` shown columns name a result: a later row replaces an earlier one. For operators that
     /// correct what they have said.
     pub fn identity(mut self, columns: usize) -> Timeline {
-        self.identity = Some(columns);
+        self.finals = Finals::Last(columns);
+        self
+    }
+
+    /// Replays are compared by the table that is left when all changes have been made. Taking a row back that is not
+    /// there is a failure.
+    pub fn by_table(mut self) -> Timeline {
+        self.finals = Finals::Table;
         self
     }
 
     /// The rows reach the operator by an exchange over these columns, so it is played on several tasks too.
-    pub fn keyed(mut self, columns: &[usize]) -> Timeline {
-        self.keys = Some(columns.to_vec());
+    pub fn keyed(self, columns: &[usize]) -> Timeline {
+        self.keyed_by(columns, columns)
+    }
+
+    /// The same with two inputs: the columns of the left rows and those of the right ones.
+    pub fn keyed_by(mut self, left: &[usize], right: &[usize]) -> Timeline {
+        self.keys = Some([left.to_vec(), right.to_vec()]);
         self
     }
 
@@ -123,14 +178,14 @@ impl Timeline {
     pub fn check(&self, make: impl Fn() -> Box<dyn Operator>, script: &str) {
         let lines = self.parse(script);
         let clocked = lines.iter().any(|l| match &l.act {
-            Act::Rows(rows) => rows.iter().flatten().any(|f| f.contains(':')),
+            Act::Rows(_, rows) => rows.iter().flat_map(|r| &r.columns).any(|f| f.contains(':')),
             _ => false,
         });
         let expected: Vec<String> = lines.iter().flat_map(|l| l.expected.iter().cloned()).collect();
         let mut operator = make();
         for line in &lines {
             let items = match &line.act {
-                Act::Rows(rows) => self.step_rows(operator.as_mut(), rows, None, clocked),
+                Act::Rows(input, rows) => self.step_rows(operator.as_mut(), *input, rows, None, clocked),
                 Act::Watermark(domain, to) => self.step(operator.as_mut(), Event::Watermark(*domain, *to), clocked),
                 Act::End => self.end(operator.as_mut(), clocked),
             };
@@ -171,13 +226,13 @@ impl Timeline {
     fn step_crew(&self, crew: &mut Crew, act: &Act, clocked: bool) -> Vec<String> {
         let mut items = Vec::new();
         match act {
-            Act::Rows(rows) => {
-                let owners = self.owners(rows, crew.tasks.len());
+            Act::Rows(input, rows) => {
+                let owners = self.owners(*input, rows, crew.tasks.len());
                 for (task, operator) in crew.tasks.iter_mut().enumerate() {
                     let mine = rows.iter().zip(&owners).filter(|(_, o)| **o == task).map(|(r, _)| r.clone());
                     let mine: Vec<_> = mine.collect();
                     if !mine.is_empty() {
-                        items.extend(self.step_rows(operator.as_mut(), &mine, None, clocked));
+                        items.extend(self.step_rows(operator.as_mut(), *input, &mine, None, clocked));
                     }
                 }
             }
@@ -199,39 +254,45 @@ impl Timeline {
     }
 
     /// The task of each row.
-    fn owners(&self, rows: &[Vec<String>], tasks: usize) -> Vec<usize> {
-        let Some(keys) = self.keys.as_ref().filter(|k| !k.is_empty()) else { return vec![0; rows.len()] };
-        let batch = self.batch(rows);
+    fn owners(&self, input: usize, rows: &[Row], tasks: usize) -> Vec<usize> {
+        let Some(keys) = self.keys.as_ref().map(|k| &k[input]).filter(|k| !k.is_empty()) else {
+            return vec![0; rows.len()];
+        };
+        let batch = self.batch_of(input, rows).rows;
         let columns: Vec<ArrayRef> = keys.iter().map(|k| batch.column(*k).clone()).collect();
         owners(&columns, rows.len(), tasks)
     }
 
     fn play(&self, operator: &mut dyn Operator, lines: &[Line], cut: Cut, clocked: bool) -> Vec<String> {
         let mut items = Vec::new();
-        let (mut held, mut marks, mut now) = (Vec::new(), Vec::new(), Watermark::MIN);
+        let mut now = Watermark::MIN;
+        // Rows of one input that become one batch, with their marks.
+        let (mut held, mut marks, mut of): (Vec<Row>, Vec<Millis>, usize) = (Vec::new(), Vec::new(), 0);
         for (at, line) in lines.iter().enumerate() {
             match (&line.act, cut) {
-                (Act::Rows(rows), Cut::RowByRow) => {
+                (Act::Rows(input, rows), Cut::RowByRow) => {
                     for row in rows {
-                        items.extend(self.step_rows(operator, std::slice::from_ref(row), None, clocked));
+                        items.extend(self.step_rows(operator, *input, std::slice::from_ref(row), None, clocked));
                     }
                 }
-                (Act::Rows(rows), Cut::Joined) => {
+                (Act::Rows(input, rows), Cut::Joined) => {
                     held.extend(rows.iter().cloned());
-                    if !matches!(lines.get(at + 1), Some(Line { act: Act::Rows(_), .. })) {
-                        items.extend(self.step_rows(operator, &held, None, clocked));
-                        held.clear();
+                    if !matches!(lines.get(at + 1), Some(Line { act: Act::Rows(next, _), .. }) if next == input) {
+                        items.extend(self.step_rows(operator, *input, &std::mem::take(&mut held), None, clocked));
                     }
                 }
-                (Act::Rows(rows), Cut::Marked(size)) => {
+                (Act::Rows(input, rows), Cut::Marked(size)) => {
                     for row in rows {
+                        if *input != of && !held.is_empty() {
+                            items.extend(self.step_marked(operator, of, &mut held, &mut marks, clocked));
+                            items.extend(self.step(operator, Event::Watermark(TimeDomain::Event, now), clocked));
+                        }
+                        of = *input;
                         held.push(row.clone());
                         marks.push(now.0);
                         if held.len() == size {
-                            items.extend(self.step_rows(operator, &held, Some(&marks), clocked));
+                            items.extend(self.step_marked(operator, of, &mut held, &mut marks, clocked));
                             items.extend(self.step(operator, Event::Watermark(TimeDomain::Event, now), clocked));
-                            held.clear();
-                            marks.clear();
                         }
                     }
                 }
@@ -240,23 +301,33 @@ impl Timeline {
                     items.extend(self.step(operator, Event::Watermark(*domain, *to), clocked));
                 }
                 (Act::End, _) => {
-                    if !held.is_empty() {
-                        items.extend(self.step_rows(operator, &held, Some(&marks), clocked));
-                        held.clear();
-                        marks.clear();
-                    }
+                    items.extend(self.step_marked(operator, of, &mut held, &mut marks, clocked));
                     items.extend(self.end(operator, clocked));
                     return items;
                 }
             }
         }
-        if !held.is_empty() {
-            items.extend(self.step_rows(operator, &held, Some(&marks), clocked));
-        }
+        items.extend(self.step_marked(operator, of, &mut held, &mut marks, clocked));
         if matches!(cut, Cut::Marked(_)) {
             items.extend(self.step(operator, Event::Watermark(TimeDomain::Event, now), clocked));
         }
         items
+    }
+
+    /// One batch of the rows held, if there are any.
+    fn step_marked(
+        &self,
+        operator: &mut dyn Operator,
+        input: usize,
+        held: &mut Vec<Row>,
+        marks: &mut Vec<Millis>,
+        clocked: bool,
+    ) -> Vec<String> {
+        let (held, marks) = (std::mem::take(held), std::mem::take(marks));
+        match held.is_empty() {
+            true => Vec::new(),
+            false => self.step_rows(operator, input, &held, Some(&marks), clocked),
+        }
     }
 
     fn end(&self, operator: &mut dyn Operator, clocked: bool) -> Vec<String> {
@@ -269,13 +340,14 @@ impl Timeline {
     fn step_rows(
         &self,
         operator: &mut dyn Operator,
-        rows: &[Vec<String>],
+        input: usize,
+        rows: &[Row],
         marks: Option<&[Millis]>,
         clocked: bool,
     ) -> Vec<String> {
-        let mut batch = Batch::from(self.batch(rows));
+        let mut batch = self.batch_of(input, rows);
         batch.marks = marks.map(|m| Int64Array::from(m.to_vec()));
-        self.step(operator, Event::Batch { input: 0, batch }, clocked)
+        self.step(operator, Event::Batch { input, batch }, clocked)
     }
 
     fn step(&self, operator: &mut dyn Operator, event: Event, clocked: bool) -> Vec<String> {
@@ -313,20 +385,25 @@ impl Timeline {
         items
     }
 
-    /// What is left in the end: the late rows, and of the results the last word on each.
+    /// What is left in the end: the late rows, and of the results what counts.
     fn finals(&self, items: &[String]) -> Vec<String> {
-        let (mut finals, mut by_name) = (Vec::new(), BTreeMap::new());
+        let (mut finals, mut by_name, mut table) = (Vec::new(), BTreeMap::new(), Table::default());
         for item in items {
-            match self.identity {
-                Some(columns) if !item.starts_with("late ") => {
+            match self.finals {
+                Finals::Last(columns) if !item.starts_with("late ") => {
                     let text = item.strip_prefix("+U ").unwrap_or(item);
                     let name: Vec<&str> = text.split_whitespace().take(columns).collect();
                     by_name.insert(name.join(" "), text.to_string());
+                }
+                Finals::Table if !item.starts_with("late ") => {
+                    let (kind, row) = split_change(item);
+                    table.change(kind, row);
                 }
                 _ => finals.push(item.clone()),
             }
         }
         finals.extend(by_name.into_values());
+        finals.extend(table.rows());
         finals.sort();
         finals
     }
@@ -352,8 +429,10 @@ impl Timeline {
                     }
                     continue;
                 }
-                "rows" => {
-                    Act::Rows(rest.split(',').map(|row| row.split_whitespace().map(str::to_string).collect()).collect())
+                "rows" | "left" => Act::Rows(0, rest.split(',').map(Row::parse).collect()),
+                "right" => {
+                    assert!(self.schemas.len() == 2, "line {}: there is no right input", index + 1);
+                    Act::Rows(1, rest.split(',').map(Row::parse).collect())
                 }
                 "watermark" => Act::Watermark(TimeDomain::Event, Watermark(parse_time(rest.trim()))),
                 "clock" => Act::Watermark(TimeDomain::Processing, Watermark(parse_time(rest.trim()))),
@@ -365,11 +444,23 @@ impl Timeline {
         lines
     }
 
-    /// The rows as one batch.
+    fn batch_of(&self, input: usize, rows: &[Row]) -> Batch {
+        let columns: Vec<Vec<String>> = rows.iter().map(|r| r.columns.clone()).collect();
+        let kinds: Vec<i8> = rows.iter().map(|r| r.kind as i8).collect();
+        let kinds = kinds.iter().any(|k| *k != ChangeKind::Insert as i8).then(|| kinds.into());
+        Batch { kinds, ..self.rows(input, &columns).into() }
+    }
+
+    /// Rows of the first input as one batch.
     pub fn batch(&self, rows: &[Vec<String>]) -> RecordBatch {
-        let columns: Vec<ArrayRef> = (0..self.schema.fields().len())
+        self.rows(0, rows)
+    }
+
+    fn rows(&self, input: usize, rows: &[Vec<String>]) -> RecordBatch {
+        let schema = &self.schemas[input];
+        let columns: Vec<ArrayRef> = (0..schema.fields().len())
             .map(|c| {
-                let field = self.schema.field(c);
+                let field = schema.field(c);
                 let text = |row: &Vec<String>| {
                     let value = row.get(c).unwrap_or_else(|| panic!("the row {row:?} has no `{}`", field.name()));
                     (value != "null").then(|| value.clone())
@@ -385,7 +476,64 @@ impl Timeline {
                 column
             })
             .collect();
-        RecordBatch::try_new(self.schema.clone(), columns).expect("columns are as declared")
+        RecordBatch::try_new(schema.clone(), columns).expect("columns are as declared")
+    }
+}
+
+fn schema_of(columns: &[(&str, DataType)]) -> SchemaRef {
+    let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+impl Row {
+    fn parse(text: &str) -> Row {
+        let (kind, columns) = split_change(text.trim());
+        Row { kind, columns: columns.split_whitespace().map(str::to_string).collect() }
+    }
+}
+
+/// The change before a row's columns, and these.
+fn split_change(row: &str) -> (ChangeKind, &str) {
+    let kinds = [ChangeKind::Insert, ChangeKind::UpdateBefore, ChangeKind::UpdateAfter, ChangeKind::Delete];
+    let (word, rest) = row.split_once(char::is_whitespace).unwrap_or((row, ""));
+    match kinds.into_iter().find(|k| k.short() == word) {
+        Some(kind) => (kind, rest.trim_start()),
+        None => (ChangeKind::Insert, row),
+    }
+}
+
+/// A table that changes have been made to: each row with how many times it is there.
+#[derive(Debug, Default)]
+pub struct Table {
+    counts: BTreeMap<String, usize>,
+}
+
+impl Table {
+    /// The table after what was emitted, with all columns.
+    pub fn take(&mut self, emitted: &Capture) {
+        for (_, batch) in &emitted.emitted {
+            for (i, text) in render(&batch.rows, false).into_iter().enumerate() {
+                let kind = batch.kinds.as_ref().map_or(ChangeKind::Insert, |k| ChangeKind::from_code(k.value(i)));
+                self.change(kind, &text);
+            }
+        }
+    }
+
+    /// Panics where a row is taken back that is not there.
+    pub fn change(&mut self, kind: ChangeKind, row: &str) {
+        let count = self.counts.entry(row.to_owned()).or_default();
+        match kind {
+            ChangeKind::Insert | ChangeKind::UpdateAfter => *count += 1,
+            ChangeKind::UpdateBefore | ChangeKind::Delete => {
+                assert!(*count > 0, "`{} {row}` takes back a row that is not there", kind.short());
+                *count -= 1;
+            }
+        }
+    }
+
+    /// Each row as many times as it is there, in order.
+    pub fn rows(&self) -> Vec<String> {
+        self.counts.iter().flat_map(|(row, count)| std::iter::repeat_n(row.clone(), *count)).collect()
     }
 }
 
@@ -625,6 +773,59 @@ mod tests {
             rows       12:01:10 ann 1                           -> 12:01:10 ann 1   # a comment
             end",
         );
+    }
+
+    /// Says of each row which input it came by, beside it.
+    struct Side;
+
+    impl Operator for Side {
+        fn step(&mut self, event: Event, out: &mut dyn Output) -> Result<()> {
+            let Event::Batch { input, batch } = event else { return Ok(()) };
+            let side: ArrayRef = Arc::new(Int64Array::from_value(input as i64, batch.len()));
+            let columns = batch.rows.columns().iter().cloned().chain([side]).collect();
+            let fields = batch.rows.schema().fields().iter().cloned().collect::<Vec<_>>();
+            let fields = fields.into_iter().chain([Arc::new(Field::new("side", DataType::Int64, false))]);
+            let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+            let rows = RecordBatch::try_new(schema, columns)?;
+            out.emit(0, Batch { marks: None, ..batch.with_rows(rows) })
+        }
+    }
+
+    #[test]
+    fn two_inputs_have_their_own_columns_and_changes() {
+        let timeline = Timeline::new(&[("n", DataType::Int64), ("name", DataType::Utf8)]).right(&[
+            ("price", DataType::Decimal128(5, 2)),
+            ("ts", timestamp()),
+            ("n", DataType::Int64),
+        ]);
+        timeline.keyed_by(&[0], &[2]).check(
+            || Box::new(Side),
+            "
+            left       1 ann, -D 2 bob          -> 1 ann 0, -D 2 bob 0
+            left       +I 3 eve                 -> 3 eve 0
+            right      -U 1.5 10 1, +U 2.5 10 1 -> -U 1.50 10 1 1, +U 2.50 10 1 1
+            watermark  20
+            right      7 11 2                   -> 7.00 11 2 1
+            left       4 joe                    -> 4 joe 0
+            end",
+        );
+    }
+
+    #[test]
+    fn the_final_table_decides_where_changes_may_differ() {
+        let timeline = Timeline::new(&[("n", DataType::Int64)]).by_table();
+        let changes = |text: &str| timeline.finals(&text.split(',').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(changes("1,2,-D 1,late 7,+U 2"), ["2", "2", "late 7"]);
+        assert_eq!(changes("2,2,late 7"), changes("2,-U 2,+U 3,late 7,-U 3,2,2"));
+        timeline.check(|| Box::new(Through), "rows 1, -D 1, 2 -> 1, -D 1, 2");
+    }
+
+    #[test]
+    #[should_panic(expected = "`-D 1` takes back a row that is not there")]
+    fn a_row_that_is_not_there_cannot_be_taken_back() {
+        Timeline::new(&[("n", DataType::Int64)])
+            .by_table()
+            .check(|| Box::new(Through), "rows 1, -D 1, -D 1 -> 1, -D 1, -D 1");
     }
 
     #[test]
