@@ -2,7 +2,7 @@
 
 use crate::graph::NodeKind;
 use crate::operator::Operator;
-use crate::{calc, expand, limit, over, union, unnest, window, window_rows};
+use crate::{calc, expand, group, limit, over, union, unnest, window, window_rows};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Result};
 
@@ -24,11 +24,10 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::WindowRows(rows) => Box::new(window_rows::WindowRows::new(rows, input?, output.clone())?),
         NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
         NodeKind::Over(over) => Box::new(over::Over::new(over, input?, output.clone())?),
-        NodeKind::GroupAggregate(_)
-        | NodeKind::Join(_)
-        | NodeKind::TemporalJoin(_)
-        | NodeKind::TopN(_)
-        | NodeKind::Deduplicate(_) => return Err(Error::internal("there is no operator for this node yet")),
+        NodeKind::GroupAggregate(group) => Box::new(group::GroupAggregate::new(group, input?, output.clone())?),
+        NodeKind::Join(_) | NodeKind::TemporalJoin(_) | NodeKind::TopN(_) | NodeKind::Deduplicate(_) => {
+            return Err(Error::internal("there is no operator for this node yet"));
+        }
         NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) => {
             return Err(Error::internal("sources and sinks are no operators"));
         }

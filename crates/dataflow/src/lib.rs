@@ -15,6 +15,7 @@ pub mod expr;
 pub mod feed;
 pub mod fuse;
 pub mod graph;
+pub mod group;
 pub mod limit;
 pub mod not_null;
 pub mod operator;
