@@ -2,7 +2,7 @@
 
 use crate::graph::NodeKind;
 use crate::operator::Operator;
-use crate::{calc, deduplicate, expand, join, limit, over, top_n, union, unnest, upsert, window, window_rows};
+use crate::{calc, deduplicate, expand, group, join, limit, over, top_n, union, unnest, upsert, window, window_rows};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Result};
 
@@ -24,15 +24,13 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::WindowRows(rows) => Box::new(window_rows::WindowRows::new(rows, input?, output.clone())?),
         NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
         NodeKind::Over(over) => Box::new(over::Over::new(over, input?, output.clone())?),
+        NodeKind::GroupAggregate(group) => Box::new(group::GroupAggregate::new(group, input?, output.clone())?),
         NodeKind::Join(join) => join::join(join, inputs, output)?,
         NodeKind::TemporalJoin(join) => join::temporal(join, inputs, output)?,
         NodeKind::TopN(top) => Box::new(top_n::TopN::new(top, input?, output.clone())?),
         NodeKind::Deduplicate(spec) => Box::new(deduplicate::Deduplicate::new(spec, input?, output.clone())?),
         NodeKind::UpsertMaterialize { keys, update_before } => {
             Box::new(upsert::UpsertMaterialize::new(keys, *update_before, input?, output.clone())?)
-        }
-        NodeKind::GroupAggregate(_) => {
-            return Err(Error::internal("there is no operator for this node yet"));
         }
         NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) => {
             return Err(Error::internal("sources and sinks are no operators"));

@@ -17,6 +17,7 @@ pub mod expr;
 pub mod feed;
 pub mod fuse;
 pub mod graph;
+pub mod group;
 pub mod join;
 mod kept;
 pub mod limit;

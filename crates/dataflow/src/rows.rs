@@ -1,8 +1,10 @@
 //! Small things that several operators do with rows: completing columns to a schema, showing a row to a person.
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use millstream_core::{Error, Result};
+use millstream_state::table::TableDef;
+use std::sync::Arc;
 
 /// Columns under a schema. Where an expression has made another encoding of the declared type (a view of strings, say),
 /// the column is cast; where it already fits, nothing is copied.
@@ -30,6 +32,22 @@ pub(crate) fn time_column(of: &DataType, name: &str) -> Result<()> {
         DataType::Timestamp(TimeUnit::Millisecond, _) => Ok(()),
         other => Err(Error::internal(format!("the time attribute `{name}` has type {other}, not TIMESTAMP(3)"))),
     }
+}
+
+/// The columns of a table in the rows of a checkpoint, by their names.
+pub(crate) fn saved_columns(table: &TableDef, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    let column = |field: &Arc<Field>| {
+        let column = rows.column_by_name(field.name()).ok_or_else(|| {
+            Error::data(format!("the checkpoint's table `{}` has no column `{}`", table.name, field.name()))
+                .remedy("restore with the query that the checkpoint was taken of, or start anew")
+        })?;
+        // What it was written to may know fewer types.
+        match column.data_type() == field.data_type() {
+            true => Ok(column.clone()),
+            false => Ok(arrow::compute::cast(column, field.data_type())?),
+        }
+    };
+    table.columns.fields().iter().map(column).collect()
 }
 
 /// One row as a JSON object, for a person to read.

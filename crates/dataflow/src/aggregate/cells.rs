@@ -183,6 +183,58 @@ impl Cell {
         }
     }
 
+    /// Takes the picked rows back. Never asked of MIN and MAX: where rows can be taken back, those read a bag.
+    pub fn take(
+        &self,
+        words: &mut [u64],
+        stride: usize,
+        wides: &mut Wides,
+        input: &Prepared,
+        picked: &Picked<'_>,
+        groups: Groups<'_>,
+    ) {
+        let at = self.at;
+        if self.kind == CellKind::Count {
+            return each_row(picked, groups, |_, g| words[g * stride + at] = words[g * stride + at].wrapping_sub(1));
+        }
+        let Some(lane) = input.lane(self.lane) else { return };
+        if self.kind == CellKind::Nulls {
+            if let Some(nulls) = &lane.nulls {
+                each_row(picked, groups, |i, g| {
+                    let count = &mut words[g * stride + at];
+                    *count = count.wrapping_sub(u64::from(nulls.is_null(i)));
+                });
+            }
+            return;
+        }
+        macro_rules! pass {
+            ($values:expr, |$record:ident, $value:ident| $body:expr) => {{
+                let values = $values;
+                each_row(picked, groups, |i, g| {
+                    if !lane.is_null(i) {
+                        let ($record, $value) = (g * stride + at, values[i]);
+                        $body
+                    }
+                })
+            }};
+        }
+        match self.kind {
+            CellKind::SumSmall => pass!(lane.integers(), |r, v| words[r] = words[r].wrapping_sub(v as u64)),
+            CellKind::SumInteger => pass!(lane.integers(), |r, v| {
+                let sum = wide_at(words, r) - i128::from(v);
+                put_wide(words, r, sum);
+            }),
+            CellKind::SumDecimal => pass!(lane.wides(), |r, v| add_three(words, r, three(v), true)),
+            CellKind::SumFloat => pass!(lane.floats(), |r, v| {
+                match exact::fixed(v).and_then(|v| wide_at(words, r).checked_sub(v)) {
+                    Some(sum) => put_wide(words, r, sum),
+                    None => wides.change(words, r, (r - at) / stride, |sum, wide| exact::add_to(sum, wide, v, true)),
+                }
+            }),
+            _ => debug_assert!(false, "{:?} cannot be taken back", self.kind),
+        }
+    }
+
     /// Joins record `i` of `from` to record `into[i]`, or takes it away.
     #[expect(
         clippy::too_many_arguments,
@@ -539,33 +591,38 @@ impl Read<'_> {
         }
         let values: Vec<i64> =
             groups.zip(self.counts).map(|(g, c)| if *c > 0 { self.words[at(g)] as i64 } else { 0 }).collect();
-        macro_rules! narrow {
-            ($type:ty) => {
-                Arc::new(PrimitiveArray::<$type>::new(values.iter().map(|v| *v as _).collect(), nulls)) as ArrayRef
-            };
-        }
-        use DataType::*;
-        Ok(match self.source {
-            Boolean => Arc::new(BooleanArray::new(values.iter().map(|v| *v != 0).collect(), nulls)),
-            Int8 => narrow!(Int8Type),
-            Int16 => narrow!(Int16Type),
-            Int32 => narrow!(Int32Type),
-            UInt8 => narrow!(UInt8Type),
-            UInt16 => narrow!(UInt16Type),
-            UInt32 => narrow!(UInt32Type),
-            Date32 => narrow!(Date32Type),
-            Time32(TimeUnit::Second) => narrow!(Time32SecondType),
-            Time32(_) => narrow!(Time32MillisecondType),
-            Float32 => Arc::new(Float32Array::new(values.iter().map(|v| unordered(*v) as f32).collect(), nulls)),
-            Float64 => Arc::new(Float64Array::new(values.iter().map(|v| unordered(*v)).collect(), nulls)),
-            kind => {
-                let data = ArrayData::builder(kind.clone())
-                    .len(values.len())
-                    .nulls(nulls)
-                    .add_buffer(arrow::buffer::Buffer::from_vec(values))
-                    .build()?;
-                make_array(data)
-            }
-        })
+        from_ordered(self.source, values, nulls)
     }
+}
+
+/// Integers of [`LaneKind::Ordered`](super::input::LaneKind::Ordered) as a column of the type that they came from.
+pub(super) fn from_ordered(source: &DataType, values: Vec<i64>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    macro_rules! narrow {
+        ($type:ty) => {
+            Arc::new(PrimitiveArray::<$type>::new(values.iter().map(|v| *v as _).collect(), nulls)) as ArrayRef
+        };
+    }
+    use DataType::*;
+    Ok(match source {
+        Boolean => Arc::new(BooleanArray::new(values.iter().map(|v| *v != 0).collect(), nulls)),
+        Int8 => narrow!(Int8Type),
+        Int16 => narrow!(Int16Type),
+        Int32 => narrow!(Int32Type),
+        UInt8 => narrow!(UInt8Type),
+        UInt16 => narrow!(UInt16Type),
+        UInt32 => narrow!(UInt32Type),
+        Date32 => narrow!(Date32Type),
+        Time32(TimeUnit::Second) => narrow!(Time32SecondType),
+        Time32(_) => narrow!(Time32MillisecondType),
+        Float32 => Arc::new(Float32Array::new(values.iter().map(|v| unordered(*v) as f32).collect(), nulls)),
+        Float64 => Arc::new(Float64Array::new(values.iter().map(|v| unordered(*v)).collect(), nulls)),
+        kind => {
+            let data = ArrayData::builder(kind.clone())
+                .len(values.len())
+                .nulls(nulls)
+                .add_buffer(arrow::buffer::Buffer::from_vec(values))
+                .build()?;
+            make_array(data)
+        }
+    })
 }

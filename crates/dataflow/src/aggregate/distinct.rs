@@ -302,9 +302,22 @@ impl DistinctSet {
         let (mut groups, mut words, mut masks) = (Vec::new(), Vec::new(), Vec::new());
         changed.sort_unstable();
         changed.dedup();
-        // What has been reset since then has another serial.
-        for change in changed.iter().filter(|c| self.serials.get(c.group as usize) == Some(&c.serial)) {
-            groups.push(change.group);
+        let mut group_of = Vec::new();
+        for change in &changed {
+            let group = match self.serials.get(change.group as usize) == Some(&change.serial) {
+                true => change.group,
+                // The group has got another id, or has been reset since then: no group has its serial any more.
+                false => {
+                    if group_of.is_empty() {
+                        group_of = self.group_of();
+                    }
+                    match group_of[change.serial as usize] {
+                        u32::MAX => continue,
+                        group => group,
+                    }
+                }
+            };
+            groups.push(group);
             words.push(change.word);
             masks.push(i64::from(self.mask(change.word, change.serial)));
         }
@@ -314,14 +327,20 @@ impl DistinctSet {
     /// All entries.
     pub fn all(&self, spec: &DistinctSpec) -> Result<Entries> {
         let (mut groups, mut words, mut masks) = (Vec::new(), Vec::new(), Vec::new());
-        let mut group_of = vec![u32::MAX; self.next_serial as usize];
-        self.serials.iter().enumerate().for_each(|(group, serial)| group_of[*serial as usize] = group as u32);
+        let group_of = self.group_of();
         for slot in self.slots.iter().filter(|s| s.mask != 0 && group_of[s.serial as usize] != u32::MAX) {
             groups.push(group_of[slot.serial as usize]);
             words.push(slot.word);
             masks.push(i64::from(slot.mask));
         }
         Ok(Entries { groups, values: self.columns(spec, &words)?, masks: masks.into() })
+    }
+
+    /// By serial: its group, or `u32::MAX` where it is no group's any more.
+    fn group_of(&self) -> Vec<u32> {
+        let mut group_of = vec![u32::MAX; self.next_serial as usize];
+        self.serials.iter().enumerate().for_each(|(group, serial)| group_of[*serial as usize] = group as u32);
+        group_of
     }
 
     fn mask(&self, word: u64, serial: u32) -> u32 {
@@ -467,9 +486,13 @@ impl DistinctSet {
 
     /// Serials from 0 again, so that they never run out.
     fn renumber(&mut self) {
+        let group_of = self.group_of();
         if let Some(changed) = &mut self.changed {
-            changed.retain(|c| self.serials.get(c.group as usize) == Some(&c.serial));
-            changed.iter_mut().for_each(|c| c.serial = c.group);
+            changed.retain(|c| group_of[c.serial as usize] != u32::MAX);
+            changed.iter_mut().for_each(|c| {
+                c.group = group_of[c.serial as usize];
+                c.serial = c.group;
+            });
         }
         let mut renamed = vec![0; self.next_serial as usize];
         for (group, serial) in self.serials.iter_mut().enumerate() {
@@ -480,6 +503,19 @@ impl DistinctSet {
         self.slots.iter_mut().filter(|s| s.mask != 0).for_each(|s| s.serial = renamed[s.serial as usize]);
         // The place of an entry depends on its serial.
         self.grow();
+    }
+
+    /// Gives back memory that is not used.
+    pub fn shrink(&mut self) {
+        self.serials.shrink_to_fit();
+        self.entries.shrink_to_fit();
+        if !self.slots.is_empty() {
+            self.grow();
+            self.renumber();
+        }
+        if let Some(changed) = &mut self.changed {
+            changed.shrink_to_fit();
+        }
     }
 
     pub fn clear(&mut self, spec: &DistinctSpec) {

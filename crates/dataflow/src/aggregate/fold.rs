@@ -4,7 +4,7 @@ use super::input::Picked;
 use super::{Groups, Prepared, Side};
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
-use millstream_core::Result;
+use millstream_core::{Error, Result};
 use std::any::Any;
 
 /// One state for each group.
@@ -27,6 +27,18 @@ pub(super) trait Fold: Send + Sized + 'static {
         groups: Groups<'_>,
         held: &mut usize,
     ) -> Result<()>;
+
+    /// Takes the picked rows back. Only called where the plan says that rows may be.
+    fn take(
+        &self,
+        _states: &mut [Self::State],
+        _input: &Prepared,
+        _rows: &Picked<'_>,
+        _groups: Groups<'_>,
+        _held: &mut usize,
+    ) -> Result<()> {
+        Err(Error::internal("this aggregate takes no rows back"))
+    }
 
     fn merge(&self, into: &mut Self::State, from: &Self::State) -> Result<()>;
 
@@ -62,6 +74,10 @@ impl<F: Fold> Side for PerGroup<F> {
         self.fold.update(&mut self.states, input, rows, groups, &mut self.held)
     }
 
+    fn take(&mut self, input: &Prepared, rows: &Picked<'_>, groups: Groups<'_>) -> Result<()> {
+        self.fold.take(&mut self.states, input, rows, groups, &mut self.held)
+    }
+
     fn merge(&mut self, into: &[u32], from: &dyn Side, away: bool) -> Result<()> {
         let from = from.as_any().downcast_ref::<PerGroup<F>>().expect("sides of one plan are of one make");
         for (state, group) in from.states.iter().zip(into) {
@@ -94,6 +110,10 @@ impl<F: Fold> Side for PerGroup<F> {
     fn swap_remove(&mut self, group: u32) {
         let old = self.states.swap_remove(group as usize);
         self.held -= self.fold.held(&old).min(self.held);
+    }
+
+    fn shrink(&mut self) {
+        self.states.shrink_to_fit();
     }
 
     fn finish(&self, groups: &mut dyn Iterator<Item = usize>) -> Result<ArrayRef> {

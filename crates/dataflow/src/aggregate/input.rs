@@ -1,6 +1,7 @@
 //! What the calls read of a batch, brought into the few forms that the passes over rows are written for.
 
 use super::Plan;
+use super::bag::BagInput;
 use super::distinct::DistinctInput;
 use arrow::array::*;
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
@@ -19,6 +20,10 @@ pub(super) enum Pick {
     Fresh {
         set: usize,
         bit: usize,
+    },
+    /// Those that made their value appear in a bag, or disappear.
+    Turned {
+        bag: usize,
     },
 }
 
@@ -102,6 +107,7 @@ pub struct Prepared {
     lanes: Vec<Lane>,
     filters: Vec<BooleanBuffer>,
     pub(super) distincts: Vec<DistinctInput>,
+    pub(super) bags: Vec<BagInput>,
     times: Option<ScalarBuffer<i64>>,
     orders: Option<ScalarBuffer<i64>>,
 }
@@ -111,18 +117,27 @@ impl Prepared {
         let lanes = plan.lanes.iter().map(|spec| lane(rows.column(spec.column), spec.kind)).collect::<Result<_>>()?;
         let filters: Vec<BooleanBuffer> = plan.filters.iter().map(|column| truth(rows.column(*column))).collect();
         let distincts = plan.distincts.iter().map(|d| d.read(rows, &filters)).collect::<Result<_>>()?;
+        let bags = plan.bags.iter().map(|b| b.read(rows)).collect::<Result<_>>()?;
         let integers = |column: Option<usize>| -> Option<ScalarBuffer<i64>> {
             let column = rows.column(column?);
             (column.data_type().primitive_width() == Some(8)).then(|| shared(column))
         };
         let (times, orders) = (integers(plan.time), integers(plan.order));
-        Ok(Prepared { rows: rows.clone(), lanes, filters, distincts, times, orders })
+        Ok(Prepared { rows: rows.clone(), lanes, filters, distincts, bags, times, orders })
     }
 
     /// Of no rows: for passes that read nothing of them.
     pub(super) fn nothing() -> Prepared {
         let rows = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        Prepared { rows, lanes: Vec::new(), filters: Vec::new(), distincts: Vec::new(), times: None, orders: None }
+        Prepared {
+            rows,
+            lanes: Vec::new(),
+            filters: Vec::new(),
+            distincts: Vec::new(),
+            bags: Vec::new(),
+            times: None,
+            orders: None,
+        }
     }
 
     pub(super) fn lane(&self, at: usize) -> Option<&Lane> {

@@ -3,33 +3,41 @@
 //! ```text
 //!  calls ──Plan──▶ cells (fixed size, one record for each group)   COUNT, SUM, AVG, MIN, MAX of plain types
 //!                ├▶ distinct sets (shared by the calls on one argument)   any call with DISTINCT
-//!                └▶ sides (one state for each group)   text, lists, sketches, moments, DataFusion's kernels
+//!                ├▶ sides (one state for each group)   text, lists, sketches, moments, DataFusion's kernels
+//!                └▶ bags (values and their counts)   where rows may be taken back: MIN, MAX, DISTINCT, lists
 //! ```
 //!
 //! The records of fixed-size cells lie one behind the other, so a group costs one cache line or two however many
 //! aggregates there are. Calls share cells: AVG and SUM of one column have one sum, and every count of values that
 //! are not NULL is the count of rows less the count of NULLs, which costs nothing while there are none.
 //!
+//! A plan for rows that may be taken back ([`Plan::retracting`]) has neither cells of MIN and MAX nor distinct sets: both would
+//! have to know what is left. It reads [`bag`]s instead.
+//!
 //! Always true: the result depends on the rows alone, never on their order or on how they were cut and merged. Ties
 //! of FIRST_VALUE and its kind go by (time, order); float sums are exact.
 
+mod bag;
 mod cells;
 mod distinct;
 mod fold;
 mod input;
 mod kernel;
 mod ordered;
+mod retract;
 mod saved;
 mod sketch;
 #[cfg(test)]
 mod tests;
 
+pub use bag::BagRows;
 pub use input::Prepared;
 pub use saved::Names;
 
 use crate::graph::{AggregateCall, AggregateFunction};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Schema};
+use bag::{BagRead, BagSet, BagSpec};
 use cells::{Cell, CellKind};
 use distinct::{DistinctSet, DistinctSpec};
 use fold::{Fold, PerGroup};
@@ -61,7 +69,10 @@ pub struct Plan {
     /// Columns of FILTER clauses.
     filters: Vec<usize>,
     distincts: Vec<DistinctSpec>,
+    bags: Vec<BagSpec>,
     sides: Vec<SideSpec>,
+    /// Rows may be taken back.
+    retracts: bool,
     /// Cells and sides in the order in which the calls asked for them: that of their columns in a table.
     layout: Vec<Part>,
     time: Option<usize>,
@@ -85,6 +96,7 @@ enum Finish {
     Avg(usize, Present),
     Extreme(usize, Present),
     Side(usize),
+    Bag(usize, BagRead),
 }
 
 /// How many values count: those of `base` less those of `nulls`, both cells.
@@ -107,11 +119,15 @@ struct SideSpec {
 trait Side: Send {
     fn resize(&mut self, groups: usize);
     fn update(&mut self, input: &Prepared, rows: &Picked<'_>, groups: Groups<'_>) -> Result<()>;
+    /// Takes rows back.
+    fn take(&mut self, input: &Prepared, rows: &Picked<'_>, groups: Groups<'_>) -> Result<()>;
     /// Group `i` of `from`, which is of the same make, joins group `into[i]`.
     fn merge(&mut self, into: &[u32], from: &dyn Side, away: bool) -> Result<()>;
     fn merge_within(&mut self, into: u32, from: u32) -> Result<()>;
     fn reset(&mut self, group: u32);
     fn swap_remove(&mut self, group: u32);
+    /// Gives back memory that is not used.
+    fn shrink(&mut self);
     fn finish(&self, groups: &mut dyn Iterator<Item = usize>) -> Result<ArrayRef>;
     /// Type of the column that the states are saved in.
     fn saved_type(&self) -> DataType;
@@ -130,6 +146,22 @@ impl Plan {
         time: Option<usize>,
         order: Option<usize>,
     ) -> Result<Arc<Plan>> {
+        Plan::of(calls, schema, time, order, false)
+    }
+
+    /// The same over rows that may be taken back, with [`Accumulators::change`]. Order-sensitive calls go by `order` alone,
+    /// and by value where there is none. What it makes is not merged.
+    pub fn retracting(calls: &[AggregateCall], schema: &Arc<Schema>, order: Option<usize>) -> Result<Arc<Plan>> {
+        Plan::of(calls, schema, None, order, true)
+    }
+
+    fn of(
+        calls: &[AggregateCall],
+        schema: &Arc<Schema>,
+        time: Option<usize>,
+        order: Option<usize>,
+        retracts: bool,
+    ) -> Result<Arc<Plan>> {
         let mut plan = Plan {
             schema: schema.clone(),
             calls: Vec::new(),
@@ -139,7 +171,9 @@ impl Plan {
             lanes: Vec::new(),
             filters: Vec::new(),
             distincts: Vec::new(),
+            bags: Vec::new(),
             sides: Vec::new(),
+            retracts,
             layout: vec![Part::Cell(0)],
             time,
             order,
@@ -161,7 +195,9 @@ impl Plan {
         let filter = call.filter.map(|column| find_or_push(&mut self.filters, column));
         // MIN and MAX of distinct values are MIN and MAX.
         let distinct = call.distinct && !matches!(call.function, Min | Max);
+        let (retracts, order) = (self.retracts, self.order);
         let pick = match (distinct, filter) {
+            (true, filter) if retracts => Pick::Turned { bag: self.bag(&call.args, None, filter, false)? },
             (true, filter) => self.distinct(&call.args, filter)?,
             (false, None) => Pick::All,
             (false, Some(filter)) => Pick::Filter(filter),
@@ -196,6 +232,34 @@ impl Plan {
                 let present = self.present(lane, pick);
                 let sum = self.cell(cell, lane, pick);
                 if matches!(call.function, Sum) { Finish::Sum(sum, present) } else { Finish::Avg(sum, present) }
+            }
+            Min | Max if retracts => {
+                let bag = self.bag(&[arg("MIN")?], None, filter, false)?;
+                Finish::Bag(bag, if matches!(call.function, Min) { BagRead::Least } else { BagRead::Greatest })
+            }
+            FirstValue | LastValue if retracts => {
+                // Of distinct values NULL is none.
+                let bag = self.bag(&[arg("FIRST_VALUE")?], order, filter, !distinct)?;
+                self.bags[bag].by_place |= order.is_some();
+                Finish::Bag(bag, if matches!(call.function, FirstValue) { BagRead::First } else { BagRead::Last })
+            }
+            ListAgg { separator } if retracts => {
+                let bag = self.bag(&[arg("LISTAGG")?], order.filter(|_| !distinct), filter, false)?;
+                Finish::Bag(bag, BagRead::List { separator: separator.clone(), once: distinct })
+            }
+            ArrayAgg if retracts => {
+                let bag = self.bag(&[arg("ARRAY_AGG")?], order.filter(|_| !distinct), filter, !distinct)?;
+                Finish::Bag(bag, BagRead::Array { once: distinct })
+            }
+            ApproxCountDistinct if retracts => {
+                let column = arg("APPROX_COUNT_DISTINCT")?;
+                self.side(&name, pick, false, false, sketch::counted_distinct(column))
+            }
+            Kernel(function) if retracts => {
+                let name = function.fun().name();
+                return Err(Error::sql(format!("{name} cannot take rows back, and its input does")).remedy(
+                    "aggregate it over a window or over rows that are only inserted, or use another aggregate",
+                ));
             }
             Min | Max => {
                 let least = matches!(call.function, Min);
@@ -298,7 +362,7 @@ impl Plan {
         let lane = self.lanes.iter().position(|l| l.column == column).unwrap_or(lane);
         let nulls = match pick {
             // A distinct value is never NULL.
-            Pick::Fresh { .. } => None,
+            Pick::Fresh { .. } | Pick::Turned { .. } => None,
             _ if !self.schema.field(column).is_nullable() => None,
             _ => Some(self.cell(CellKind::Nulls, lane, pick)),
         };
@@ -331,6 +395,15 @@ impl Plan {
         Ok(Pick::Fresh { set, bit })
     }
 
+    /// The bag of these values, shared with the calls that have it already.
+    fn bag(&mut self, args: &[usize], order: Option<usize>, filter: Option<usize>, nulls: bool) -> Result<usize> {
+        if let Some(at) = self.bags.iter().position(|b| b.is_of(args, order, filter, nulls)) {
+            return Ok(at);
+        }
+        self.bags.push(BagSpec::new(args, order, filter, nulls, &self.schema)?);
+        Ok(self.bags.len() - 1)
+    }
+
     /// Whether a window can be kept by adding new slices and taking old ones away.
     pub fn invertible(&self) -> bool {
         self.distincts.is_empty()
@@ -340,7 +413,10 @@ impl Plan {
 
     /// Whether everything stands in the records: then they can be aggregated before an exchange.
     pub fn records_only(&self) -> bool {
-        self.distincts.is_empty() && self.sides.iter().all(|s| !s.mergeable) && self.sides.is_empty()
+        self.distincts.is_empty()
+            && self.bags.is_empty()
+            && self.sides.iter().all(|s| !s.mergeable)
+            && self.sides.is_empty()
     }
 
     /// Bytes of one record.
@@ -374,6 +450,7 @@ pub struct Accumulators {
     /// For each cell of a float sum: what does not fit its two words, by group. Empty until it is needed.
     wides: Vec<cells::Wides>,
     distincts: Vec<DistinctSet>,
+    bags: Vec<BagSet>,
     sides: Vec<Box<dyn Side>>,
 }
 
@@ -385,6 +462,7 @@ impl Accumulators {
             words: Vec::new(),
             wides: plan.cells.iter().map(|_| cells::Wides::default()).collect(),
             distincts: plan.distincts.iter().map(DistinctSpec::set).collect(),
+            bags: plan.bags.iter().map(BagSpec::set).collect(),
             sides: plan.sides.iter().map(|s| (s.make)()).collect(),
         }
     }
@@ -408,6 +486,7 @@ impl Accumulators {
         }
         self.groups = groups;
         self.distincts.iter_mut().for_each(|d| d.resize(groups));
+        self.bags.iter_mut().zip(&self.plan.bags).for_each(|(b, spec)| b.resize(spec, groups));
         self.sides.iter_mut().for_each(|s| s.resize(groups));
     }
 
@@ -422,6 +501,7 @@ impl Accumulators {
     pub fn counts_only(&mut self) -> Option<&mut Vec<u64>> {
         let plan = &self.plan;
         let only = plan.stride == 1 && plan.cells.len() == 1 && plan.distincts.is_empty() && plan.sides.is_empty();
+        let only = only && plan.bags.is_empty();
         only.then_some(&mut self.words)
     }
 
@@ -431,12 +511,13 @@ impl Accumulators {
         for (set, values) in self.distincts.iter_mut().zip(&input.distincts) {
             set.update(values, rows.clone(), groups);
         }
+        self.add_to_bags(groups, input, rows.clone());
         for (cell, wides) in plan.cells.iter().zip(&mut self.wides) {
-            let picked = pick(&self.distincts, input, cell.pick, &rows);
+            let picked = pick(&self.distincts, &self.bags, input, cell.pick, &rows);
             cell.update(&mut self.words, plan.stride, wides, input, &picked, groups);
         }
         for (side, spec) in self.sides.iter_mut().zip(&plan.sides) {
-            side.update(input, &pick(&self.distincts, input, spec.pick, &rows), groups)?;
+            side.update(input, &pick(&self.distincts, &self.bags, input, spec.pick, &rows), groups)?;
         }
         Ok(())
     }
@@ -534,6 +615,7 @@ impl Accumulators {
         self.words[at..at + self.plan.stride].copy_from_slice(&self.plan.blank);
         self.wides.iter_mut().for_each(|w| w.reset(group));
         self.distincts.iter_mut().for_each(|d| d.reset(group));
+        self.bags.iter_mut().for_each(|b| b.reset(group));
         self.sides.iter_mut().for_each(|s| s.reset(group));
     }
 
@@ -544,6 +626,7 @@ impl Accumulators {
         self.words.truncate(last * stride);
         self.wides.iter_mut().for_each(|w| w.swap_remove(group, last));
         self.distincts.iter_mut().for_each(|d| d.swap_remove(group));
+        self.bags.iter_mut().for_each(|b| b.swap_remove(group));
         self.sides.iter_mut().for_each(|s| s.swap_remove(group));
         self.groups = last;
     }
@@ -556,6 +639,9 @@ impl Accumulators {
         for (set, spec) in self.distincts.iter_mut().zip(&self.plan.distincts) {
             set.clear(spec);
         }
+        for (bag, spec) in self.bags.iter_mut().zip(&self.plan.bags) {
+            *bag = spec.set();
+        }
         for (side, spec) in self.sides.iter_mut().zip(&self.plan.sides) {
             *side = (spec.make)();
         }
@@ -564,6 +650,9 @@ impl Accumulators {
     /// Gives back memory that is not used, of accumulators that will not grow soon.
     pub fn shrink(&mut self) {
         self.words.shrink_to_fit();
+        self.distincts.iter_mut().for_each(DistinctSet::shrink);
+        self.bags.iter_mut().for_each(BagSet::shrink);
+        self.sides.iter_mut().for_each(|s| s.shrink());
     }
 
     /// The result columns of a run of groups.
@@ -579,6 +668,9 @@ impl Accumulators {
     fn finish_call<I: Iterator<Item = usize>>(&self, call: &Call, groups: &dyn Fn() -> I) -> Result<ArrayRef> {
         let plan = &self.plan;
         let array = match call.finish {
+            Finish::Bag(bag, ref read) => {
+                self.bags[bag].finish(&plan.bags[bag], read, call.result.data_type(), groups())?
+            }
             Finish::Count(present) => {
                 let counts: Int64Array = groups().map(|g| self.present(present, g)).collect::<Vec<i64>>().into();
                 Arc::new(counts)
@@ -665,12 +757,20 @@ impl Accumulators {
         self.words.capacity() * 8
             + self.wides.iter().map(cells::Wides::bytes).sum::<usize>()
             + self.distincts.iter().map(DistinctSet::bytes).sum::<usize>()
+            + self.bags.iter().map(BagSet::bytes).sum::<usize>()
             + self.sides.iter().map(|s| s.bytes()).sum::<usize>()
     }
 }
 
-fn pick<'a>(sets: &'a [DistinctSet], input: &'a Prepared, pick: Pick, rows: &Range<usize>) -> Picked<'a> {
+fn pick<'a>(
+    sets: &'a [DistinctSet],
+    bags: &'a [BagSet],
+    input: &'a Prepared,
+    pick: Pick,
+    rows: &Range<usize>,
+) -> Picked<'a> {
     match pick {
+        Pick::Turned { bag } => Picked::List { rows: bags[bag].turned(), from: rows.start },
         Pick::All => Picked::All(rows.clone()),
         Pick::Filter(at) => Picked::Bits { bits: input.filter(at), rows: rows.clone() },
         Pick::Fresh { set, bit } => Picked::List { rows: sets[set].fresh(bit), from: rows.start },

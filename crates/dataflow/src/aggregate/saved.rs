@@ -14,8 +14,9 @@
 //! are little-endian where they are bytes.
 //!
 //! Sets of distinct values are tables of their own: what names the group, the values, and `mask`, whose bits are the
-//! filters under which the value has been seen.
+//! filters under which the value has been seen. Bags are tables too: what names the group, the values, and `count`.
 
+use super::bag::{BagRows, BagSet};
 use super::cells::{self, Cell, CellKind};
 use super::input::{self, LaneKind, Pick};
 use super::{Accumulators, AggregateCall, AggregateFunction, Part, Plan, distinct};
@@ -73,8 +74,36 @@ impl Plan {
 
     /// What a distinct set is of, for the name of its table: `price`.
     pub fn distinct_name(&self, set: usize) -> String {
-        let names: Vec<&str> = self.distincts[set].args.iter().map(|a| self.column(*a)).collect();
+        self.columns_name(&self.distincts[set].args)
+    }
+
+    fn columns_name(&self, columns: &[usize]) -> String {
+        let names: Vec<&str> = columns.iter().map(|a| self.column(*a)).collect();
         names.join("_")
+    }
+
+    /// Number of bags.
+    pub fn bags(&self) -> usize {
+        self.bags.len()
+    }
+
+    /// What a bag is of, for the name of its table: `price_if_cheap`.
+    pub fn bag_name(&self, bag: usize) -> String {
+        format!("{}{}", self.columns_name(&self.bags[bag].args), self.filter_suffix(Pick::Turned { bag }))
+    }
+
+    /// Columns of what a bag counts: the values, and their place in the table where it is kept.
+    pub fn bag_fields(&self, bag: usize, names: &mut Names) -> Vec<Field> {
+        let spec = &self.bags[bag];
+        let field = |arg: &usize| {
+            let field = self.schema.field(*arg);
+            Field::new(names.take(field.name()), field.data_type().clone(), true)
+        };
+        let mut fields: Vec<Field> = spec.args.iter().map(field).collect();
+        if spec.order.is_some() {
+            fields.push(Field::new(names.take("place"), DataType::Int64, true));
+        }
+        fields
     }
 
     /// Columns of the values of a distinct set.
@@ -96,6 +125,7 @@ impl Plan {
             Pick::All => None,
             Pick::Filter(at) => Some(at),
             Pick::Fresh { set, bit } => self.distincts[set].filter(bit),
+            Pick::Turned { bag } => self.bags[bag].filter,
         };
         filter.map_or_else(String::new, |at| format!("_if_{}", self.column(self.filters[at])))
     }
@@ -118,7 +148,7 @@ impl Plan {
             Kernel(function) => function.fun().name(),
             Count | Sum | Avg => "cell",
         };
-        let distinct = if matches!(pick, Pick::Fresh { .. }) { "_distinct" } else { "" };
+        let distinct = if matches!(pick, Pick::Fresh { .. } | Pick::Turned { .. }) { "_distinct" } else { "" };
         let args: String = call.args.iter().map(|a| format!("_{}", self.column(*a))).collect();
         format!("{function}{distinct}{args}{}", self.filter_suffix(pick))
     }
@@ -126,6 +156,7 @@ impl Plan {
     fn cell_name(&self, cell: &Cell) -> String {
         let (distinct, of) = match cell.pick {
             Pick::Fresh { set, .. } => ("_distinct", self.distinct_name(set)),
+            Pick::Turned { bag } => ("_distinct", self.columns_name(&self.bags[bag].args)),
             _ => ("", self.lanes.get(cell.lane).map_or_else(String::new, |l| self.column(l.column).to_owned())),
         };
         let suffix = self.filter_suffix(cell.pick);
@@ -179,6 +210,7 @@ impl Accumulators {
     /// From now on, keeps note of what the distinct sets gain. Groups are taken note of by whoever adds to them.
     pub fn track(&mut self) {
         self.distincts.iter_mut().for_each(distinct::DistinctSet::track);
+        self.bags.iter_mut().for_each(BagSet::track);
     }
 
     /// The state of these groups, in the columns of [`Plan::saved_fields`].
@@ -350,6 +382,17 @@ impl Accumulators {
     /// All entries of a distinct set. What it has gained stays noted.
     pub fn distinct_entries(&self, set: usize) -> Result<distinct::Entries> {
         self.distincts[set].all(&self.plan.distincts[set])
+    }
+
+    /// Entries of a bag of these groups: with `whole` all, otherwise those that have changed since the last call. What is
+    /// there, and what is gone.
+    pub fn save_bag(&mut self, bag: usize, groups: &[u32], whole: bool) -> Result<(BagRows, BagRows)> {
+        self.bags[bag].save(&self.plan.bags[bag], groups, whole)
+    }
+
+    /// Row `i` is an entry of a bag of group `groups[i]`.
+    pub fn load_bag(&mut self, bag: usize, groups: &[u32], columns: &[ArrayRef], counts: &[i64]) -> Result<()> {
+        self.bags[bag].load(&self.plan.bags[bag], groups, columns, counts)
     }
 
     /// Row `i` is an entry of group `groups[i]`. The counts of distinct values come with the groups.

@@ -12,7 +12,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use millstream_core::{Error, Result, key};
 use millstream_state::exact::{ExactMoments, IntegerMoments};
-use millstream_state::sketch::{Distinct, Quantiles};
+use millstream_state::sketch::{CountedDistinct, Distinct, Quantiles};
 use std::sync::Arc;
 
 type Make = Arc<dyn Fn() -> Box<dyn Side> + Send + Sync>;
@@ -63,16 +63,14 @@ pub(super) fn moments(lane: usize, sample: bool, root: bool, scale: i32, kind: &
     Arc::new(move || PerGroup::boxed(Moments { lane, sample, root, scale, kind: kind.clone() }))
 }
 
-impl Fold for Moments {
-    type State = MomentsState;
-
-    fn update(
+impl Moments {
+    fn change(
         &self,
         states: &mut [MomentsState],
         input: &Prepared,
         rows: &Picked<'_>,
         groups: Groups<'_>,
-        held: &mut usize,
+        (held, away): (&mut usize, bool),
     ) -> Result<()> {
         let Some(lane) = input.lane(self.lane) else { return Ok(()) };
         let lane: &Lane = lane;
@@ -86,9 +84,12 @@ impl Fold for Moments {
                 *held += size_of::<ExactMoments>() + 544;
             }
             match &lane.values {
+                LaneValues::Floats(values) if away => state.floats().subtract(values[i]),
                 LaneValues::Floats(values) => state.floats().add(values[i]),
+                LaneValues::Integers(values) if away => state.integers().subtract(values[i]),
                 LaneValues::Integers(values) => state.integers().add(values[i]),
                 LaneValues::Wides(values) => match i64::try_from(values[i]) {
+                    Ok(value) if away => state.integers().subtract(value),
                     Ok(value) => state.integers().add(value),
                     Err(_) => {
                         failed = Err(Error::data("VAR and STDDEV of DECIMAL take at most 18 digits")
@@ -99,6 +100,32 @@ impl Fold for Moments {
             }
         });
         failed
+    }
+}
+
+impl Fold for Moments {
+    type State = MomentsState;
+
+    fn update(
+        &self,
+        states: &mut [MomentsState],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        held: &mut usize,
+    ) -> Result<()> {
+        self.change(states, input, rows, groups, (held, false))
+    }
+
+    fn take(
+        &self,
+        states: &mut [MomentsState],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        held: &mut usize,
+    ) -> Result<()> {
+        self.change(states, input, rows, groups, (held, true))
     }
 
     fn merge(&self, into: &mut MomentsState, from: &MomentsState) -> Result<()> {
@@ -216,6 +243,101 @@ impl Fold for CountDistinct {
     }
 }
 
+/// The same where rows may be taken back: it says what the other would say of the rows that are left.
+struct CountedDistinctOf {
+    column: usize,
+}
+
+pub(super) fn counted_distinct(column: usize) -> Make {
+    Arc::new(move || PerGroup::boxed(CountedDistinctOf { column }))
+}
+
+impl CountedDistinctOf {
+    fn change(
+        &self,
+        states: &mut [Option<Box<CountedDistinct>>],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        (held, away): (&mut usize, bool),
+    ) -> Result<()> {
+        let array = input.rows.column(self.column);
+        let (from, len) = span(rows);
+        let slice = array.slice(from, len);
+        let mut hashes = Vec::new();
+        key::hash_rows(&[slice], len, &mut hashes)?;
+        each_row(rows, groups, |i, g| {
+            if array.is_valid(i) {
+                let before = self.held(&states[g]);
+                let state = states[g].get_or_insert_default();
+                if away {
+                    state.remove(hashes[i - from])
+                } else {
+                    state.add(hashes[i - from])
+                }
+                *held = (*held + self.held(&states[g])).saturating_sub(before);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Fold for CountedDistinctOf {
+    type State = Option<Box<CountedDistinct>>;
+
+    fn update(
+        &self,
+        states: &mut [Self::State],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        held: &mut usize,
+    ) -> Result<()> {
+        self.change(states, input, rows, groups, (held, false))
+    }
+
+    fn take(
+        &self,
+        states: &mut [Self::State],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        held: &mut usize,
+    ) -> Result<()> {
+        self.change(states, input, rows, groups, (held, true))
+    }
+
+    fn merge(&self, _: &mut Self::State, _: &Self::State) -> Result<()> {
+        Err(Error::internal("counted sketches are not merged"))
+    }
+
+    fn finish(&self, states: &[&Self::State]) -> Result<ArrayRef> {
+        let estimate =
+            |s: &&Self::State| Some(s.as_ref().map_or_else(|| Distinct::default().estimate(), |s| s.estimate()));
+        Ok(Arc::new(states.iter().map(estimate).collect::<Int64Array>()))
+    }
+
+    fn held(&self, state: &Self::State) -> usize {
+        state.as_ref().map_or(0, |s| s.bytes())
+    }
+
+    fn saved_type(&self) -> DataType {
+        DataType::Binary
+    }
+
+    fn encode(&self, states: &[&Self::State]) -> Result<ArrayRef> {
+        Ok(saved::column(states, |state, bytes| {
+            if let Some(state) = state {
+                bytes.extend(state.to_bytes());
+            }
+        }))
+    }
+
+    fn decode(&self, column: &ArrayRef, row: usize) -> Result<Self::State> {
+        saved::read(column, row, |bytes| Some(Some(Box::new(CountedDistinct::from_bytes(bytes)?))))
+    }
+}
+
 /// First row and number of rows that cover what is picked.
 fn span(rows: &Picked<'_>) -> (usize, usize) {
     match rows {
@@ -240,6 +362,34 @@ pub(super) fn approx_percentile(column: usize, fraction: f64, kind: &DataType) -
     Arc::new(move || PerGroup::boxed(Percentile { column, fraction, kind: kind.clone() }))
 }
 
+impl Percentile {
+    fn change(
+        &self,
+        states: &mut [Quantiles],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        (held, away): (&mut usize, bool),
+    ) -> Result<()> {
+        let (from, len) = span(rows);
+        let slice = cast(&input.rows.column(self.column).slice(from, len), &DataType::Float64)?;
+        let values = slice.as_primitive::<Float64Type>();
+        each_row(rows, groups, |i, g| {
+            if values.is_valid(i - from) {
+                let before = states[g].bytes();
+                let value = values.value(i - from);
+                if away {
+                    states[g].remove(value)
+                } else {
+                    states[g].add(value)
+                }
+                *held = (*held + states[g].bytes()).saturating_sub(before);
+            }
+        });
+        Ok(())
+    }
+}
+
 impl Fold for Percentile {
     type State = Quantiles;
 
@@ -251,17 +401,18 @@ impl Fold for Percentile {
         groups: Groups<'_>,
         held: &mut usize,
     ) -> Result<()> {
-        let (from, len) = span(rows);
-        let slice = cast(&input.rows.column(self.column).slice(from, len), &DataType::Float64)?;
-        let values = slice.as_primitive::<Float64Type>();
-        each_row(rows, groups, |i, g| {
-            if values.is_valid(i - from) {
-                let before = states[g].bytes();
-                states[g].add(values.value(i - from));
-                *held += states[g].bytes() - before;
-            }
-        });
-        Ok(())
+        self.change(states, input, rows, groups, (held, false))
+    }
+
+    fn take(
+        &self,
+        states: &mut [Quantiles],
+        input: &Prepared,
+        rows: &Picked<'_>,
+        groups: Groups<'_>,
+        held: &mut usize,
+    ) -> Result<()> {
+        self.change(states, input, rows, groups, (held, true))
     }
 
     fn merge(&self, into: &mut Quantiles, from: &Quantiles) -> Result<()> {

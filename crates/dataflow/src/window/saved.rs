@@ -21,8 +21,9 @@ use super::spill;
 use super::table::{Grouping, Table};
 use crate::aggregate::Names;
 use crate::operator::Watermarks;
+use crate::rows::saved_columns;
 use arrow::array::*;
-use arrow::compute::{cast, take_record_batch};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimestampMillisecondType};
 use millstream_core::{Batch, Error, Millis, Result};
 use millstream_state::table::{Saver, TableDef};
@@ -159,7 +160,7 @@ impl Tables {
 
     /// Rows of the groups' table or of a distinct set's.
     pub fn read(&self, set: Option<usize>, rows: &RecordBatch) -> Result<Loaded> {
-        let mut lead = columns_of(set.map_or(&self.groups, |s| &self.distincts[s]), rows)?;
+        let mut lead = saved_columns(set.map_or(&self.groups, |s| &self.distincts[s]), rows)?;
         let mut keys = lead.split_off(self.lead);
         let rest = keys.split_off(self.keys);
         Ok(Loaded { lead, keys, rest })
@@ -176,22 +177,6 @@ impl Tables {
             }
         }
     }
-}
-
-/// The columns of a table in the rows of a checkpoint, by their names.
-fn columns_of(table: &TableDef, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    let column = |field: &Arc<Field>| {
-        let column = rows.column_by_name(field.name()).ok_or_else(|| {
-            Error::data(format!("the checkpoint's table `{}` has no column `{}`", table.name, field.name()))
-                .remedy("restore with the query that the checkpoint was taken of, or start anew")
-        })?;
-        // What it was written to may know fewer types.
-        match column.data_type() == field.data_type() {
-            true => Ok(column.clone()),
-            false => Ok(cast(column, field.data_type())?),
-        }
-    };
-    table.columns.fields().iter().map(column).collect()
 }
 
 /// Milliseconds of a column that names a slice or a session.
@@ -296,7 +281,7 @@ impl WindowAggregate {
 
     pub(super) fn load_table(&mut self, table: &str, rows: &RecordBatch) -> Result<()> {
         if let Some(waiting) = self.waiting.as_ref().filter(|w| w.name == table) {
-            let columns = columns_of(waiting, rows)?;
+            let columns = saved_columns(waiting, rows)?;
             return self.load_waiting(&columns);
         }
         let set = self.tables.find(table)?;

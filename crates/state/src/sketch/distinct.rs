@@ -142,11 +142,12 @@ impl CountedDistinct {
         self.moved(before, before.max(rank));
     }
 
-    /// Takes away a value that was added before.
+    /// Takes away a value that was added before. One that is not there changes nothing: a changelog may take back what it
+    /// never said.
     pub fn remove(&mut self, hash: u64) {
         let (register, rank) = place(hash);
         let before = self.greatest(register);
-        let count = self.counts.get_mut(&(register, rank)).expect("only what was added is taken away");
+        let Some(count) = self.counts.get_mut(&(register, rank)) else { return };
         *count -= 1;
         if *count == 0 {
             self.counts.remove(&(register, rank));

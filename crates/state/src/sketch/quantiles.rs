@@ -65,9 +65,13 @@ impl Quantiles {
         self.count += 1;
     }
 
-    /// Takes away a value that was added before.
+    /// Takes away a value that was added before. One that is not there changes nothing: a changelog may take back what it
+    /// never said.
     pub fn remove(&mut self, value: f64) {
-        self.take(bucket(value), 1);
+        let bucket = bucket(value);
+        if self.buckets.contains_key(&bucket) {
+            self.take(bucket, 1);
+        }
     }
 
     pub fn merge(&mut self, other: &Quantiles) {
