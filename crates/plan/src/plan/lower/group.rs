@@ -75,13 +75,7 @@ impl Lowering<'_, '_> {
             let (name, spec) = (spec.udf.name().to_uppercase(), spec.named(&args, filter, &wanted));
             let args = args.into_iter().map(|i| at[i]).collect();
             let call = self.call(spec, &schema, args, filter.map(|i| at[i]))?;
-            let one_way = matches!(
-                call.function,
-                AggregateFunction::Kernel(_)
-                    | AggregateFunction::ApproxCountDistinct
-                    | AggregateFunction::ApproxPercentile { .. }
-            );
-            if retracts && one_way {
+            if retracts && matches!(call.function, AggregateFunction::Kernel(_)) {
                 return Err(Error::sql(format!(
                     "{name} cannot take rows back, and its input is a result that is updated"
                 ))

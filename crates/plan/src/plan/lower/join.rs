@@ -9,7 +9,7 @@
 //! So a join of endless streams forgets whatever its condition lets it forget.
 
 use super::super::table::interval_millis;
-use super::{At, Bound, Col, Lowering, Part, Rel, as_column, literal, own_name};
+use super::{At, Bound, Col, Lowering, Part, Rel, Versioned, as_column, literal, own_name};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::{DFSchema, NullEquality};
 use datafusion_expr::logical_plan::builder::build_join_schema;
@@ -115,7 +115,7 @@ impl Lowering<'_, '_> {
             wanted.push(self.value(&rel, schema, key, &own_name(key))?);
         }
         let hidden = |rel: &Rel| -> Vec<Expr> {
-            let versions = rel.versions.iter().flat_map(|v| std::iter::once(&v.time).chain(&v.passes));
+            let versions = rel.versions.iter().flat_map(Versioned::columns);
             rel.order.iter().chain(versions).cloned().collect()
         };
         wanted.extend(hidden(&rel));
@@ -125,10 +125,8 @@ impl Lowering<'_, '_> {
         if rel.order.is_some() {
             rel.order = columns.next();
         }
-        if let Some(v) = &mut rel.versions {
-            let passes = v.passes.is_some();
-            v.time = columns.next().ok_or_else(|| Error::internal("versions without a time"))?;
-            v.passes = columns.next().filter(|_| passes);
+        for (e, column) in rel.versions.iter_mut().flat_map(Versioned::columns_mut).zip(columns) {
+            *e = column;
         }
         let keys = at.split_off(width);
         for (c, i) in rel.columns.iter_mut().zip(&at) {

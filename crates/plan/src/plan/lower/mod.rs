@@ -64,6 +64,8 @@ pub struct Lowering<'p, 'c> {
     connectors: &'p dyn Connectors,
     /// Window results made so far, to tell their bounds apart.
     windows: u32,
+    /// What is lowered stands straight under a [`Versions`]: see [`Lowering::deduplicate`].
+    versions: bool,
     /// The statement says `PROCTIME()`.
     clock: bool,
     /// The statement says `CURRENT_WATERMARK(..)`.
@@ -96,8 +98,22 @@ pub struct Rel {
 struct Versioned {
     /// From when a version holds.
     time: Expr,
+    /// What tells the versions of one thing from those of another, where a view keeps the last of each. `None`: the unique
+    /// columns of the node.
+    key: Option<Vec<Expr>>,
     /// What a version has to fulfil once it has been chosen: one that does not still ends the one before it.
     passes: Option<Expr>,
+}
+
+impl Versioned {
+    fn columns(&self) -> impl Iterator<Item = &Expr> {
+        std::iter::once(&self.time).chain(&self.passes).chain(self.key.iter().flatten())
+    }
+
+    /// As [`Versioned::columns`].
+    fn columns_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
+        std::iter::once(&mut self.time).chain(&mut self.passes).chain(self.key.iter_mut().flatten())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -209,6 +225,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             sinks: Vec::new(),
             connectors,
             windows: 0,
+            versions: false,
             clock: false,
             watermarks: false,
         }
@@ -317,6 +334,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
     }
 
     fn lower(&mut self, plan: &LogicalPlan, order: bool) -> Result<Rel> {
+        self.versions &=
+            matches!(plan, LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) | LogicalPlan::Filter(_));
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else {
@@ -353,8 +372,10 @@ impl<'p, 'c> Lowering<'p, 'c> {
                     let input = self.lower(&tvf.input, order)?;
                     self.window(input, tvf)
                 } else if let Some(versions) = e.node.as_any().downcast_ref::<Versions>() {
-                    let rel = self.lower(&versions.input, order)?;
-                    self.versions(rel)
+                    self.versions = true;
+                    let rel = self.lower(&versions.input, order);
+                    self.versions = false;
+                    self.versions(rel?)
                 } else if let Some(unnest) = e.node.as_any().downcast_ref::<CrossUnnest>() {
                     let input = self.lower(&unnest.input, order)?;
                     self.unnest(input, unnest)
@@ -699,7 +720,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
         wanted.extend(rel.order.clone());
         wanted.extend(rel.clock.clone());
         wanted.extend(rel.watermark.clone());
-        wanted.extend(rel.versions.iter().flat_map(|v| std::iter::once(&v.time).chain(&v.passes)).cloned());
+        wanted.extend(rel.versions.iter().flat_map(Versioned::columns).cloned());
         let (node, at) = self.emit(&rel, &wanted)?;
         let schema = self.schema(node);
         let mut at = at.into_iter();
@@ -722,8 +743,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
         settled.clock = settled.clock.as_ref().map(&mut next);
         settled.watermark = settled.watermark.as_ref().map(&mut next);
         if let Some(v) = &mut settled.versions {
-            v.time = next(&v.time);
-            v.passes = v.passes.as_ref().map(next);
+            v.columns_mut().for_each(|e| *e = next(e));
         }
         Ok(settled)
     }

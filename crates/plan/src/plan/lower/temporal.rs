@@ -1,6 +1,7 @@
 //! `FOR SYSTEM_TIME AS OF left.time`: each row with the version that held at its time (rule 22).
 
 use super::super::as_of;
+use super::super::changes::Key;
 use super::{Col, Lowering, Rel, Versioned, as_column, own_name};
 use arrow::datatypes::Schema;
 use datafusion_common::DFSchema;
@@ -26,11 +27,14 @@ impl Lowering<'_, '_> {
     /// Takes note of what a temporal join has to know of versions.
     pub fn versions(&mut self, rel: Rel) -> Result<Rel> {
         let mut rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
+        if rel.versions.is_some() {
+            return Ok(rel);
+        }
         let Some(time) = rel.columns.iter().find(|c| c.time == Some(TimeDomain::Event)).and_then(Col::value) else {
             return Err(Error::sql("the versioned table of FOR SYSTEM_TIME AS OF has no time attribute")
                 .remedy("declare a WATERMARK on it, and keep the column in the view over it"));
         };
-        rel.versions = Some(Versioned { time: time.clone(), passes: None });
+        rel.versions = Some(Versioned { time: time.clone(), key: None, passes: None });
         Ok(rel)
     }
 
@@ -80,8 +84,12 @@ impl Lowering<'_, '_> {
         };
         let version = versions.time.as_column().ok_or_else(|| Error::internal("a settled expression is no column"))?;
         // The key that tells the versions apart has to be compared; whatever else is, is a condition.
-        let unique = self.graph.keys[right.rel.node].iter().find(|key| key.iter().all(|c| right.keys.contains(c)));
-        let Some(unique) = unique.cloned() else {
+        let known = match &versions.key {
+            Some(key) => vec![key.iter().filter_map(Expr::as_column).collect()],
+            None => self.graph.keys[right.rel.node].clone(),
+        };
+        let unique = known.into_iter().find(|key: &Key| key.iter().all(|c| right.keys.contains(c)));
+        let Some(unique) = unique else {
             return Err(Error::sql("FOR SYSTEM_TIME AS OF: ON does not compare the primary key of the versioned table").remedy(
                 "declare PRIMARY KEY (..) NOT ENFORCED on it, or keep the last row of each key with ROW_NUMBER() OVER (PARTITION \
                  BY key ORDER BY time DESC) = 1, and compare the key in ON",

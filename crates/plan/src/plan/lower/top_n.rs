@@ -7,7 +7,7 @@
 //!  ROW_NUMBER by time, upwards, n > 1          left to OVER, whose rows are final
 //! ```
 
-use super::{At, Bound, Col, Lowering, Part, Rel, as_column, by, literal, own_name};
+use super::{At, Bound, Col, Lowering, Part, Rel, Versioned, as_column, by, literal, own_name};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr::WindowFunctionParams;
@@ -100,6 +100,7 @@ impl Lowering<'_, '_> {
         let Some(to) = to else { return Ok(None) };
         let reads_rank = reads_rank
             || rest.iter().any(|e| e.column_refs().iter().any(|c| schema.index_of_column(c).ok() == Some(rank)));
+        let versions = std::mem::take(&mut self.versions);
         let below = self.lower(&ranking.window.input, true)?;
         let rel = if below.window.is_some() { self.window_rows(below)? } else { below };
         let time = match ranking.sort {
@@ -133,6 +134,7 @@ impl Lowering<'_, '_> {
                 if first && !of_windows && self.graph.nodes[rel.node].changes == Changes::Insert =>
             {
                 let keep = if up { Keep::First } else { Keep::Last };
+                self.versions = versions;
                 self.deduplicate(rel, &ranking, column, domain, keep, &field)?
             }
             _ => {
@@ -267,6 +269,16 @@ impl Lowering<'_, '_> {
         if self.repeats_work(&rel, &input, ranking.partition)? {
             rel = self.settle(rel)?;
         }
+        let one = self.one(rank)?;
+        // The last row of each key by time, as of a time: every row is a version, and which is the last one depends on the time.
+        if std::mem::take(&mut self.versions) && keep == Keep::Last {
+            let key = ranking.partition.iter().map(|e| self.value(&rel, &input, e, &own_name(e)));
+            let key = Some(key.collect::<Result<_>>()?);
+            let time = rel.columns[time].value().cloned().ok_or_else(|| Error::internal("a time without a value"))?;
+            rel.versions = Some(Versioned { time, key, passes: None });
+            rel.columns.push(Col::plain(one));
+            return Ok(rel);
+        }
         let mut wanted: Vec<Expr> = rel.columns.iter().filter_map(|c| c.value().cloned()).collect();
         let width = wanted.len();
         for e in ranking.partition {
@@ -292,14 +304,14 @@ impl Lowering<'_, '_> {
             }
             columns.push(Col { at: At::Value(e), time: c.time, bound: None });
         }
-        // There is one row: the first.
-        let one = ScalarValue::Int64(Some(1)).cast_to(rank.data_type()).map_err(|e| self.compiler.fail(e))?;
-        columns.push(Col::plain(Expr::new(
-            Arc::new(Literal::new(one)),
-            Field::new(rank.name(), rank.data_type().clone(), false),
-            "1",
-        )));
+        columns.push(Col::plain(one));
         Ok(Rel { node, columns, ..Rel::default() })
+    }
+
+    /// The rank where there is one row.
+    fn one(&self, rank: &Field) -> Result<Expr> {
+        let one = ScalarValue::Int64(Some(1)).cast_to(rank.data_type()).map_err(|e| self.compiler.fail(e))?;
+        Ok(Expr::new(Arc::new(Literal::new(one)), Field::new(rank.name(), rank.data_type().clone(), false), "1"))
     }
 
     /// The rank in the type that the query gives it.

@@ -127,13 +127,9 @@ Sink(result)
       ├─ hash(id) ─ Source(auction)
       │     reads id, ts, $order
       │     watermark ts - 4000 ms
-      └─ hash(auction) ─ Calc(auction, price, ts)
-            │ changes +I -U +U -D
-         └─ Deduplicate(last by ts, by auction)
-               │ changes +I -U +U -D
-            └─ hash(auction) ─ Source(bid)
-                  reads auction, price, ts, $order
-                  watermark ts - 4000 ms",
+      └─ hash(auction) ─ Source(bid)
+            reads auction, price, ts, $order
+            watermark ts - 4000 ms",
     );
     check(
         "SELECT b.auction, a.seller FROM bid b JOIN auction a ON b.auction = a.id AND b.price > a.reserve JOIN person p ON a.seller = p.id",
