@@ -427,6 +427,11 @@ proptest! {
     fn results_are_those_of_the_rows_that_are_left(acts in acts(), case in case()) {
         play(&acts, case, &[1], false);
     }
+}
+
+proptest! {
+    // Each case is played four times, with everything saved and loaded after each batch.
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn crashes_and_other_numbers_of_tasks_change_nothing(acts in acts(), case in case()) {
