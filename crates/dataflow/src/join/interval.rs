@@ -151,8 +151,12 @@ impl Interval {
         own.link(stored(), &self.ids, &row_times, &mut self.held);
 
         let skips = !self.shape.pairs();
+        // A late row stays one behind the join, in whatever batch it came.
+        let handed_on: Option<Vec<Millis>> =
+            batch.marks.as_ref().map(|_| marks.iter().map(|m| held_back(*m, self.behind).0).collect());
         let mut probe =
-            Probe::new(&self.shape, side, &batch.rows, &acts, Some(&mut own.memory), &mut other.memory, out);
+            Probe::new(&self.shape, side, &batch.rows, &acts, Some(&mut own.memory), &mut other.memory, out)
+                .with_marks(handed_on.as_deref());
         for row in 0..batch.len() {
             if let Some(run) = other.runs.get(self.ids[row] as usize).filter(|_| meets(row)) {
                 let time = row_times[row];
@@ -234,13 +238,13 @@ impl Interval {
         }
         Ok(())
     }
+}
 
-    /// The watermark as it is handed on.
-    fn held_back(&self, to: Watermark) -> Watermark {
-        match to {
-            Watermark::MAX => to,
-            to => Watermark(to.0.saturating_sub(self.behind)),
-        }
+/// The watermark as it is handed on.
+fn held_back(to: Watermark, behind: Millis) -> Watermark {
+    match to {
+        Watermark::MAX => to,
+        to => Watermark(to.0.saturating_sub(behind)),
     }
 }
 
@@ -285,7 +289,7 @@ impl Operator for Interval {
             Event::Watermark(domain, to) => {
                 self.now = self.now.max(to);
                 self.expire(out)?;
-                out.advance(domain, self.held_back(to))
+                out.advance(domain, held_back(to, self.behind))
             }
             Event::End => Ok(()),
         }

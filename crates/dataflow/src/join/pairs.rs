@@ -22,7 +22,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
-use millstream_core::{Batch, ChangeKind, Error, Result};
+use millstream_core::{Batch, ChangeKind, Error, Millis, Result};
 use std::sync::Arc;
 
 pub(super) const LEFT: usize = 0;
@@ -174,6 +174,9 @@ pub(super) struct Probe<'a> {
     out_rows: Vec<u32>,
     out_slots: Vec<u32>,
     out_kinds: Vec<i8>,
+    /// What the rows that come out are judged by further on: the watermark handed on before the row that brought them.
+    marks: Option<&'a [Millis]>,
+    out_marks: Vec<Millis>,
     /// Every candidate is a pair that comes out, and nothing else does.
     plain: bool,
     all: [Vec<usize>; 2],
@@ -206,9 +209,17 @@ impl<'a> Probe<'a> {
             out_rows: Vec::new(),
             out_slots: Vec::new(),
             out_kinds: Vec::new(),
+            marks: None,
+            out_marks: Vec::new(),
             plain,
             all: [0, 1].map(|s| (0..shape.inputs[s].fields().len()).collect()),
         }
+    }
+
+    /// The same with marks, one for each row of the batch, for what comes out.
+    pub fn with_marks(mut self, marks: Option<&'a [Millis]>) -> Probe<'a> {
+        self.marks = marks;
+        self
     }
 
     /// A row of the other side whose partners are known, as far as anybody asks.
@@ -241,6 +252,9 @@ impl<'a> Probe<'a> {
         if self.plain {
             std::mem::swap(&mut self.rows, &mut self.out_rows);
             std::mem::swap(&mut self.slots, &mut self.out_slots);
+            if let Some(marks) = self.marks {
+                self.out_marks.extend(self.out_rows.iter().map(|row| marks[*row as usize]));
+            }
             return self.emit();
         }
         let holds = match &self.shape.residual {
@@ -303,15 +317,15 @@ impl<'a> Probe<'a> {
         }
         let lonely = turns && self.shape.revises && self.shape.lonely(there);
         if comes && lonely {
-            self.push(NONE, slot, off, copies)?;
+            self.push(row, (NONE, slot), off, copies)?;
         }
         if self.shape.pairs() {
-            self.push(row, slot, on, copies)?;
+            self.push(row, (row, slot), on, copies)?;
         } else if turns && self.shape.chosen(there) {
-            self.push(NONE, slot, on, copies)?;
+            self.push(row, (NONE, slot), on, copies)?;
         }
         if !comes && lonely {
-            self.push(NONE, slot, off, copies)?;
+            self.push(row, (NONE, slot), off, copies)?;
         }
         Ok(())
     }
@@ -336,13 +350,17 @@ impl<'a> Probe<'a> {
             false => (ChangeKind::Delete, known == 0),
         };
         if (lonely && self.shape.lonely(self.side)) || (known > 0 && self.shape.chosen(self.side)) {
-            self.push(row, NONE, kind, 1)?;
+            self.push(row, (row, NONE), kind, 1)?;
         }
         Ok(())
     }
 
-    fn push(&mut self, row: u32, slot: u32, kind: ChangeKind, times: u32) -> Result<()> {
+    /// A row of the result, brought by one of the batch.
+    fn push(&mut self, by: u32, (row, slot): (u32, u32), kind: ChangeKind, times: u32) -> Result<()> {
         for _ in 0..times {
+            if let Some(marks) = self.marks {
+                self.out_marks.push(marks[by as usize]);
+            }
             self.out_rows.push(row);
             self.out_slots.push(slot);
             self.out_kinds.push(kind as i8);
@@ -379,6 +397,7 @@ impl<'a> Probe<'a> {
         self.out_rows.clear();
         self.out_slots.clear();
         self.out_kinds.clear();
-        self.out.emit(0, Batch { rows, marks: None, kinds })
+        let marks = self.marks.is_some().then(|| std::mem::take(&mut self.out_marks).into());
+        self.out.emit(0, Batch { rows, marks, kinds })
     }
 }

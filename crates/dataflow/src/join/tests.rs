@@ -11,7 +11,7 @@ use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_expr::Operator as Sign;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
-use millstream_core::{Millis, TimeDomain, Watermark};
+use millstream_core::{Batch, Millis, TimeDomain, Watermark};
 use std::sync::Arc;
 
 pub(super) const ALWAYS: JoinScope = JoinScope::Always { ttl: None, retracts: [true, true] };
@@ -415,6 +415,33 @@ fn the_watermark_is_held_back_by_the_wider_bound() {
         }
         let event = [Watermark(7 * HOUR - behind), Watermark::MAX].map(|w| (TimeDomain::Event, w));
         assert_eq!(out.advanced, event, "{lower}..{upper}");
+    }
+}
+
+#[test]
+fn what_a_late_row_brings_is_judged_by_the_watermark_before_it() {
+    let timeline = orders();
+    let inputs = timeline.schemas();
+    let never = i64::MIN;
+    // The watermark is held back by 6.
+    let cases: [(JoinKind, usize, [i64; 2], [i64; 2], &[i64]); 4] = [
+        (JoinKind::Inner, 1, [9, 12], [never, 11], &[never, 5]),
+        (JoinKind::Full, 1, [9, 12], [never, 11], &[never, 5]),
+        (JoinKind::Semi, 1, [4, 12], [never, 11], &[5]),
+        (JoinKind::Left, 0, [2, 12], [11, 11], &[5]),
+    ];
+    for (kind, side, row_times, marks, wanted) in cases {
+        let made = join(&near(kind, -5, 5), inputs, &output(kind, inputs));
+        let (mut operator, mut out) = (made.expect("it can be made"), Capture::default());
+        let rows = |times: &[i64]| -> Batch {
+            let rows: Vec<_> = times.iter().map(|t| vec![t.to_string(), "1".to_owned()]).collect();
+            timeline.batch(&rows).into()
+        };
+        operator.step(Event::Batch { input: 0, batch: rows(&[10]) }, &mut out).expect("the step succeeds");
+        let batch = Batch { marks: Some(marks.to_vec().into()), ..rows(&row_times) };
+        operator.step(Event::Batch { input: side, batch }, &mut out).expect("the step succeeds");
+        let got: Vec<i64> = out.emitted.iter().filter_map(|(_, b)| b.marks.as_ref()).flatten().flatten().collect();
+        assert_eq!(got, wanted, "{kind:?}");
     }
 }
 

@@ -6,7 +6,6 @@
 use super::*;
 use crate::testing::{Crew, Table, render};
 use arrow::array::{Int8Array, TimestampMillisecondArray};
-use millstream_core::Batch;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
