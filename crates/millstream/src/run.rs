@@ -140,9 +140,8 @@ impl Runner {
         let mut notices = notices;
         let kept = state::open(&self.options.state, &settings, &file, self.jobs)?.map(|kept| {
             notices.extend(kept.notices);
-            let ear = Ear::new(kept.config.store.clone());
             config.checkpoints = Some(kept.config);
-            (ear, kept.lock)
+            (kept.ear, kept.lock)
         });
         if self.options.state.available_now {
             available_now(&mut planned.dataflow, tables)?;

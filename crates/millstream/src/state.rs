@@ -1,7 +1,7 @@
 //! Where a job keeps what has to outlive its process, and how it is reached from outside while it runs.
 //!
 //! ```text
-//!  STATE/                     what --state names: a folder, or the URL of an object store
+//!  STATE/                     what --state names: a folder, or s3://bucket/prefix
 //!    clicks/                  one store for each query of a script, by the job's name
 //!      manifests/  data/      its checkpoints
 //!      savepoints/            those that somebody wants to keep
@@ -22,13 +22,14 @@ use millstream_plan::statement::Settings;
 use millstream_runtime::{CheckpointConfig, Job, Restore, Stop};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How jobs of a program keep their state.
 #[derive(Debug, Clone, Default)]
 pub struct StateOptions {
-    /// A folder or a URL. `None`: what the script sets (`execution.checkpointing.dir`), else nowhere.
+    /// A folder, or a bucket as `s3://bucket/prefix`. `None`: what the script sets (`execution.checkpointing.dir`), else nowhere.
     pub location: Option<String>,
     /// From one checkpoint to the next. `None`: what the script sets, else 10 s.
     pub interval: Option<Duration>,
@@ -69,6 +70,8 @@ fn job_name(settings: &Settings, file: &str, query: usize) -> String {
 pub(crate) struct Kept {
     pub config: CheckpointConfig,
     pub lock: Lock,
+    /// Requests from outside.
+    pub ear: Ear,
     /// What is worth knowing before the job starts.
     pub notices: Vec<String>,
 }
@@ -80,12 +83,13 @@ pub(crate) fn open(options: &StateOptions, settings: &Settings, file: &str, quer
         return match asks {
             false => Ok(None),
             true => Err(Error::usage("a job that goes on where it was needs a place for its state")
-                .remedy("name one: --state DIR")),
+                .remedy("name one: --state DIR or --state s3://bucket/prefix")),
         };
     };
     let job = job_name(settings, file, query);
     let store = open_job(location, &job)?;
     let lock = store.lock(&format!("millstream run {file} (job {job})"))?;
+    let listen_every = store.listen_every();
     let store: Arc<dyn Store> = Arc::from(store as Box<dyn Store>);
     let mut config = CheckpointConfig::new(store, &job);
     let millis = |m: i64| Duration::from_millis(m.max(0) as u64);
@@ -127,7 +131,8 @@ pub(crate) fn open(options: &StateOptions, settings: &Settings, file: &str, quer
             false => format!("job `{job}` goes on from checkpoint {number} (epoch {epoch}, written {at} UTC)"),
         });
     }
-    Ok(Some(Kept { config, lock, notices }))
+    let ear = Ear::new(config.store.clone(), listen_every)?;
+    Ok(Some(Kept { config, lock, ear, notices }))
 }
 
 fn open_job(location: &str, job: &str) -> Result<Box<dyn OwnedStore>> {
@@ -187,11 +192,15 @@ pub fn manifest(store: &dyn Store, which: Option<&str>) -> Result<Manifest> {
 /// Copies a checkpoint of another store into this one, which must be empty, so that a job can go on from it here.
 fn import(into: &dyn Store, job: &str, from: &str) -> Result<()> {
     let jobs = job_stores(from).map_err(|e| {
+        // A URL is no savepoint's name that was mistyped: what is wrong with it says it all.
+        if from.contains("://") {
+            return e;
+        }
         Error::usage(format!(
             "there is neither a savepoint `{from}` of job `{job}` nor a place of that name: {}",
             e.what()
         ))
-        .remedy("see `millstream state ls`; --restore takes latest, a savepoint's name, or a folder")
+        .remedy("see `millstream state ls`; --restore takes latest, a savepoint's name, a folder or s3://bucket/prefix")
     })?;
     if into.list("manifests/")?.iter().any(|s| Manifest::number_of(&s.path).is_some()) {
         return Err(Error::usage(format!("job `{job}` has state of its own already, in {}", into.name()))
@@ -287,52 +296,101 @@ pub fn withdraw(store: &dyn Store, id: &str) -> Result<()> {
     store.delete(&format!("requests/{id}"))
 }
 
-/// The running job's ear: looks into the store for requests and answers them.
+/// The running job's ear. A thread looks into the store for requests and writes the answers, so that a store which is slow
+/// or away for a while keeps nobody from stopping the job.
 pub(crate) struct Ear {
-    store: Arc<dyn Store>,
+    heard: Receiver<Heard>,
+    /// `None` only while it is dropped: that ends the thread, once the last answer is written.
+    answers: Option<Sender<Answer>>,
+    thread: Option<JoinHandle<()>>,
     open: Vec<(String, Receiver<Result<u64>>)>,
 }
 
+/// A request by its path; `None`: it is not understood.
+type Heard = (String, Option<Request>);
+
+/// The path of a request, and what became of it.
+type Answer = (String, Result<u64>);
+
 impl Ear {
-    pub fn new(store: Arc<dyn Store>) -> Ear {
-        Ear { store, open: Vec::new() }
+    /// Looks into the store this often.
+    pub fn new(store: Arc<dyn Store>, every: Duration) -> Result<Ear> {
+        let (hear, heard) = channel();
+        let (answers, answered) = channel();
+        let thread = std::thread::Builder::new().name("requests".to_owned());
+        let thread = thread.spawn(move || attend(store.as_ref(), every, &hear, &answered));
+        let thread = thread.map_err(|e| Error::io(format!("cannot start a thread: {e}")))?;
+        Ok(Ear { heard, answers: Some(answers), thread: Some(thread), open: Vec::new() })
     }
 
-    /// Looks once. A store that does not answer now is asked again the next time.
+    /// Hands on to the job what has been asked since the last time, and its answers to whoever asked.
     pub fn listen(&mut self, job: &Job) {
-        let listed = self.store.list("requests/").unwrap_or_default();
-        for stat in listed.iter().filter(|s| !s.path.ends_with(".answer")) {
-            let Ok(Some(bytes)) = self.store.get(&stat.path) else { continue };
-            if self.store.delete(&stat.path).is_err() {
-                continue;
-            }
-            match Request::parse(&String::from_utf8_lossy(&bytes)) {
+        while let Ok((path, request)) = self.heard.try_recv() {
+            match request {
                 Some(Request::Savepoint(name)) => match job.checkpoint(Some(name)) {
-                    Ok(receiver) => self.open.push((stat.path.clone(), receiver)),
-                    Err(e) => self.reply(&stat.path, &Err(e)),
+                    Ok(receiver) => self.open.push((path, receiver)),
+                    Err(e) => self.reply(path, Err(e)),
                 },
                 Some(Request::Stop { drain }) => {
                     job.stop(if drain { Stop::Drain } else { Stop::Here });
-                    self.reply(&stat.path, &Ok(0));
+                    self.reply(path, Ok(0));
                 }
-                None => self.reply(&stat.path, &Err(Error::usage("the request is not understood"))),
+                None => self.reply(path, Err(Error::usage("the request is not understood"))),
             }
         }
-        let open = std::mem::take(&mut self.open);
-        for (path, receiver) in open {
+        self.settle();
+    }
+
+    /// Passes on the answers that are there.
+    fn settle(&mut self) {
+        for (path, receiver) in std::mem::take(&mut self.open) {
             match receiver.try_recv() {
-                Ok(result) => self.reply(&path, &result),
+                Ok(result) => self.reply(path, result),
                 Err(TryRecvError::Empty) => self.open.push((path, receiver)),
-                Err(TryRecvError::Disconnected) => self.reply(&path, &Err(Error::usage("the job has ended"))),
+                Err(TryRecvError::Disconnected) => self.reply(path, Err(Error::usage("the job has ended"))),
             }
         }
     }
 
-    fn reply(&self, path: &str, result: &Result<u64>) {
-        let text = match result {
-            Ok(number) => number.to_string(),
-            Err(e) => format!("error {}", e.what()),
-        };
-        let _ = self.store.put(&format!("{path}.answer"), text.as_bytes(), Put::Replace);
+    fn reply(&self, path: String, result: Result<u64>) {
+        if let Some(answers) = &self.answers {
+            let _ = answers.send((path, result));
+        }
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.settle();
+        self.answers = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Writes answers as they come, and between them looks for requests. A store that does not answer now is asked again the
+/// next time.
+fn attend(store: &dyn Store, every: Duration, hear: &Sender<Heard>, answers: &Receiver<Answer>) {
+    loop {
+        match answers.recv_timeout(every) {
+            Ok((path, result)) => {
+                let text = match result {
+                    Ok(number) => number.to_string(),
+                    Err(e) => format!("error {}", e.what()),
+                };
+                let _ = store.put(&format!("{path}.answer"), text.as_bytes(), Put::Replace);
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                let listed = store.list("requests/").unwrap_or_default();
+                for stat in listed.into_iter().filter(|s| !s.path.ends_with(".answer")) {
+                    let Ok(Some(bytes)) = store.get(&stat.path) else { continue };
+                    if store.delete(&stat.path).is_ok() {
+                        let _ = hear.send((stat.path, Request::parse(&String::from_utf8_lossy(&bytes))));
+                    }
+                }
+            }
+        }
     }
 }

@@ -2,18 +2,24 @@
 //!
 //! ```text
 //!  ./checkpoints, file:///var/lib/job ──▶ Folder      plain files
+//!  s3://bucket/prefix                 ──▶ Bucket      objects, where the feature s3 is on
 //! ```
 //!
 //! Every store keeps what [`Store`] promises: an object is there as a whole or not at all, and of two that create the same
 //! name one learns that it came second. That alone is what makes a job safe from another run of itself. The lock is a
 //! courtesy on top of it: it tells a person at the start that the job runs already, and where.
 
+#[cfg(feature = "s3")]
+mod bucket;
 mod folder;
 
+#[cfg(feature = "s3")]
+pub use bucket::Bucket;
 pub use folder::Folder;
 
 use millstream_core::{Error, Result, Store};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The name of the lock's object. It belongs to the store and is in no listing.
 const OWNER: &str = "owner.json";
@@ -23,6 +29,11 @@ pub trait OwnedStore: Store {
     /// Takes the lock, or says who has it. It lasts until the [`Lock`] is dropped or the process ends, however it ends.
     /// `owner` is what the other one gets to read: the command or the job.
     fn lock(&self, owner: &str) -> Result<Lock>;
+
+    /// How often it is to be looked into for something new. A look into a folder costs little.
+    fn listen_every(&self) -> Duration {
+        Duration::from_millis(50)
+    }
 }
 
 /// Held while a store is ours.
@@ -30,7 +41,8 @@ pub struct Lock {
     _held: Box<dyn Send + Sync>,
 }
 
-/// Opens the store that a URL names: a path or `file://` is a folder and is made where it is missing.
+/// Opens the store that a URL names: a path or `file://` is a folder and is made where it is missing; `s3://` is a
+/// bucket that must be there, which is found out with the first request.
 ///
 /// # Errors
 /// The URL is of no kind that is known, an option is unknown, or the folder cannot be made.
@@ -46,11 +58,12 @@ pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Box<dyn Own
         },
         Some(("s3", _)) => return open_s3(url, options),
         Some((scheme, _)) => {
-            return Err(Error::usage(format!("checkpoints cannot be kept in `{scheme}://`")).remedy("use a folder"));
+            return Err(Error::usage(format!("checkpoints cannot be kept in `{scheme}://`"))
+                .remedy("use a folder, or a bucket that speaks S3: s3://bucket/prefix"));
         }
     };
     if path.trim().is_empty() {
-        return Err(Error::usage("the place for checkpoints is empty").remedy("name a folder"));
+        return Err(Error::usage("the place for checkpoints is empty").remedy("name a folder or s3://bucket/prefix"));
     }
     if let Some(option) = options.keys().next() {
         return Err(Error::usage(format!("a folder has no option '{option}'")).remedy("leave it out"));
@@ -58,8 +71,15 @@ pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Box<dyn Own
     Ok(Box::new(Folder::open(path)?))
 }
 
+#[cfg(feature = "s3")]
+fn open_s3(url: &str, options: &BTreeMap<String, String>) -> Result<Box<dyn OwnedStore>> {
+    Ok(Box::new(Bucket::open(url, options)?))
+}
+
+#[cfg(not(feature = "s3"))]
 fn open_s3(url: &str, _: &BTreeMap<String, String>) -> Result<Box<dyn OwnedStore>> {
-    Err(Error::usage(format!("`{url}`: S3 is not there yet")).remedy("use a folder"))
+    Err(Error::usage(format!("`{url}`: this program was built without the feature `s3`"))
+        .remedy("build it with --features s3, or use a folder"))
 }
 
 /// Who holds a lock, as the other one reads it.

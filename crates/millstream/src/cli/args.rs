@@ -20,7 +20,7 @@ Exit codes:
   1    the input holds what its declaration does not allow (a bad row, a NULL event time, an overflow)
   2    the command line or a setting is wrong
   3    the SQL text is wrong, or asks for what is not there yet
-  4    the outer world failed: a missing file, a full disk, an unwritable folder
+  4    the outer world failed: a missing file, a full disk, an unwritable folder, a server that is away
   70   a bug in Millstream
   130  stopped at once by a second Ctrl-C
   141  whoever read standard output closed it";
@@ -84,14 +84,16 @@ pub struct Run {
     /// Progress on standard error. Auto: live on a terminal, a plain line every 5 seconds elsewhere.
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub progress: Progress,
-    /// Keep the job's state in this folder (or object store), with a checkpoint every 10 s: after a crash or a stop, the
-    /// same command goes on where it was, and what its tables show is exact. Also SET 'execution.checkpointing.dir'.
-    #[arg(long, value_name = "DIR")]
+    /// Keep the job's state in this folder or bucket (s3://BUCKET/PREFIX, keys by AWS_ACCESS_KEY_ID and so on), with a
+    /// checkpoint every 10 s: after a crash or a stop, the same command goes on where it was, and what its tables show is
+    /// exact. Also SET 'execution.checkpointing.dir'.
+    #[arg(long, value_name = "DIR|URL")]
     pub state: Option<String>,
     /// From one checkpoint to the next, such as 1s or 500ms. Shorter: less to do again after a crash, fresher output.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub checkpoint_interval: Option<Duration>,
-    /// Where to go on: `latest`, the name of a savepoint, or another state folder, whose latest checkpoint is copied.
+    /// Where to go on: `latest`, the name of a savepoint, or another state (a folder or s3://…), whose latest checkpoint is
+    /// copied.
     #[arg(
         long,
         value_name = "WHERE",
@@ -128,7 +130,7 @@ pub struct Run {
 pub enum StateCommand {
     /// Lists checkpoints and savepoints.
     Ls {
-        /// What --state named, or the folder of one job in it.
+        /// What --state named (a folder or s3://…), or the folder of one job in it.
         state: String,
     },
     /// Shows what a checkpoint holds: positions, tables, files.
@@ -218,7 +220,7 @@ pub struct Check {
     #[arg(long, value_enum)]
     pub target: Option<Target_>,
     /// Also say what a run on this state (what `run` is given as --state) would keep, start anew, drop or could not read.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR|URL")]
     pub against: Option<String>,
 }
 

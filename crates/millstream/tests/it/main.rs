@@ -2,6 +2,7 @@
 
 mod agreement;
 mod architecture;
+mod bucket;
 mod cli;
 mod dice;
 mod fuzz;

@@ -22,11 +22,11 @@ const WINDOWS: &str = "INSERT INTO out SELECT window_start, name, SUM(n) AS tota
                        GROUP BY window_start, window_end, name";
 
 /// One job's world: a folder of input, one of output, a place for its state.
-struct World(Folder);
+pub(crate) struct World(pub(crate) Folder);
 
 impl World {
     /// With the first file there.
-    fn new() -> World {
+    pub(crate) fn new() -> World {
         let world = World(Folder::new());
         std::fs::create_dir(world.0.path("in")).expect("a folder can be made");
         world.file("1.csv", FIRST);
@@ -34,17 +34,17 @@ impl World {
     }
 
     /// Appears as a whole.
-    fn file(&self, name: &str, text: &str) {
+    pub(crate) fn file(&self, name: &str, text: &str) {
         let hidden = self.0.write(&format!("in/.{name}"), text);
         std::fs::rename(hidden, self.0.path("in").join(name)).expect("a file can be renamed");
     }
 
-    fn place(&self, name: &str) -> String {
+    pub(crate) fn place(&self, name: &str) -> String {
         self.0.path(name).display().to_string()
     }
 
     /// The tables, and then `query`.
-    fn script(&self, query: &str) -> String {
+    pub(crate) fn script(&self, query: &str) -> String {
         format!(
             "CREATE TABLE events (ts TIMESTAMP(3), name STRING, n INT, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) \
              WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');\n\
@@ -56,7 +56,7 @@ impl World {
     }
 
     /// The script of a job that waits for more files.
-    fn endless(&self, query: &str) -> String {
+    pub(crate) fn endless(&self, query: &str) -> String {
         let end = "'format' = 'csv');";
         self.script(query).replacen(end, "'format' = 'csv', 'source.monitor-interval' = '50 ms');", 1)
     }
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// The lines of all that is visible in the output, sorted.
-    fn out(&self) -> Vec<String> {
+    pub(crate) fn out(&self) -> Vec<String> {
         lines(&self.0.path("out"))
     }
 
@@ -89,7 +89,7 @@ impl World {
     }
 }
 
-fn lines(folder: &Path) -> Vec<String> {
+pub(crate) fn lines(folder: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let hidden = entry.file_name().to_string_lossy().starts_with(['.', '_']);
@@ -134,7 +134,7 @@ fn start(script: &str, state: StateOptions) -> Result<Running> {
     }
 }
 
-fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !there() {
         assert!(Instant::now() < deadline, "in vain: {what}");
@@ -427,7 +427,7 @@ fn a_query_over_the_state_sees_what_the_window_will_emit() {
 }
 
 /// A job of its own process. Killed when the test is done with it, whatever becomes of the test.
-struct Child(std::process::Child);
+pub(crate) struct Child(pub(crate) std::process::Child);
 
 impl Drop for Child {
     fn drop(&mut self) {
