@@ -21,9 +21,9 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::Unnest(unnest) => Box::new(unnest::Unnest::new(unnest, output.clone())),
         NodeKind::Expand(expand) => Box::new(expand::Expand::new(expand, output.clone())),
         NodeKind::Limit(rows) => Box::new(limit::Limit::new(*rows)),
-        NodeKind::WindowRows(rows) => Box::new(window_rows::WindowRows::new(rows, input?, output.clone())?),
+        NodeKind::WindowRows(rows) => window_rows::build(rows, input?, output.clone())?,
         NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
-        NodeKind::Over(over) => Box::new(over::Over::new(over, input?, output.clone())?),
+        NodeKind::Over(over) => over::build(over, input?, output.clone())?,
         NodeKind::TopN(top) => Box::new(top_n::TopN::new(top, input?, output.clone())?),
         NodeKind::Deduplicate(spec) => Box::new(deduplicate::Deduplicate::new(spec, input?, output.clone())?),
         NodeKind::UpsertMaterialize { keys, update_before } => {
