@@ -105,6 +105,7 @@ impl Stepped {
     fn turn_tasks(&mut self, worker: usize) -> Result<Turn> {
         let (worked, done) = self.workers[worker].turn()?;
         if !worked {
+            self.workers[worker].catch_up()?;
             self.workers[worker].flush()?;
         }
         self.over[worker] = done;
