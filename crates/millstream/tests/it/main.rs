@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod dice;
 mod fuzz;
+mod memory;
 mod random_queries;
 mod random_updates;
 mod semantics;
