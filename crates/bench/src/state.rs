@@ -13,9 +13,11 @@ use crate::measure::timed;
 use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use millstream_core::{Batch, ByteSize, Result, TimeDomain, Watermark};
-use millstream_dataflow::graph::{AggregateCall, AggregateFunction, Window, WindowAggregate, WindowTime};
+use millstream_dataflow::graph::{
+    AggregateCall, AggregateFunction, Frame, Over, OverCall, OverFunction, Window, WindowAggregate, WindowTime,
+};
 use millstream_dataflow::operator::{Event, LateRows, Operator, Output};
-use millstream_dataflow::window;
+use millstream_dataflow::{over, window};
 use millstream_runtime::Scratch;
 use millstream_state::tier::Budget;
 use serde::Serialize;
@@ -34,9 +36,18 @@ pub enum Access {
     Zipf,
 }
 
+/// What is done with the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Work {
+    Window,
+    Over,
+    Sessions,
+}
+
 /// One line of the report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
+    pub work: Work,
     pub keys: usize,
     pub access: Access,
     /// Of the memory; `None` for as much as it takes.
@@ -52,12 +63,14 @@ pub struct Line {
     pub scratch_written: u64,
 }
 
-pub const HEAD: &str = "     keys  access    budget MB  updates k/s  with firing k/s  wall k/s  state MB  written MB";
+pub const HEAD: &str =
+    "work          keys  access    budget MB  updates k/s  with firing k/s  wall k/s  state MB  written MB";
 
 pub fn row(line: &Line) -> String {
     let budget = line.budget_bytes.map_or_else(|| "-".to_owned(), |b| format!("{:.1}", b as f64 / 1e6));
     format!(
-        "{:>9}  {:<8}  {budget:>9}  {:>11.0}  {:>15.0}  {:>8.0}  {:>8.1}  {:>10.1}",
+        "{:<8} {:>9}  {:<8}  {budget:>9}  {:>11.0}  {:>15.0}  {:>8.0}  {:>8.1}  {:>10.1}",
+        format!("{:?}", line.work).to_lowercase(),
         line.keys,
         format!("{:?}", line.access).to_lowercase(),
         line.updates_per_s / 1e3,
@@ -68,13 +81,14 @@ pub fn row(line: &Line) -> String {
     )
 }
 
-/// Both ways of access, first in memory, then with a tenth of what that took.
+/// Both ways of access for each work, first in memory, then with a tenth of what that took.
 pub fn measure(keys: usize, scratch: Option<&PathBuf>, mut tell: impl FnMut(&Line)) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for access in [Access::Uniform, Access::Zipf] {
-        let in_memory = run(keys, access, None, scratch)?;
+    let works = [Work::Window, Work::Over, Work::Sessions];
+    for (work, access) in works.into_iter().flat_map(|w| [(w, Access::Uniform), (w, Access::Zipf)]) {
+        let in_memory = run(work, keys, access, None, scratch)?;
         tell(&in_memory.0);
-        let below = run(keys, access, Some(in_memory.0.state_bytes / 10), scratch)?;
+        let below = run(work, keys, access, Some(in_memory.0.state_bytes / 10), scratch)?;
         tell(&below.0);
         assert_eq!(in_memory.1, below.1, "the results are the same");
         lines.extend([in_memory.0, below.0]);
@@ -92,9 +106,9 @@ struct Counted {
 impl Output for Counted {
     fn emit(&mut self, _: usize, batch: Batch) -> Result<()> {
         self.rows += batch.len();
-        for column in [4, 5, 6] {
-            let values = batch.rows.column(column).as_primitive::<Int64Type>();
-            self.sum += values.values().iter().map(|v| i128::from(*v)).sum::<i128>() * (column as i128);
+        for (at, column) in batch.rows.columns().iter().enumerate() {
+            let Some(values) = column.as_primitive_opt::<Int64Type>() else { continue };
+            self.sum += values.values().iter().map(|v| i128::from(*v)).sum::<i128>() * (at as i128);
         }
         Ok(())
     }
@@ -108,26 +122,38 @@ impl Output for Counted {
     }
 }
 
-fn run(keys: usize, access: Access, budget: Option<usize>, place: Option<&PathBuf>) -> Result<(Line, Counted)> {
-    let mut operator = operator()?;
+fn run(
+    work: Work,
+    keys: usize,
+    access: Access,
+    budget: Option<usize>,
+    place: Option<&PathBuf>,
+) -> Result<(Line, Counted)> {
+    let mut operator = operator(work)?;
     let scratch = Scratch::new(place.cloned());
     operator.spill_to(scratch.clone());
     let share = Budget::new(ByteSize(budget.map_or(u64::MAX, |b| b as u64)), true).share("state");
-    let mut source = Source { keys: keys as u64, access, next: 0, seed: 7 };
+    let mut source = Source { keys: keys as u64, access, next: 0, seed: 7, moves: work != Work::Window };
     let mut out = Counted::default();
     let (mut cpu, mut wall, mut most, mut updates) = (0.0, 0.0, 0, 0);
     while source.next < (keys * (1 + UPDATES_PER_KEY)) as u64 {
         let batch = source.batch()?;
         updates += batch.len();
+        let watermark = Event::Watermark(TimeDomain::Event, Watermark(source.time() - 1));
+        let events = std::iter::once(Event::Batch { input: 0, batch }).chain(source.moves.then_some(watermark));
         let (done, w, c) = timed(|| -> Result<usize> {
-            operator.step(Event::Batch { input: 0, batch }, &mut out)?;
-            let too_much = share.report(operator.state_bytes());
-            if too_much > 0 {
-                operator.shed(too_much)?;
-                share.settle(operator.state_bytes());
-                share.check()?;
+            let mut most = 0;
+            for event in events {
+                operator.step(event, &mut out)?;
+                let too_much = share.report(operator.state_bytes());
+                if too_much > 0 {
+                    operator.shed(too_much)?;
+                    share.settle(operator.state_bytes());
+                    share.check()?;
+                }
+                most = most.max(operator.state_bytes());
             }
-            Ok(operator.state_bytes())
+            Ok(most)
         });
         most = most.max(done?);
         wall += w;
@@ -137,6 +163,7 @@ fn run(keys: usize, access: Access, budget: Option<usize>, place: Option<&PathBu
     let (done, w, c) = timed(|| operator.step(end, &mut out));
     done?;
     let line = Line {
+        work,
         keys,
         access,
         budget_bytes: budget,
@@ -157,7 +184,7 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn operator() -> Result<Box<dyn Operator>> {
+fn operator(work: Work) -> Result<Box<dyn Operator>> {
     let call = |function, args: &[usize], name| AggregateCall {
         function,
         args: args.to_vec(),
@@ -165,18 +192,25 @@ fn operator() -> Result<Box<dyn Operator>> {
         filter: None,
         result: Field::new(name, DataType::Int64, true),
     };
-    let node = WindowAggregate {
-        window: Window::Tumble { size: 1 << 40, offset: 0 },
-        time: WindowTime { column: 0, domain: TimeDomain::Event, zone: None },
-        keys: vec![1],
-        calls: vec![
-            call(AggregateFunction::Count, &[], "count"),
-            call(AggregateFunction::Sum, &[2], "sum"),
-            call(AggregateFunction::Max, &[2], "max"),
-        ],
-        lateness: 0,
-        order: None,
+    let calls = vec![
+        call(AggregateFunction::Count, &[], "count"),
+        call(AggregateFunction::Sum, &[2], "sum"),
+        call(AggregateFunction::Max, &[2], "max"),
+    ];
+    let window = match work {
+        Work::Window => Window::Tumble { size: 1 << 40, offset: 0 },
+        Work::Sessions => Window::Session { gap: 1 << 40, partition: vec![1] },
+        Work::Over => {
+            let results = calls.iter().map(|c| Arc::new(c.result.clone()));
+            let output = Schema::new(schema().fields().iter().cloned().chain(results).collect::<Vec<_>>());
+            let frame = Frame::Range { preceding: Some(1 << 40) };
+            let calls = calls.into_iter().map(|call| OverCall { function: OverFunction::Aggregate(call), frame });
+            let spec = Over { keys: vec![1], time: 0, domain: TimeDomain::Event, order: None, calls: calls.collect() };
+            return over::build(&spec, &schema(), Arc::new(output));
+        }
     };
+    let time = WindowTime { column: 0, domain: TimeDomain::Event, zone: None };
+    let node = WindowAggregate { window, time, keys: vec![1], calls, lateness: 0, order: None };
     window::build(&node, &schema(), false)
 }
 
@@ -185,9 +219,16 @@ struct Source {
     access: Access,
     next: u64,
     seed: u64,
+    /// Time goes on with each batch.
+    moves: bool,
 }
 
 impl Source {
+    /// Of the last batch.
+    fn time(&self) -> i64 {
+        if self.moves { self.next as i64 / BATCH_ROWS as i64 } else { 1 }
+    }
+
     fn random(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
         millstream_core::key::mix(self.seed)
@@ -221,7 +262,7 @@ impl Source {
         }
         let keys = BinaryArray::from_iter_values(bytes.chunks_exact(16));
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(TimestampMillisecondArray::from_value(1, BATCH_ROWS)),
+            Arc::new(TimestampMillisecondArray::from_value(self.time(), BATCH_ROWS)),
             Arc::new(keys),
             Arc::new(Int64Array::from(values)),
         ];
@@ -236,9 +277,11 @@ mod tests {
     #[test]
     fn a_tenth_of_the_memory_gives_the_same_results() {
         let place = tempfile::tempdir().expect("a directory");
-        let lines = measure(50_000, Some(&place.path().to_owned()), |_| {}).expect("runs");
-        assert_eq!(lines.len(), 4);
-        assert_eq!(lines.iter().map(|l| l.scratch_written > 0).collect::<Vec<_>>(), [false, true, false, true]);
-        assert!(lines[1].state_bytes <= lines[0].state_bytes / 10, "{lines:?}");
+        let lines = measure(50_000, Some(&place.path().to_owned()), |line| println!("{}", row(line))).expect("runs");
+        assert_eq!(lines.len(), 12);
+        for pair in lines.chunks(2) {
+            assert_eq!((pair[0].scratch_written > 0, pair[1].scratch_written > 0), (false, true));
+            assert!(pair[1].state_bytes <= pair[0].state_bytes / 10, "{pair:?}");
+        }
     }
 }

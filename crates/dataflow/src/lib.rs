@@ -26,6 +26,7 @@ pub mod operator;
 pub mod over;
 mod row_bytes;
 mod rows;
+pub mod shelves;
 pub mod testing;
 pub mod top_n;
 pub mod union;

@@ -68,6 +68,20 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// The least watermark of this domain at which a step would emit or set aside anything; `None`: nothing waits for one.
+    /// It may be less than that, where it is not known. For operators that [go to disk by shelves](crate::shelves).
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        let _ = domain;
+        Some(Watermark::MIN)
+    }
+
+    /// Does what has been put off because doing it now and then is cheaper than each time. Called when there is nothing
+    /// else to do, when it has been put off for long, and before the channel is said to be idle.
+    fn catch_up(&mut self, out: &mut dyn Output) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
+
     /// Pushes out what must not wait behind a barrier, since it is not remembered in a table (rows that a local
     /// aggregation holds). Called right before each [`Operator::save`].
     fn flush(&mut self, out: &mut dyn Output) -> Result<()> {
@@ -97,6 +111,13 @@ pub trait Operator: Send {
     fn load(&mut self, table: &str, version: u32, rows: &RecordBatch) -> Result<()> {
         let _ = (version, rows);
         Err(Error::internal(format!("there is no table `{table}` to load")))
+    }
+
+    /// Rows of a table as for [`Operator::load`], which another operator of the same task will load: where operators share
+    /// what names their rows, these names have been given. For operators that [go to disk by shelves](crate::shelves).
+    fn take_names(&mut self, table: &str, rows: &RecordBatch) -> Result<()> {
+        let _ = (table, rows);
+        Ok(())
     }
 
     /// Everything has been loaded. The watermarks are those that the operator had been handed when it was saved (the

@@ -87,6 +87,8 @@ pub struct Timeline {
     finals: Finals,
     /// Of each input: the columns that its rows are exchanged by.
     keys: Option<[Vec<usize>; 2]>,
+    /// What comes out may come later than a script says.
+    delayed: bool,
 }
 
 /// What is left of a whole script, to be compared between replays.
@@ -123,7 +125,7 @@ struct Row {
 impl Timeline {
     /// Rows with these columns.
     pub fn new(columns: &[(&str, DataType)]) -> Timeline {
-        Timeline { schemas: vec![schema_of(columns)], show: None, finals: Finals::All, keys: None }
+        Timeline { schemas: vec![schema_of(columns)], show: None, finals: Finals::All, keys: None, delayed: false }
     }
 
     /// A second input, for `right` lines; the first one's are `left`.
@@ -174,6 +176,12 @@ impl Timeline {
         self
     }
 
+    /// The operator may put off what it says: a script shows what has come out in the end, and not when.
+    pub fn delayed(mut self) -> Timeline {
+        self.delayed = true;
+        self
+    }
+
     /// Plays the script as it stands and in every other cut. Panics with the line where the answer differs.
     pub fn check(&self, make: impl Fn() -> Box<dyn Operator>, script: &str) {
         let lines = self.parse(script);
@@ -183,7 +191,7 @@ impl Timeline {
         });
         let expected: Vec<String> = lines.iter().flat_map(|l| l.expected.iter().cloned()).collect();
         let mut operator = make();
-        for line in &lines {
+        for line in lines.iter().filter(|_| !self.delayed) {
             let items = match &line.act {
                 Act::Rows(input, rows) => self.step_rows(operator.as_mut(), *input, rows, None, clocked),
                 Act::Watermark(domain, to) => self.step(operator.as_mut(), Event::Watermark(*domain, *to), clocked),
@@ -195,7 +203,7 @@ impl Timeline {
             assert_eq!(got, wanted, "line {} of the script, as written (got left, wanted right)", line.number);
         }
         let wanted = self.finals(&expected);
-        for cut in [Cut::RowByRow, Cut::Joined, Cut::Marked(3), Cut::Marked(usize::MAX)] {
+        for cut in [Cut::AsWritten, Cut::RowByRow, Cut::Joined, Cut::Marked(3), Cut::Marked(usize::MAX)] {
             let by_clock = |l: &Line| matches!(l.act, Act::Watermark(TimeDomain::Processing, _));
             if matches!(cut, Cut::Marked(_)) && lines.iter().any(by_clock) {
                 continue;
@@ -217,6 +225,9 @@ impl Timeline {
                     items.extend(self.flush_crew(&mut crew, clocked));
                     crew = crew.crash(&make, tasks[(at + 1) % tasks.len()]);
                 }
+            }
+            if self.delayed {
+                items.extend(self.flush_crew(&mut crew, clocked));
             }
             let how = if crash { "with a crash after every line" } else { "without a crash" };
             assert_eq!(self.finals(&items), wanted, "the script on {tasks:?} tasks {how} (got left, wanted right)");
@@ -270,6 +281,9 @@ impl Timeline {
         let (mut held, mut marks, mut of): (Vec<Row>, Vec<Millis>, usize) = (Vec::new(), Vec::new(), 0);
         for (at, line) in lines.iter().enumerate() {
             match (&line.act, cut) {
+                (Act::Rows(input, rows), Cut::AsWritten) => {
+                    items.extend(self.step_rows(operator, *input, rows, None, clocked));
+                }
                 (Act::Rows(input, rows), Cut::RowByRow) => {
                     for row in rows {
                         items.extend(self.step_rows(operator, *input, std::slice::from_ref(row), None, clocked));
@@ -310,6 +324,11 @@ impl Timeline {
         items.extend(self.step_marked(operator, of, &mut held, &mut marks, clocked));
         if matches!(cut, Cut::Marked(_)) {
             items.extend(self.step(operator, Event::Watermark(TimeDomain::Event, now), clocked));
+        }
+        if self.delayed {
+            let mut capture = Capture::default();
+            operator.flush(&mut capture).expect("the flush succeeds");
+            items.extend(self.items(&capture, clocked));
         }
         items
     }
@@ -358,7 +377,7 @@ impl Timeline {
         };
         operator.step(event, &mut capture).expect("the step succeeds");
         assert!(!capture.emitted_after_advance, "rows were emitted after the watermark that completed them");
-        if let Some((domain, to)) = forwarded {
+        if let Some((domain, to)) = forwarded.filter(|_| !self.delayed) {
             assert!(capture.advanced.iter().all(|(d, w)| *d == domain && *w <= to), "{:?}", capture.advanced);
         }
         self.items(&capture, clocked)
@@ -538,15 +557,26 @@ impl Table {
 }
 
 /// The operator with hardly any memory: after every `every`th step, and between loads, all that it can give back goes to
-/// scratch space. What comes out is the same.
-pub fn pressed(mut operator: Box<dyn Operator>, every: usize, space: Arc<MemorySpace>) -> Box<dyn Operator> {
+/// scratch space. What comes out is the same, and in the same step: there is always time to catch up.
+pub fn pressed(operator: Box<dyn Operator>, every: usize, space: Arc<MemorySpace>) -> Box<dyn Operator> {
+    pressed_with(operator, every, 1, space)
+}
+
+/// The same, with time to catch up after every `leisure`th step; 0: there never is any.
+pub fn pressed_with(
+    mut operator: Box<dyn Operator>,
+    every: usize,
+    leisure: usize,
+    space: Arc<MemorySpace>,
+) -> Box<dyn Operator> {
     operator.spill_to(space);
-    Box::new(Pressed { operator, every: every.max(1), steps: 0 })
+    Box::new(Pressed { operator, every: every.max(1), leisure, steps: 0 })
 }
 
 struct Pressed {
     operator: Box<dyn Operator>,
     every: usize,
+    leisure: usize,
     steps: usize,
 }
 
@@ -560,7 +590,12 @@ impl Pressed {
 impl Operator for Pressed {
     fn step(&mut self, event: Event, out: &mut dyn Output) -> Result<()> {
         self.operator.step(event, out)?;
-        self.press()
+        self.press()?;
+        if self.leisure > 0 && self.steps.is_multiple_of(self.leisure) { self.catch_up(out) } else { Ok(()) }
+    }
+
+    fn catch_up(&mut self, out: &mut dyn Output) -> Result<()> {
+        self.operator.catch_up(out)
     }
 
     fn state_bytes(&self) -> usize {
@@ -698,6 +733,7 @@ pub fn owners(columns: &[ArrayRef], rows: usize, tasks: usize) -> Vec<usize> {
 
 #[derive(Debug, Clone, Copy)]
 enum Cut {
+    AsWritten,
     RowByRow,
     Joined,
     Marked(usize),

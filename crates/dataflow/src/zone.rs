@@ -96,6 +96,11 @@ impl Zone {
         Watermark(least - 1)
     }
 
+    /// An instant such that no watermark before it becomes this local one: for who needs a bound, and not the hour.
+    pub fn no_later_than(&self, local: Millis) -> Millis {
+        if *self == Zone::UTC { local } else { local.saturating_sub(DAY) }
+    }
+
     /// [`Zone::to_local`] for a column.
     pub fn column_to_local(&self, times: &[Millis]) -> Vec<Millis> {
         let tz = match self {

@@ -102,7 +102,7 @@ impl Chain {
                 }
             },
             Signal::Idle => {
-                let Some(valve) = &cell.valve else { return self.pass_on(at, &Signal::Idle) };
+                let Some(valve) = &cell.valve else { return self.tell_of_idleness(at) };
                 let risen = valve.borrow_mut().on_idle(channel);
                 self.risen(at, risen)?;
                 self.tell_idle(at, valve)
@@ -155,9 +155,15 @@ impl Chain {
         let change = valve.borrow_mut().idle_changed();
         match change {
             None => Ok(()),
-            Some(true) => self.pass_on(at, &Signal::Idle),
+            Some(true) => self.tell_of_idleness(at),
             Some(false) => self.pass_on(at, &Signal::Active),
         }
+    }
+
+    /// Nobody waits any more for what is said by a channel that is idle: what has been put off comes first.
+    fn tell_of_idleness(&self, at: usize) -> Result<()> {
+        self.catch_up_at(at)?;
+        self.pass_on(at, &Signal::Idle)
     }
 
     fn step(&self, at: usize, event: Event) -> Result<()> {
@@ -196,12 +202,7 @@ impl Chain {
             }
             Part::Operator(operator) => {
                 operator.step(event, &mut Out { chain: self, at })?;
-                let held = keep_within(&cell.share, operator.as_mut())?;
-                counters.set_state_bytes(self.task, held);
-                if self.metrics.memory.is_over() {
-                    self.metrics.memory.say_over();
-                }
-                Ok(())
+                self.keep_within(at, operator.as_mut())
             }
         }
     }
@@ -276,9 +277,38 @@ impl Chain {
 
     fn push_out_of(&self, at: usize) -> Result<()> {
         match &mut *self.cells[at].work.borrow_mut() {
-            Part::Operator(operator) => operator.flush(&mut Out { chain: self, at }),
+            Part::Operator(operator) => {
+                operator.flush(&mut Out { chain: self, at })?;
+                self.keep_within(at, operator.as_mut())
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Does what operators have put off.
+    pub fn catch_up(&self) -> Result<()> {
+        (0..self.cells.len()).try_for_each(|at| self.catch_up_at(at))
+    }
+
+    fn catch_up_at(&self, at: usize) -> Result<()> {
+        match &mut *self.cells[at].work.borrow_mut() {
+            Part::Operator(operator) => {
+                operator.catch_up(&mut Out { chain: self, at })?;
+                self.keep_within(at, operator.as_mut())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note of what an operator holds after it has worked.
+    fn keep_within(&self, at: usize, operator: &mut dyn Operator) -> Result<()> {
+        let cell = &self.cells[at];
+        let held = keep_within(&cell.share, operator)?;
+        self.metrics.nodes[cell.node].set_state_bytes(self.task, held);
+        if self.metrics.memory.is_over() {
+            self.metrics.memory.say_over();
+        }
+        Ok(())
     }
 
     /// Bad rows of a source of this task.

@@ -126,6 +126,7 @@ impl Stepped {
     fn turn_tasks(&mut self, worker: usize, tasks: Range<usize>) -> Result<Turn> {
         let (worked, done) = self.workers[worker].turn_of(tasks)?;
         if !worked {
+            self.workers[worker].catch_up()?;
             self.workers[worker].flush()?;
         }
         self.over[worker] = done;

@@ -24,6 +24,11 @@ const MESSAGES_PER_TURN: usize = 16;
 const NAP: Duration = Duration::from_millis(1);
 /// Sinks hand on what they hold back at least this often, in nanoseconds.
 const FLUSH_EVERY: u64 = 1_000_000_000;
+/// Operators do what they have put off when there is nothing else to do, but not more often than this, in nanoseconds, nor
+/// for more than half of the time.
+const CATCH_UP_EVERY: u64 = 1_000_000_000;
+/// Where there is always something else to do, a tenth of that.
+const CATCH_UP_BUSY: u64 = 10;
 
 /// What all workers of a job share.
 #[derive(Debug, Default)]
@@ -176,6 +181,16 @@ impl Task {
             saving.over.set(true);
         }
         Ok(worked)
+    }
+
+    /// Lets operators do what they have put off.
+    fn catch_up(&self) -> Result<()> {
+        if self.running.replace(true) {
+            return Ok(());
+        }
+        let done = self.chain.catch_up();
+        self.running.set(false);
+        done
     }
 
     fn deliver(&self, message: Message) -> Result<()> {
@@ -425,6 +440,11 @@ impl Worker {
         self.tasks.iter().try_for_each(|t| t.chain.flush())
     }
 
+    /// Lets operators do what they have put off, those farthest upstream first.
+    pub fn catch_up(&self) -> Result<()> {
+        self.tasks.iter().try_for_each(Task::catch_up)
+    }
+
     /// Gives each task a turn. Returns whether any did something, and whether all have ended.
     pub fn turn(&self) -> Result<(bool, bool)> {
         self.turn_of(0..self.tasks.len())
@@ -447,9 +467,17 @@ impl Worker {
     /// Turns the tasks until all have ended.
     pub fn run(&self) -> Result<()> {
         let mut flushed_at = self.clock.monotonic_nanos();
+        let (mut caught_up_at, mut catching_up_took) = (flushed_at, 0);
         loop {
             let (worked, done) = self.turn()?;
-            let now = self.clock.monotonic_nanos();
+            let mut now = self.clock.monotonic_nanos();
+            let pause = catching_up_took.max(CATCH_UP_EVERY) * if worked { CATCH_UP_BUSY } else { 1 };
+            if !done && now - caught_up_at > pause {
+                self.catch_up()?;
+                caught_up_at = self.clock.monotonic_nanos();
+                catching_up_took = caught_up_at - now;
+                now = caught_up_at;
+            }
             if !worked || now - flushed_at > FLUSH_EVERY {
                 self.flush()?;
                 flushed_at = now;

@@ -12,7 +12,7 @@ use millstream_core::{
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
     AggregateCall, AggregateFunction, Changes, Dataflow, Exchange, Input, Node, NodeKind, SinkNode, SourceNode,
-    WatermarkSpec, Window, WindowAggregate, WindowTime,
+    WatermarkSpec, Window, WindowAggregate, WindowRows, WindowTime,
 };
 use millstream_runtime::stepped::Turns;
 use millstream_runtime::{CheckpointConfig, JobConfig, Restore, Stepped, Stop, start};
@@ -417,8 +417,20 @@ fn a_job_whose_state_does_not_fit_into_memory_shows_the_same_through_kills() {
 
 #[test]
 fn what_cannot_go_to_scratch_files_ends_a_job_whose_memory_was_set() {
-    let session = Window::Session { gap: 60_000, partition: vec![0, 2] };
-    let dataflow = dataflow_by(session, &[0, 2]);
+    // Rows that wait for the one session of a stream without keys: there is nothing to divide.
+    let window = Window::Session { gap: 60_000, partition: Vec::new() };
+    let mut dataflow = dataflow_by(window.clone(), &[0]);
+    let appended = ["window_start", "window_end", "window_time"].map(|n| Arc::new(Field::new(n, time(), false)));
+    let rows: SchemaRef = Arc::new(Schema::new(schema().fields().iter().cloned().chain(appended).collect::<Vec<_>>()));
+    let event_time = WindowTime { column: 1, domain: TimeDomain::Event, zone: None };
+    dataflow.nodes[1].kind = NodeKind::WindowRows(WindowRows { window, time: event_time, order: None });
+    dataflow.nodes[1].inputs[0].exchange = Exchange::Single;
+    for node in &mut dataflow.nodes[1..] {
+        node.schema = rows.clone();
+    }
+    if let NodeKind::Sink(sink) = &mut dataflow.nodes[2].kind {
+        sink.table.schema = rows;
+    }
     let small = JobConfig { parallelism: 1, memory: Some(ByteSize(800 << 10)), ..JobConfig::default() };
     let error = start(&dataflow, &World::default(), small).expect("starts").wait().expect_err("it does not fit");
     assert!(error.what().contains("its budget is 7") && error.what().contains(": count "), "{error}");

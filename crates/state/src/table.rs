@@ -132,23 +132,28 @@ pub struct Piece {
 /// Columns of rows to put, batch by batch.
 pub type Batches = Box<dyn Iterator<Item = Result<Vec<ArrayRef>>> + Send>;
 
-/// Rows that are put, read when the file is written and not at the barrier: those that lie in scratch space and do not
-/// change any more. They come behind the pieces of their table.
+/// Changes of a table with the column [`CHANGE`] in front, batch by batch.
+pub type Changes = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
+/// Changes that are read when the file is written and not at the barrier: those that lie in scratch space and will not be
+/// other ones any more. They come behind the pieces of their table.
 pub struct Later {
     pub table: TableDef,
-    batches: Box<dyn Fn() -> Batches + Send>,
+    changes: Box<dyn Fn() -> Changes + Send>,
 }
 
 impl Later {
     /// The rows, with the column [`CHANGE`] in front. Read anew each time: a file may have to be written again.
-    pub fn read(&self) -> impl Iterator<Item = Result<RecordBatch>> {
-        (self.batches)().map(|columns| columns.and_then(|columns| changed(&self.table, Change::Put, columns)))
+    pub fn read(&self) -> Changes {
+        (self.changes)()
     }
 }
 
 /// Takes down what an operator remembers, at a barrier.
 pub struct Saver {
     whole: bool,
+    /// See [`Saver::moving`].
+    moves: bool,
     pieces: Vec<Piece>,
     /// What is read later, for whoever can; otherwise it is read at once.
     later: Option<Vec<Later>>,
@@ -167,12 +172,23 @@ fn changed(table: &TableDef, change: Change, mut columns: Vec<ArrayRef>) -> Resu
 impl Saver {
     /// `whole`: everything is asked for; otherwise what has changed since the last save.
     pub fn new(whole: bool) -> Saver {
-        Saver { whole, pieces: Vec::new(), later: None }
+        Saver { whole, moves: false, pieces: Vec::new(), later: None }
     }
 
-    /// The same, for whoever takes [`Saver::into_parts`].
+    /// Asks for everything, for an operator that goes on in this one's place, in the same chain of changes: every row keeps
+    /// the name that it has been saved under. Called when nothing has changed since the last save, or where nobody saves.
+    pub fn moving() -> Saver {
+        Saver { moves: true, ..Saver::new(true) }
+    }
+
+    /// Whether rows that have a name have to keep it. Otherwise a whole save may give new ones.
+    pub fn moves(&self) -> bool {
+        self.moves
+    }
+
+    /// As [`Saver::new`], for whoever takes [`Saver::into_parts`].
     pub fn reading_later(whole: bool) -> Saver {
-        Saver { whole, pieces: Vec::new(), later: Some(Vec::new()) }
+        Saver { later: Some(Vec::new()), ..Saver::new(whole) }
     }
 
     /// Whether everything is asked for, and not only what has changed.
@@ -187,12 +203,22 @@ impl Saver {
 
     /// Rows that are there and will not change, to be read when they are needed.
     pub fn put_later(&mut self, table: &TableDef, batches: impl Fn() -> Batches + Send + 'static) -> Result<()> {
+        let of = table.clone();
+        self.push_later(table, move || {
+            let of = of.clone();
+            Box::new(batches().map(move |columns| columns.and_then(|columns| changed(&of, Change::Put, columns))))
+        })
+    }
+
+    /// Changes that another saver has taken down, to be read when they are needed. They come behind everything that is
+    /// pushed at once.
+    pub fn push_later(&mut self, table: &TableDef, changes: impl Fn() -> Changes + Send + 'static) -> Result<()> {
         if let Some(later) = &mut self.later {
-            later.push(Later { table: table.clone(), batches: Box::new(batches) });
+            later.push(Later { table: table.clone(), changes: Box::new(changes) });
             return Ok(());
         }
-        for columns in batches() {
-            self.put(table, columns?)?;
+        for rows in changes() {
+            self.pieces.push(Piece { table: table.clone(), rows: rows? });
         }
         Ok(())
     }

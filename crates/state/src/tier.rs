@@ -27,6 +27,7 @@ use millstream_core::{ByteSize, Error, Result};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Ranges that the keys of a run are divided into. More: less memory to join one of them; fewer: longer reads. With a
 /// state of ten times the budget, one range is a thirteenth of the budget.
@@ -57,7 +58,7 @@ pub trait Spill: Send + Sync {
     fn remove(&self, run: RunId);
 }
 
-/// Where the blocks of a run stand, one behind the other: 8 bytes for each, since a job may have many runs.
+/// Where the blocks of a run stand, one behind the other: 12 bytes for each, since a job may have many runs.
 #[derive(Debug, Default)]
 pub struct Places(Vec<Place>);
 
@@ -67,6 +68,8 @@ struct Place {
     head: u32,
     /// Bytes with the message; 0: there are no rows.
     len: u32,
+    /// Of the bytes, so that a disk that gives back others is noticed.
+    checksum: u32,
 }
 
 impl Places {
@@ -134,12 +137,14 @@ impl<'a> RunWriter<'a> {
         if !words.is_empty() {
             return Err(Error::internal("state does not hold dictionaries"));
         }
+        let before = self.bytes.len();
         let (head, body) = write_message(&mut self.bytes, encoded, &self.options)?;
         let len = u32::try_from(head + body).map_err(|_| {
             Error::data("the state of one range of keys is larger than 4 GiB")
                 .remedy("run the job with more parallelism, so that each task has fewer keys")
         })?;
-        self.places.0.push(Place { head: head as u32, len });
+        let checksum = xxh3_64(&self.bytes[before..]) as u32;
+        self.places.0.push(Place { head: head as u32, len, checksum });
         if self.bytes.len() >= WRITE_BYTES {
             self.hand_on()?;
         }
@@ -183,13 +188,16 @@ pub fn read_block(
         return Ok(None);
     }
     let bytes = space.read(run, places.range(at))?;
+    let unsound = |what: &dyn std::fmt::Display| {
+        Error::data(format!("a run in scratch space cannot be read back: {what}"))
+            .remedy("see that nothing else writes to the scratch directory, and that its disk is sound")
+    };
+    if xxh3_64(&bytes) as u32 != place.checksum {
+        return Err(unsound(&"its bytes are not those that were written"));
+    }
     let decoder = FileDecoder::new(schema.clone(), MetadataVersion::V5);
     let block = Block::new(0, place.head as i32, i64::from(place.len - place.head));
-    let rows = decoder.read_record_batch(&block, &Buffer::from_vec(bytes)).map_err(|e| {
-        Error::data(format!("a run in scratch space cannot be read back: {e}"))
-            .remedy("see that nothing else writes to the scratch directory, and that its disk is sound")
-    })?;
-    Ok(rows)
+    decoder.read_record_batch(&block, &Buffer::from_vec(bytes)).map_err(|e| unsound(&e))
 }
 
 /// Columns that may be NULL, whatever they are declared as: states of a group without rows are.
@@ -425,6 +433,20 @@ mod tests {
             space.remove(run);
             assert!(read_block(&space, run, &places, 2, &schema).is_err());
         }
+    }
+
+    #[test]
+    fn a_block_with_one_other_bit_is_refused() {
+        let space = MemorySpace::default();
+        let mut writer = RunWriter::new(&space, Packing::Plain).unwrap();
+        writer.push(Some(&rows(1000))).unwrap();
+        let (run, places) = writer.finish().unwrap();
+        let schema = rows(1).schema();
+        assert!(read_block(&space, run, &places, 0, &schema).is_ok());
+        // The last byte is one of a value.
+        *space.lock().get_mut(&run.0).and_then(|b| b.last_mut()).unwrap() ^= 1;
+        let error = read_block(&space, run, &places, 0, &schema).unwrap_err();
+        assert!(error.what().contains("not those that were written"), "{error}");
     }
 
     #[test]

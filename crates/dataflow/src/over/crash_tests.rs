@@ -4,13 +4,16 @@
 //! ([`Timeline::keyed`]); the property compares random rows, watermarks, saves and crashes with one undisturbed
 //! operator, bit by bit.
 
-use super::tests::{Row, aggregate, batch, build, calls, distinct, frames, over, rows, schema};
+use super::tests::{
+    Row, aggregate, batch, build, by_shelves, calls, check_pressed, distinct, frames, over, rows, schema,
+};
 use super::*;
 use crate::graph::{AggregateFunction, Frame, OverCall, OverFunction};
-use crate::testing::{Capture, Crew, Timeline, owners, timestamp};
+use crate::testing::{Capture, Crew, Timeline, owners, pressed, timestamp};
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use arrow::util::display::array_value_to_string;
+use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -31,6 +34,7 @@ fn check(calls: Vec<OverCall>, script: &str) {
     let timeline = Timeline::new(&columns).keyed(&[1]).show(&shown);
     let spec = over(&[1], 0, None, calls);
     timeline.check(|| Box::new(build(&spec, &timeline.schema())), script);
+    check_pressed(&timeline, &spec, script);
 }
 
 fn ranked(function: fn(Field) -> OverFunction) -> OverCall {
@@ -259,17 +263,23 @@ proptest! {
     #[test]
     fn crashes_leave_no_trace(rows in rows(), moves in moves(), a in frames(), b in frames(), delay in 0i64..10,
                               order in prop::option::of(Just(2usize)), only_bounded: bool,
-                              keys in prop::sample::select(vec![vec![0], vec![], vec![5], vec![0, 3], vec![0, 5], vec![4]])) {
+                              keys in prop::sample::select(vec![vec![0], vec![], vec![5], vec![0, 3], vec![0, 5], vec![4]]),
+                              every in prop_oneof![2 => Just(0usize), 1 => 1usize..4]) {
         let calls = match only_bounded {
             // Keys are forgotten here.
             true => calls(Frame::Range { preceding: Some(3) }, Frame::Range { preceding: Some(7) }),
             false => all_calls(a, b),
         };
         let spec = over(&keys, 1, order, calls);
-        let make = || Box::new(build(&spec, &schema())) as Box<dyn Operator>;
+        let space = Arc::<MemorySpace>::default();
+        // `every`: how often all memory is to be given back, in steps; 0 for never.
+        let make = || match every {
+            0 => Box::new(build(&spec, &schema())) as Box<dyn Operator>,
+            every => pressed(by_shelves(&spec, &schema()), every, space.clone()),
+        };
         // The undisturbed one neither saves nor keeps track of anything.
         let mut undisturbed = Crew::new(&make, 1);
-        undisturbed.tasks = vec![make()];
+        undisturbed.tasks = vec![Box::new(build(&spec, &schema()))];
         let mut crew = Crew::new(&make, 1);
         let (mut expected, mut got) = (Capture::default(), Capture::default());
         let (mut from, mut seen) = (0usize, i64::MIN);

@@ -148,6 +148,11 @@ impl Tables {
 
     /// Takes note of the groups of rows that are answered.
     pub(super) fn touch(&mut self, groups: &[u32], slots: usize) {
+        // Counted in any case: an operator may have to be saved for lack of memory too.
+        if let Some(last) = &mut self.last {
+            last.grow(slots);
+            groups.iter().for_each(|group| last.counts[*group as usize] += 1);
+        }
         if !self.tracking || (self.last.is_none() && self.state.is_none()) {
             return;
         }
@@ -156,10 +161,6 @@ impl Tables {
             if !std::mem::replace(&mut self.is_touched[group as usize], true) {
                 self.touched.push(group);
             }
-        }
-        if let Some(last) = &mut self.last {
-            last.grow(slots);
-            groups.iter().for_each(|group| last.counts[*group as usize] += 1);
         }
     }
 

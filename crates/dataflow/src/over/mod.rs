@@ -28,6 +28,7 @@ use self::pending::Pending;
 use crate::graph;
 use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX, Watermarks};
 use crate::rows::{conform, time_column};
+use crate::shelves;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
@@ -37,6 +38,14 @@ use millstream_state::table::{Saver, TableDef};
 
 /// The log is shortened when this many rows of it, and half of it, have left every frame.
 const TRIM_MIN: usize = 16_384;
+
+/// The operator of `spec`, which goes to disk by shelves. `input`, `output`: see [`Over::new`].
+pub fn build(spec: &graph::Over, input: &SchemaRef, output: SchemaRef) -> Result<Box<dyn Operator>> {
+    let (spec, of) = (spec.clone(), input.clone());
+    let keys = spec.keys.clone();
+    let make: shelves::Make = Box::new(move || Ok(Box::new(Over::new(&spec, &of, output.clone())?)));
+    shelves::wrap(make, std::slice::from_ref(input), &[&keys])
+}
 
 /// The operator of [`graph::Over`].
 pub struct Over {
@@ -187,6 +196,10 @@ impl Operator for Over {
 
     fn state_bytes(&self) -> usize {
         self.pending.bytes() + self.work.bytes() + self.tables.bytes() + self.keys.capacity() * 8
+    }
+
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        self.pending.first_time().filter(|_| domain == self.domain).map(Watermark)
     }
 
     fn tables(&self) -> Vec<TableDef> {

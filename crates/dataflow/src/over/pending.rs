@@ -56,6 +56,11 @@ impl Pending {
         self.pieces.iter().map(|p| p.bytes).sum()
     }
 
+    /// The earliest time of a row that waits.
+    pub(super) fn first_time(&self) -> Option<Millis> {
+        self.pieces.iter().map(|p| p.times[p.next]).min()
+    }
+
     pub(crate) fn add(&mut self, rows: RecordBatch) -> Result<()> {
         self.insert(rows, false)
     }

@@ -1,9 +1,10 @@
 use super::*;
 use crate::graph::{AggregateCall, AggregateFunction, Frame, OverCall, OverFunction};
-use crate::testing::{Capture, Timeline, timestamp};
+use crate::testing::{Capture, Timeline, pressed_with, timestamp};
 use arrow::array::{AsArray, Float64Array, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 use arrow::util::display::array_value_to_string;
+use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,6 +27,26 @@ pub(super) fn over(keys: &[usize], time: usize, order: Option<usize>, calls: Vec
 }
 
 pub(super) fn build(spec: &graph::Over, input: &SchemaRef) -> Over {
+    Over::new(spec, input, output(spec, input)).expect("the calls are possible")
+}
+
+/// As a job has it: it goes to disk by shelves.
+pub(super) fn by_shelves(spec: &graph::Over, input: &SchemaRef) -> Box<dyn Operator> {
+    super::build(spec, input, output(spec, input)).expect("the calls are possible")
+}
+
+/// The same, with hardly any memory: plays a script with and without time to catch up.
+pub(super) fn check_pressed(timeline: &Timeline, spec: &graph::Over, script: &str) {
+    for (every, leisure) in [(1, 1), (2, 1), (1, 0), (2, 3)] {
+        let space = Arc::<MemorySpace>::default();
+        let timeline = if leisure == 1 { timeline.clone() } else { timeline.clone().delayed() };
+        let make = || pressed_with(by_shelves(spec, &timeline.schema()), every, leisure, space.clone());
+        timeline.check(make, script);
+        assert_eq!(space.runs(), 0, "scratch space is given back");
+    }
+}
+
+fn output(spec: &graph::Over, input: &SchemaRef) -> SchemaRef {
     let results = spec.calls.iter().map(|c| {
         Arc::new(match &c.function {
             OverFunction::Aggregate(a) => a.result.clone(),
@@ -36,7 +57,7 @@ pub(super) fn build(spec: &graph::Over, input: &SchemaRef) -> Over {
         })
     });
     let fields: Vec<_> = input.fields().iter().cloned().chain(results).collect();
-    Over::new(spec, input, Arc::new(Schema::new(fields))).expect("the calls are possible")
+    Arc::new(Schema::new(fields))
 }
 
 const RANGE_10_S: Frame = Frame::Range { preceding: Some(10_000) };
@@ -45,6 +66,7 @@ fn check(calls: Vec<OverCall>, script: &str) {
     let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8), ("n", DataType::Int64)]).keyed(&[1]);
     let spec = over(&[1], 0, None, calls);
     timeline.check(|| Box::new(build(&spec, &timeline.schema())), script);
+    check_pressed(&timeline, &spec, script);
 }
 
 #[test]

@@ -43,6 +43,7 @@ mod tests;
 use crate::aggregate::{Accumulators, Plan};
 use crate::graph::{self, Window};
 use crate::operator::{Event, LateRows, Operator, Output, Watermarks};
+use crate::shelves;
 use crate::zone::Zone;
 use arrow::array::*;
 use arrow::compute::take_record_batch;
@@ -67,7 +68,10 @@ pub use local::{LocalSpec, split};
 pub fn build(node: &graph::WindowAggregate, input: &Schema, local_partials: bool) -> Result<Box<dyn Operator>> {
     let input = Arc::new(input.clone());
     if let Window::Session { gap, .. } = node.window {
-        return Ok(Box::new(session::SessionAggregate::new(node, gap, &input)?));
+        let (node, of) = (node.clone(), input.clone());
+        let keys = node.keys.clone();
+        let make: shelves::Make = Box::new(move || Ok(Box::new(session::SessionAggregate::new(&node, gap, &of)?)));
+        return shelves::wrap(make, std::slice::from_ref(&input), &[&keys]);
     }
     Ok(Box::new(WindowAggregate::new(node, &input, local_partials)?))
 }

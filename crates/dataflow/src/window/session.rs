@@ -31,7 +31,7 @@ use crate::graph;
 use crate::operator::{Event, Operator, Output, Watermarks};
 use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Batch, ChangeKind, Error, Millis, Result, Watermark};
+use millstream_core::{Batch, ChangeKind, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::keys::{KeyBatch, KeyTable};
 use millstream_state::table::{Saver, TableDef};
 use saved::Book;
@@ -41,7 +41,7 @@ use std::ops::Range;
 /// Rows of one pass.
 const BLOCK: usize = 1024;
 
-pub(super) struct SessionAggregate {
+pub(crate) struct SessionAggregate {
     timing: Timing,
     grouping: Grouping,
     emitter: Emitter,
@@ -143,6 +143,13 @@ impl Wheel {
             ids.into_iter().for_each(|id| each(bucket, id));
         }
         self.base = last;
+    }
+
+    /// The first bucket that is not empty.
+    fn first(&self) -> Option<i64> {
+        let end = self.base.saturating_add(NEAR);
+        let near = (self.base..end).find(|b| !self.near[(b & (NEAR - 1)) as usize].is_empty());
+        near.or_else(|| self.far.first_key_value().map(|(bucket, _)| *bucket))
     }
 
     fn bytes(&self) -> usize {
@@ -552,7 +559,7 @@ impl Output for Retract<'_> {
         self.out.emit(port, Batch { kinds, ..batch })
     }
 
-    fn advance(&mut self, domain: millstream_core::TimeDomain, to: Watermark) -> Result<()> {
+    fn advance(&mut self, domain: TimeDomain, to: Watermark) -> Result<()> {
         self.out.advance(domain, to)
     }
 
@@ -573,6 +580,11 @@ impl Operator for SessionAggregate {
             }
             Event::End => Ok(()),
         }
+    }
+
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        let bucket = self.timers.first().filter(|_| domain == self.timing.domain)?;
+        Some(Watermark(self.timing.zone.no_later_than(bucket.saturating_mul(self.bucket))))
     }
 
     fn tables(&self) -> Vec<TableDef> {

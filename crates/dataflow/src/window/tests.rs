@@ -1,6 +1,6 @@
 use super::*;
 use crate::graph::{AggregateCall, AggregateFunction, WindowTime};
-use crate::testing::{Crew, Timeline, pressed, timestamp};
+use crate::testing::{Crew, Timeline, pressed, pressed_with, timestamp};
 use arrow::datatypes::{DataType, Field};
 use millstream_state::tier::MemorySpace;
 
@@ -51,6 +51,12 @@ fn check(timeline: &Timeline, node: &graph::WindowAggregate, script: &str) {
         let space = Arc::<MemorySpace>::default();
         timeline.clone().keyed(&exchanged).check(|| pressed(make(), every, space.clone()), script);
         assert_eq!(space.runs(), 0, "scratch space is given back");
+    }
+    // Sessions put things off, here without time to catch up.
+    if matches!(node.window, Window::Session { .. }) && !node.keys.is_empty() {
+        let space = Arc::<MemorySpace>::default();
+        let timeline = timeline.clone().keyed(&exchanged).delayed();
+        timeline.check(|| pressed_with(make(), 1, 0, space.clone()), script);
     }
 }
 

@@ -14,11 +14,12 @@
 
 mod sessions;
 
-use self::sessions::Sessions;
+use self::sessions::{Numbers, Sessions};
 use crate::graph::{self, Window};
 use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX, Watermarks};
 use crate::over::words::Words;
 use crate::rows::{conform, time_column};
+use crate::shelves;
 use crate::zone::Zone;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -26,6 +27,18 @@ use arrow::datatypes::{DataType, SchemaRef};
 use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::table::{Saver, TableDef};
 use std::sync::Arc;
+
+/// The operator of `spec`; one that makes sessions goes to disk by shelves. `input`, `output`: see [`WindowRows::new`].
+pub fn build(spec: &graph::WindowRows, input: &SchemaRef, output: SchemaRef) -> Result<Box<dyn Operator>> {
+    let Window::Session { partition, .. } = &spec.window else {
+        return Ok(Box::new(WindowRows::new(spec, input, output)?));
+    };
+    let (spec, of, keys) = (spec.clone(), input.clone(), partition.clone());
+    let numbers = Numbers::default();
+    let make: shelves::Make =
+        Box::new(move || Ok(Box::new(WindowRows::numbered(&spec, &of, output.clone(), numbers.clone())?)));
+    shelves::wrap(make, std::slice::from_ref(input), &[&keys])
+}
 
 /// The operator of [`graph::WindowRows`].
 pub struct WindowRows {
@@ -64,10 +77,20 @@ struct Late {
 impl WindowRows {
     /// `input`: columns of the rows; `output`: these with `window_start`, `window_end` and `window_time`.
     pub fn new(spec: &graph::WindowRows, input: &SchemaRef, output: SchemaRef) -> Result<WindowRows> {
+        WindowRows::numbered(spec, input, output, Numbers::default())
+    }
+
+    /// `numbers`: of sessions, shared by all operators whose tables are one.
+    pub(crate) fn numbered(
+        spec: &graph::WindowRows,
+        input: &SchemaRef,
+        output: SchemaRef,
+        numbers: Numbers,
+    ) -> Result<WindowRows> {
         time_column(input.field(spec.time.column).data_type(), input.field(spec.time.column).name())?;
         let zone = spec.time.zone.as_deref().map(Zone::parse).transpose()?.filter(|z| *z != Zone::UTC);
         let sessions = match &spec.window {
-            Window::Session { gap, partition } => Some(Sessions::new(*gap, partition, spec.order, input)?),
+            Window::Session { gap, partition } => Some(Sessions::new(*gap, partition, spec.order, input, numbers)?),
             Window::Attached { .. } => {
                 return Err(Error::internal("the window of these rows stands in columns already"));
             }
@@ -280,6 +303,12 @@ impl Operator for WindowRows {
         self.sessions.as_ref().map_or(0, Sessions::bytes)
     }
 
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        let end = self.sessions.as_ref().filter(|_| domain == self.domain)?.first_end()?;
+        let last = end.saturating_sub(1);
+        Some(Watermark(self.zone.map_or(last, |zone| zone.no_later_than(last))))
+    }
+
     fn tables(&self) -> Vec<TableDef> {
         // Rows of fixed windows have gone on.
         self.sessions.iter().map(|s| s.table().clone()).collect()
@@ -301,6 +330,10 @@ impl Operator for WindowRows {
             Some(sessions) if table == "waiting" => sessions.load(rows.column(0), &saved, &times, &locals),
             _ => Err(Error::internal(format!("there is no table `{table}` to load"))),
         }
+    }
+
+    fn take_names(&mut self, _: &str, rows: &RecordBatch) -> Result<()> {
+        self.sessions.as_ref().map_or(Ok(()), |s| s.take_names(rows.column(0)))
     }
 
     fn resume(&mut self, watermarks: Watermarks) -> Result<()> {

@@ -21,6 +21,7 @@ use millstream_state::table::{Saver, TableDef};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 pub(super) struct Sessions {
     gap: Millis,
@@ -47,14 +48,37 @@ struct Session {
     saved_as: Vec<i64>,
 }
 
+/// Where numbers of sessions come from. Operators that divide the keys of one task among them share it, since their rows
+/// stand in one table. One thread at a time turns them, so that the numbers are the same in every run.
+#[derive(Clone, Default)]
+pub(crate) struct Numbers(Arc<AtomicI64>);
+
+impl Numbers {
+    fn next(&self) -> i64 {
+        self.0.fetch_add(1, Relaxed)
+    }
+
+    /// These have been given already.
+    fn are_taken(&self, numbers: &Int64Array) {
+        if let Some(last) = numbers.values().iter().max() {
+            self.0.fetch_max(last + 1, Relaxed);
+        }
+    }
+}
+
+fn numbers_of(column: &ArrayRef) -> Result<&Int64Array> {
+    let numbers = column.as_primitive_opt::<Int64Type>();
+    numbers.ok_or_else(|| Error::internal("the number of a session is a BIGINT"))
+}
+
 /// What a checkpoint has of the sessions, and what has changed since.
 struct Tables {
     tracking: bool,
     waiting: TableDef,
     /// Rows that arrived before this have been saved.
     saved: u64,
-    /// The next session saved gets this number.
-    next: i64,
+    /// The next session saved gets a number from here.
+    numbers: Numbers,
     /// Groups with rows that have not been saved, and whether a group is among them.
     touched: Vec<u32>,
     is_touched: Vec<bool>,
@@ -73,7 +97,13 @@ struct Waiting {
 }
 
 impl Sessions {
-    pub(super) fn new(gap: Millis, keys: &[usize], order: Option<usize>, input: &SchemaRef) -> Result<Sessions> {
+    pub(super) fn new(
+        gap: Millis,
+        keys: &[usize],
+        order: Option<usize>,
+        input: &SchemaRef,
+        numbers: Numbers,
+    ) -> Result<Sessions> {
         let types: Vec<_> = keys.iter().map(|k| input.field(*k).data_type().clone()).collect();
         let codec = KeyCodec::new(&types)?;
         Ok(Sessions {
@@ -86,7 +116,7 @@ impl Sessions {
             timers: BinaryHeap::new(),
             store: Store::default(),
             arrivals: 0,
-            tables: Tables::new(keys, input),
+            tables: Tables::new(keys, input, numbers),
             row_groups: Vec::new(),
         })
     }
@@ -101,6 +131,11 @@ impl Sessions {
             + self.tables.touched.capacity() * 4
             + self.tables.is_touched.capacity()
             + self.tables.closed.capacity() * 8
+    }
+
+    /// No session closes before this.
+    pub(super) fn first_end(&self) -> Option<Millis> {
+        self.timers.peek().map(|Reverse((end, _))| *end)
     }
 
     pub(super) fn table(&self) -> &TableDef {
@@ -125,7 +160,10 @@ impl Sessions {
         for group in groups {
             for session in &mut open[group as usize] {
                 let mut unsaved = tables.saved;
-                if saver.whole() || session.saved_as.len() > 1 {
+                if saver.whole() {
+                    unsaved = 0;
+                }
+                if (saver.whole() && !saver.moves()) || session.saved_as.len() > 1 {
                     // Anew: other tasks may have saved sessions under the same numbers, or they have become one.
                     joined.append(&mut session.saved_as);
                     unsaved = 0;
@@ -138,8 +176,7 @@ impl Sessions {
                 // Rows of a session come back in the order of the table, which is that of their arrival.
                 rows[before..].sort_unstable_by_key(|r| r.arrival);
                 if session.saved_as.is_empty() {
-                    session.saved_as.push(tables.next);
-                    tables.next += 1;
+                    session.saved_as.push(tables.numbers.next());
                 }
                 numbers.resize(rows.len(), session.saved_as[0]);
             }
@@ -156,6 +193,12 @@ impl Sessions {
         Ok(())
     }
 
+    /// Sessions with these numbers are saved already.
+    pub(super) fn take_names(&self, numbers: &ArrayRef) -> Result<()> {
+        self.tables.numbers.are_taken(numbers_of(numbers)?);
+        Ok(())
+    }
+
     /// Takes in saved rows without the number of their session, of which `times` and `locals` are the times.
     pub(super) fn load(
         &mut self,
@@ -164,8 +207,8 @@ impl Sessions {
         times: &[Millis],
         locals: &[Millis],
     ) -> Result<()> {
-        let numbers = numbers.as_primitive_opt::<Int64Type>();
-        let numbers = numbers.ok_or_else(|| Error::internal("the number of a session is a BIGINT"))?;
+        let numbers = numbers_of(numbers)?;
+        self.tables.numbers.are_taken(numbers);
         let (batch, row_groups, ties) = self.put(rows)?;
         for (i, &group) in row_groups.iter().enumerate() {
             let tie = ties.as_ref().map_or(0, |t| t[i]);
@@ -173,7 +216,6 @@ impl Sessions {
             self.arrivals += 1;
             self.store.hold(batch);
             let (number, at, end) = (numbers.value(i), locals[i], locals[i].saturating_add(self.gap));
-            self.tables.next = self.tables.next.max(number + 1);
             let sessions = &mut self.open[group as usize];
             let risen = match sessions.iter_mut().find(|s| s.saved_as == [number]) {
                 Some(session) => {
@@ -342,14 +384,14 @@ impl Sessions {
 }
 
 impl Tables {
-    fn new(keys: &[usize], input: &SchemaRef) -> Tables {
+    fn new(keys: &[usize], input: &SchemaRef, numbers: Numbers) -> Tables {
         let number = Field::new("session", DataType::Int64, true);
         let fields = std::iter::once(number).chain(input.fields().iter().map(|f| f.as_ref().clone())).collect();
         Tables {
             tracking: false,
             waiting: TableDef::new("waiting", fields, 0).part(1).group_by(keys.iter().map(|k| k + 1)),
             saved: 0,
-            next: 0,
+            numbers,
             touched: Vec::new(),
             is_touched: Vec::new(),
             closed: Vec::new(),

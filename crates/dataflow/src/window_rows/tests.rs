@@ -1,8 +1,9 @@
 use super::*;
 use crate::graph::WindowTime;
-use crate::testing::{Capture, Crew, Timeline, owners, timestamp};
+use crate::testing::{Capture, Crew, Timeline, owners, pressed, pressed_with, timestamp};
 use arrow::datatypes::{Field, Schema, TimeUnit};
 use millstream_core::time::format_millis;
+use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 
 const MINUTE: Millis = 60_000;
@@ -14,12 +15,20 @@ fn operator(window: Window, zone: Option<&str>, input: &SchemaRef) -> Box<dyn Op
     let output = Arc::new(Schema::new(input.fields().iter().cloned().chain(appended).collect::<Vec<_>>()));
     let time = WindowTime { column: 0, domain: TimeDomain::Event, zone: zone.map(str::to_owned) };
     let spec = graph::WindowRows { window, time, order: None };
-    Box::new(WindowRows::new(&spec, input, output).expect("the window is possible"))
+    build(&spec, input, output).expect("the window is possible")
 }
 
 fn check(window: Window, script: &str) {
     let timeline = Timeline::new(&[("ts", timestamp()), ("who", DataType::Utf8)]).keyed(&[1]);
     timeline.check(|| operator(window.clone(), None, &timeline.schema()), script);
+    // The same with hardly any memory, with and without time to catch up.
+    for (every, leisure) in [(1, 1), (2, 1), (1, 0), (2, 3)] {
+        let space = Arc::<MemorySpace>::default();
+        let timeline = if leisure == 1 { timeline.clone() } else { timeline.clone().delayed() };
+        let make = || pressed_with(operator(window.clone(), None, &timeline.schema()), every, leisure, space.clone());
+        timeline.check(make, script);
+        assert_eq!(space.runs(), 0, "scratch space is given back");
+    }
 }
 
 #[test]
@@ -273,18 +282,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn crashes_leave_no_trace(rows in prop::collection::vec((prop::option::weighted(0.9, 0i64..3), 0i64..30), 1..70),
-                              moves in moves(), gap in 1i64..8, delay in 0i64..25, marked: bool, keyed: bool) {
+                              moves in moves(), gap in 1i64..8, delay in 0i64..25, marked: bool, keyed: bool,
+                              every in prop_oneof![2 => Just(0usize), 1 => 1usize..4]) {
         let schema = Arc::new(Schema::new(vec![
             Field::new("ts", timestamp(), false),
             Field::new("key", DataType::Int64, true),
             Field::new("place", DataType::Int64, false),
         ]));
         let partition = if keyed { vec![1] } else { Vec::new() };
-        let make = || operator(Window::Session { gap, partition: partition.clone() }, None, &schema);
+        let space = Arc::<MemorySpace>::default();
+        let in_memory = || operator(Window::Session { gap, partition: partition.clone() }, None, &schema);
+        // `every`: how often all memory is to be given back, in steps; 0 for never.
+        let make = || if every > 0 { pressed(in_memory(), every, space.clone()) } else { in_memory() };
         let rows: Vec<(Option<i64>, i64)> = rows.iter().enumerate().map(|(i, (k, t))| (*k, t + i as i64)).collect();
         // The undisturbed one neither saves nor keeps track of anything.
         let mut undisturbed = Crew::new(&make, 1);
-        undisturbed.tasks = vec![make()];
+        undisturbed.tasks = vec![in_memory()];
         let mut crew = Crew::new(&make, 1);
         let (mut expected, mut got) = (Capture::default(), Capture::default());
         let (mut from, mut seen) = (0usize, i64::MIN);

@@ -114,8 +114,8 @@ pub struct Run {
     /// Process what is there at the start, commit it and end. Windows that are open stay open for the next run.
     #[arg(long)]
     pub available_now: bool,
-    /// Memory for state and queues, such as 512mb. What does not fit goes to files (windows on a grid; other operators end
-    /// the job once they pass it). Default: 60 % of what the machine or the cgroup has.
+    /// Memory for state and queues, such as 512mb. What does not fit goes to files, and results may come later; state without
+    /// keys cannot, and ends the job once it is past it. Default: 60 % of what the machine or the cgroup has.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<ByteSize>,
     /// Folder for state that does not fit into memory, on a local disk. Default: the system's for temporary files.
