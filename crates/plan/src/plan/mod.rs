@@ -17,6 +17,7 @@ mod graph;
 mod literals;
 mod locate;
 mod lower;
+mod narrow;
 mod proctime;
 mod provider;
 mod rewrite;
