@@ -194,7 +194,7 @@ impl Fold for Extreme {
     }
 }
 
-// ---- FIRST_VALUE and LAST_VALUE
+// ---- FIRST_VALUE and LAST_VALUE, of the values that are not NULL
 
 struct Edge {
     column: usize,
@@ -243,7 +243,11 @@ impl Fold for Edge {
     ) -> Result<()> {
         // Rows that win in order beat each other; only the last winner's value is taken.
         let (mut touched, mut failed) = (Vec::new(), Ok(()));
+        let nulls = input.rows.column(self.column).logical_nulls();
         each_row(rows, groups, |i, g| {
+            if nulls.as_ref().is_some_and(|n| n.is_null(i)) {
+                return;
+            }
             let (order, state) = (input.order(i), &mut states[g]);
             let values = || {
                 let new = value(input, self.column, i)?;

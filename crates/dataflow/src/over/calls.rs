@@ -54,7 +54,7 @@ pub(super) fn build(spec: &OverCall, input: &SchemaRef, time: usize) -> Result<B
 fn build_aggregate(spec: &AggregateCall, frame: Frame, input: &SchemaRef) -> Result<Box<dyn Call>> {
     use AggregateFunction::*;
     let kinds: Vec<DataType> = spec.args.iter().map(|a| input.field(*a).data_type().clone()).collect();
-    let keep_nulls = matches!(spec.function, FirstValue | LastValue | ArrayAgg | Kernel(_));
+    let keep_nulls = matches!(spec.function, ArrayAgg | Kernel(_));
     let argument = Argument { columns: spec.args.clone(), filter: spec.filter, keep_nulls };
     let build = Build { spec, frame, kinds, argument };
     match &spec.function {

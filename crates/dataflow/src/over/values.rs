@@ -143,7 +143,7 @@ impl<T: Ord + Clone + Send, const MAX: bool> Accumulator for Extreme<T, MAX> {
     }
 }
 
-/// FIRST_VALUE and LAST_VALUE. NULL is a value.
+/// FIRST_VALUE and LAST_VALUE: of the values that are not NULL, which are all that it is given.
 pub(super) struct Ends<T> {
     last: bool,
     /// Nothing leaves the frame: one value is enough.
@@ -199,7 +199,7 @@ impl<T: Clone + Send> Accumulator for Ends<T> {
     }
 
     fn lasting(&self, input: &[DataType]) -> Lasting {
-        // A first value that is NULL is another thing than none.
+        // A group whose values were all NULL has none yet.
         Lasting::State(input.iter().cloned().chain([DataType::Boolean]).collect())
     }
 

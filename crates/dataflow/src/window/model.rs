@@ -130,8 +130,8 @@ fn reference(rows: &[Row], rich: bool) -> String {
             shown((!set.is_empty()).then(|| set.iter().sum::<i64>())),
             shown(texts.iter().min()),
             shown((!texts.is_empty()).then(|| texts.join("+"))),
-            shown(rows.first().and_then(n)),
-            shown(rows.last().and_then(n).map(|n| format!("t{n}"))),
+            shown(values.first()),
+            shown(texts.last()),
             set.len().to_string(),
         ]
         .join(" ");

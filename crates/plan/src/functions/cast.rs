@@ -7,15 +7,17 @@ use super::kernel::Text;
 use super::pattern::{read_date, read_time, read_timestamp};
 use super::wall::{SECOND, Times, Wall, column_of};
 use super::zone::SessionZone;
-use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, TimeUnit};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringBuilder, StructArray};
+use arrow::compute::CastOptions;
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, TimeUnit};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result, ScalarValue, exec_err, internal_err};
 use datafusion_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion_expr::expr_rewriter::FunctionRewrite;
 use datafusion_expr::{
-    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use std::fmt::Write;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ impl FunctionRewrite for FlinkCasts {
             Expr::TryCast(TryCast { expr, field, .. }) => (expr, field.data_type(), true),
             _ => return Ok(Transformed::no(expr)),
         };
-        if !differs(&inner.get_type(schema)?, to) {
+        if !self.differs(&inner.get_type(schema)?, to) {
             return Ok(Transformed::no(expr));
         }
         let cast = CastTo::new(to.clone(), self.zone, lenient);
@@ -48,24 +50,45 @@ impl FunctionRewrite for FlinkCasts {
     }
 }
 
-/// Whether Flink casts `from` to `to` in another way than Arrow does.
-fn differs(from: &DataType, to: &DataType) -> bool {
-    use DataType::{Boolean, Date32, Float32, Float64, Time32, Timestamp, Utf8};
-    let text = from.is_string();
-    match (from, to) {
-        (from, Utf8 | DataType::Utf8View | DataType::LargeUtf8) => {
-            from.is_temporal() || from.is_nested() || matches!(from, Float32 | Float64 | Boolean | DataType::Binary)
+impl FlinkCasts {
+    /// Whether Flink casts `from` to `to` in another way than Arrow does.
+    fn differs(&self, from: &DataType, to: &DataType) -> bool {
+        use DataType::{Boolean, Date32, Float32, Float64, Time32, Timestamp, Utf8};
+        let text = from.is_string();
+        match (from, to) {
+            (from, Utf8 | DataType::Utf8View | DataType::LargeUtf8) => {
+                from.is_temporal() || from.is_nested() || matches!(from, Float32 | Float64 | Boolean | DataType::Binary)
+            }
+            (_, Timestamp(..) | Date32 | Time32(TimeUnit::Millisecond)) if text => true,
+            // Arrow cuts toward 1970. To more digits, and in UTC, its casts are right, and the optimizer sees through them.
+            (Timestamp(a, za), Timestamp(b, zb)) => {
+                digits(a) > digits(b) || (za.is_some() != zb.is_some() && self.zone != SessionZone::UTC)
+            }
+            (Date32, Timestamp(_, Some(_))) => self.zone != SessionZone::UTC,
+            (Timestamp(_, _), Date32 | Time32(TimeUnit::Millisecond)) => true,
+            // Field by field as they stand; Arrow goes by their names.
+            (DataType::Struct(a), DataType::Struct(b)) => a.len() == b.len() && from != to,
+            (DataType::List(a), DataType::List(b)) => self.differs(a.data_type(), b.data_type()),
+            _ => false,
         }
-        (_, Timestamp(..) | Date32 | Time32(TimeUnit::Millisecond)) if text => true,
-        (Timestamp(a, za), Timestamp(b, zb)) => za.is_some() != zb.is_some() || a != b,
-        (Date32, Timestamp(_, Some(_))) | (Timestamp(_, _), Date32 | Time32(TimeUnit::Millisecond)) => true,
-        _ => false,
+    }
+}
+
+/// The digits after the point of a second.
+fn digits(unit: &TimeUnit) -> usize {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
     }
 }
 
 /// CAST (or, lenient, TRY_CAST) of one value to `target` in Flink's way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CastTo {
+    /// With the type: what is computed from the same column by another cast is another thing, also where plans are shown.
+    name: String,
     target: DataType,
     zone: SessionZone,
     lenient: bool,
@@ -74,12 +97,28 @@ pub struct CastTo {
 
 impl CastTo {
     pub fn new(target: DataType, zone: SessionZone, lenient: bool) -> CastTo {
-        CastTo { target, zone, lenient, signature: Signature::any(1, Volatility::Immutable) }
+        let name = format!("{}_as_{}", if lenient { "try_cast" } else { "cast" }, sql_type(&target));
+        CastTo { name, target, zone, lenient, signature: Signature::any(1, Volatility::Immutable) }
     }
 
     fn cast(&self, array: &ArrayRef) -> Result<ArrayRef> {
         if self.target.is_string() {
             return Ok(arrow::compute::cast(&to_text(array, &self.zone)?, &self.target)?);
+        }
+        match (array.data_type(), &self.target) {
+            (DataType::Struct(_), DataType::Struct(fields)) => {
+                let from = array.as_struct();
+                let columns = from.columns().iter().zip(fields).map(|(c, field)| self.part(c, field.data_type()));
+                let columns = columns.collect::<Result<Vec<_>>>()?;
+                return Ok(Arc::new(StructArray::try_new(fields.clone(), columns, from.nulls().cloned())?));
+            }
+            (DataType::List(_), DataType::List(item)) => {
+                let from = array.as_list::<i32>();
+                let items = self.part(from.values(), item.data_type())?;
+                let made = ListArray::try_new(item.clone(), from.offsets().clone(), items, from.nulls().cloned())?;
+                return Ok(Arc::new(made));
+            }
+            _ => {}
         }
         if let Some(text) = Text::of(array) {
             return column_of(array.len(), &self.target, &self.zone, |row| {
@@ -99,13 +138,32 @@ impl CastTo {
             });
         }
         let times = Times::of(array, &self.zone, false)?;
-        column_of(array.len(), &self.target, &self.zone, |row| Ok(times.at(row)))
+        // A time of day that is taken from a timestamp has whole seconds, as TIME has in Flink.
+        let whole = matches!(self.target, DataType::Time32(_)) && matches!(array.data_type(), DataType::Timestamp(..));
+        column_of(array.len(), &self.target, &self.zone, |row| {
+            let wall = times.at(row);
+            Ok(if whole { wall.map(|w| Wall { nanos: w.nanos / SECOND * SECOND, ..w }) } else { wall })
+        })
+    }
+}
+
+impl CastTo {
+    /// A part of the value, in Flink's way where that is another than Arrow's.
+    fn part(&self, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+        if array.data_type() == to {
+            return Ok(array.clone());
+        }
+        if (FlinkCasts { zone: self.zone }).differs(array.data_type(), to) {
+            return CastTo::new(to.clone(), self.zone, self.lenient).cast(array);
+        }
+        let options = CastOptions { safe: self.lenient, ..Default::default() };
+        Ok(arrow::compute::cast_with_options(array, to, &options)?)
     }
 }
 
 impl ScalarUDFImpl for CastTo {
     fn name(&self) -> &str {
-        if self.lenient { "try_cast" } else { "cast" }
+        &self.name
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
@@ -122,6 +180,12 @@ impl ScalarUDFImpl for CastTo {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(self.target.clone())
+    }
+
+    /// NULL for nothing but NULL, or, lenient, for what cannot be read.
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let nullable = self.lenient || args.arg_fields.iter().any(|f| f.is_nullable());
+        Ok(Arc::new(Field::new(&self.name, self.target.clone(), nullable)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -239,12 +303,7 @@ fn write_time(wall: Wall, data_type: &DataType, out: &mut String) {
     }
     if let DataType::Timestamp(unit, _) = data_type {
         out.push(' ');
-        least = match unit {
-            TimeUnit::Second => 0,
-            TimeUnit::Millisecond => 3,
-            TimeUnit::Microsecond => 6,
-            TimeUnit::Nanosecond => 9,
-        };
+        least = digits(unit);
     }
     let seconds = wall.nanos / SECOND;
     let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -322,13 +381,7 @@ pub(super) fn sql_type(data_type: &DataType) -> String {
         Time32(_) | Time64(_) => "TIME(0)".to_string(),
         Decimal128(p, s) => format!("DECIMAL({p}, {s})"),
         Timestamp(unit, zone) => {
-            let precision = match unit {
-                TimeUnit::Second => 0,
-                TimeUnit::Millisecond => 3,
-                TimeUnit::Microsecond => 6,
-                TimeUnit::Nanosecond => 9,
-            };
-            format!("TIMESTAMP{}({precision})", if zone.is_some() { "_LTZ" } else { "" })
+            format!("TIMESTAMP{}({})", if zone.is_some() { "_LTZ" } else { "" }, digits(unit))
         }
         List(item) => format!("ARRAY<{}>", sql_type(item.data_type())),
         Map(entries, _) => match entries.data_type() {

@@ -14,6 +14,11 @@ pub(super) fn functions() -> Vec<Function> {
     vec![
         Function::new("e", &[], Float64, |c| c.make::<Float64Type>(|_| Ok(Some(std::f64::consts::E)))),
         Function::new("log", &[Double, Double], Float64, log).optional(1),
+        // Of a negative number it is NaN, as LN is.
+        Function::new("sqrt", &[Double], Float64, |c| {
+            let x = c.doubles(0)?;
+            c.make::<Float64Type>(|row| Ok(x.at(row).map(f64::sqrt)))
+        }),
         Function::new("power", &[Double, Double], Float64, power).alias("pow"),
         Function::new("mod", &[Number, Number], Float64, modulo).returns(modulo_type),
         Function::new("sign", &[Number], Float64, sign).returns(own_type).alias("signum"),
@@ -105,9 +110,7 @@ fn sign(c: &Call) -> Result<ArrayRef> {
 
 fn whole_type(types: &[DataType]) -> Result<DataType> {
     Ok(match own_type(types)? {
-        DataType::Decimal128(precision, scale) if scale > 0 => {
-            DataType::Decimal128((precision + 1).saturating_sub(scale as u8).max(1), 0)
-        }
+        DataType::Decimal128(precision, scale) if scale > 0 => DataType::Decimal128(precision, 0),
         other => other,
     })
 }
@@ -133,7 +136,7 @@ fn to_whole(c: &Call, up: bool) -> Result<ArrayRef> {
     })
 }
 
-fn decimals(values: PrimitiveArray<Decimal128Type>, data_type: &DataType) -> Result<ArrayRef> {
+pub(super) fn decimals(values: PrimitiveArray<Decimal128Type>, data_type: &DataType) -> Result<ArrayRef> {
     let (precision, scale) = match data_type {
         DataType::Decimal128(precision, scale) => (*precision, *scale),
         other => return plan_err!("{other} is no DECIMAL"),

@@ -12,7 +12,8 @@
 //!   time zone is an argument of [`register`].
 //!
 //! Whoever plans a query asks in this order: [`plain_calls`] over the parsed text, [`FlinkExprPlanner`] before DataFusion's
-//! planners, and, after type coercion, [`FlinkCasts`] over every expression. IF becomes CASE when expressions are simplified.
+//! planners, [`FlinkOperators`] before type coercion, and, after it, [`FlinkCasts`] over every expression. IF becomes CASE
+//! when expressions are simplified.
 
 mod aggregate;
 mod cast;
@@ -23,6 +24,7 @@ mod field;
 mod json;
 mod kernel;
 mod math;
+mod operators;
 mod pattern;
 mod planner;
 mod printf;
@@ -36,6 +38,7 @@ mod wall;
 mod zone;
 
 pub use cast::{CastTo, FlinkCasts};
+pub use operators::FlinkOperators;
 pub use planner::{FlinkExprPlanner, plain_calls};
 pub use zone::SessionZone;
 

@@ -6,13 +6,14 @@
 //! ```
 
 use super::FunctionRegistry;
+use crate::parse::types::parse_text;
 use datafusion_common::Result;
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::planner::{ExprPlanner, PlannerResult};
 use datafusion_expr::{Expr, ScalarUDF};
 use datafusion_sql::sqlparser::ast::{
-    self, CeilFloorKind, DateTimeField, Expr as Sql, FunctionArg, FunctionArgExpr, FunctionArgOperator,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, JsonNullClause, ObjectName,
+    self, CastKind, CeilFloorKind, DateTimeField, Expr as Sql, FunctionArg, FunctionArgExpr, FunctionArgOperator,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, JsonNullClause, ObjectName, Spanned,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -82,29 +83,95 @@ fn plain_call(expr: &mut Sql) {
         Sql::Ceil { expr: of, field: CeilFloorKind::DateTimeField(unit) } if *unit != DateTimeField::NoDateTime => {
             *expr = rounded("ceil_to", of, unit);
         }
+        // A number with an exponent is a DOUBLE; DataFusion would read a DECIMAL.
+        Sql::Value(value) => {
+            if let ast::Value::Number(digits, _) = &value.value
+                && digits.contains(['e', 'E'])
+            {
+                *expr = Sql::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(text(digits.clone())),
+                    data_type: ast::DataType::Double(ast::ExactNumberInfo::None),
+                    array: false,
+                    format: None,
+                };
+            }
+        }
+        // The type's values have milliseconds; those that are not asked for are cut off.
+        Sql::Cast { data_type, .. } if whole_seconds(data_type) => {
+            let at = expr.span();
+            *expr = plain(Ident::with_span(at, "floor_to"), vec![expr.clone(), text("SECOND")]);
+        }
+        Sql::Cast { data_type, .. } => {
+            if let Some((fill, length)) = length(data_type) {
+                let (at, count) = (expr.span(), |n: i32| Sql::Value(ast::Value::Number(n.to_string(), false).into()));
+                *expr = match fill {
+                    true => plain(Ident::with_span(at, "rpad"), vec![expr.clone(), count(length), text(" ")]),
+                    false => plain(Ident::with_span(at, "substring"), vec![expr.clone(), count(1), count(length)]),
+                };
+            }
+        }
         Sql::Function(function) => {
             let name = function.name.to_string().to_lowercase();
             if let FunctionArguments::List(list) = &mut function.args
                 && let Some(other) = arguments(&name, list)
             {
-                function.name = ObjectName::from(vec![Ident::new(other)]);
+                function.name = ObjectName::from(vec![Ident::with_span(function.name.span(), other)]);
             }
         }
         _ => {}
     }
 }
 
+/// TIMESTAMP(0) or TIMESTAMP_LTZ(0).
+fn whole_seconds(data_type: &ast::DataType) -> bool {
+    let written = data_type.to_string();
+    written.contains("(0)")
+        && parse_text(&written).is_ok_and(|t| matches!(t.text.as_str(), "TIMESTAMP(0)" | "TIMESTAMP_LTZ(0)"))
+}
+
+/// The length of CHAR(n), which is filled up to it, or of VARCHAR(n), where one is given.
+fn length(data_type: &ast::DataType) -> Option<(bool, i32)> {
+    let written = data_type.to_string();
+    if !written.ends_with(')') {
+        return None;
+    }
+    // In the one form that a type has when it is written in full.
+    let full = parse_text(&written).ok()?.text;
+    let (name, length) = full.strip_suffix(')')?.split_once('(')?;
+    let fill = match name {
+        "CHAR" => true,
+        "VARCHAR" => false,
+        _ => return None,
+    };
+    length.parse().ok().filter(|n| *n < i32::MAX).map(|n| (fill, n))
+}
+
+/// An argument that is TRUE or FALSE.
+fn flag(arg: &FunctionArg) -> Option<bool> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Sql::Value(value))) => match value.value {
+            ast::Value::Boolean(flag) => Some(flag),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 fn rounded(name: &str, of: &Sql, unit: &DateTimeField) -> Sql {
-    let args = [of.clone(), text(unit.to_string())].map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e)));
+    // The name stands where the value does: errors say where.
+    let name = Ident::with_span(of.span(), name);
+    plain(name, [of.clone(), text(unit.to_string())].into())
+}
+
+/// A call without clauses.
+fn plain(name: Ident, args: Vec<Sql>) -> Sql {
+    let args: Vec<_> = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
     Sql::Function(ast::Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
+        name: ObjectName::from(vec![name]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: args.into(),
-            clauses: Vec::new(),
-        }),
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
         filter: None,
         null_treatment: None,
         over: None,
@@ -136,6 +203,27 @@ fn arguments(name: &str, list: &mut FunctionArgumentList) -> Option<&'static str
             }
             None
         }
+        // ARRAY_SORT(array, ascending[, nulls first]): NULLs stand in front if it goes up, and behind if it goes down.
+        "array_sort" => {
+            let flags: Option<Vec<bool>> = list.args.iter().skip(1).map(flag).collect();
+            if let Some([ascending, rest @ ..]) = flags.as_deref() {
+                let nulls_first = rest.first().unwrap_or(ascending);
+                let words =
+                    [if *ascending { "ASC" } else { "DESC" }, if *nulls_first { "NULLS FIRST" } else { "NULLS LAST" }];
+                list.args.truncate(1);
+                list.args.extend(words.map(|word| FunctionArg::Unnamed(FunctionArgExpr::Expr(text(word)))));
+            }
+            None
+        }
+        // To the last item, if no end is given.
+        "array_slice" => {
+            if list.args.len() == 2 {
+                let last = Sql::Value(ast::Value::Number("1".into(), false).into());
+                let last = Sql::UnaryOp { op: ast::UnaryOperator::Minus, expr: Box::new(last) };
+                list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(last)));
+            }
+            None
+        }
         "json_object" | "json_array" => {
             let pairs = std::mem::take(&mut list.args);
             for arg in pairs {
@@ -145,6 +233,19 @@ fn arguments(name: &str, list: &mut FunctionArgumentList) -> Option<&'static str
                         arg,
                         operator: FunctionArgOperator::Value | FunctionArgOperator::Colon,
                     } => {
+                        list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(name)));
+                        list.args.push(FunctionArg::Unnamed(arg));
+                    }
+                    // The dialect's parser takes `'a' VALUE 1` for an argument whose name stands in quotes.
+                    FunctionArg::Named {
+                        name,
+                        arg,
+                        operator: FunctionArgOperator::Value | FunctionArgOperator::Colon,
+                    } => {
+                        let name = match name.quote_style {
+                            Some('\'') => text(name.value),
+                            _ => Sql::Identifier(name),
+                        };
                         list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(name)));
                         list.args.push(FunctionArg::Unnamed(arg));
                     }

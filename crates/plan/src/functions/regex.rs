@@ -249,7 +249,7 @@ fn split_index(c: &Call) -> Result<ArrayRef> {
     })
 }
 
-/// SPLIT(text, delimiter): all parts. An empty delimiter splits into characters.
+/// SPLIT(text, delimiter): all parts, none of the empty text. An empty delimiter splits into characters.
 fn split(c: &Call) -> Result<ArrayRef> {
     let (text, delimiter) = (c.text(0)?, c.text(1)?);
     let mut out = arrow::array::ListBuilder::new(StringBuilder::new());
@@ -258,7 +258,9 @@ fn split(c: &Call) -> Result<ArrayRef> {
             out.append(false);
             continue;
         };
-        if delimiter.is_empty() {
+        if text.is_empty() {
+            // No parts, not one that is empty.
+        } else if delimiter.is_empty() {
             for (at, ch) in text.char_indices() {
                 out.values().append_value(&text[at..at + ch.len_utf8()]);
             }

@@ -301,7 +301,11 @@ fn to_timestamp(c: &Call) -> Result<ArrayRef> {
     let mut pattern = Memo::new();
     c.make_times(|row| {
         let text = some!(text.at(row));
-        let Some(format) = &format else { return Ok(read_timestamp(text)) };
+        let Some(format) = &format else {
+            // Read by `yyyy-MM-dd HH:mm:ss`, which wants seconds where there is a time; CAST does without.
+            let no_seconds = text.split_once(' ').is_some_and(|(_, time)| time.matches(':').count() == 1);
+            return Ok(if no_seconds { None } else { read_timestamp(text) });
+        };
         let read = pattern.get(some!(format.at(row)), Pattern::parse)?.read(text, true);
         // As in Flink, a text that does not fit the pattern may still be in the usual form.
         Ok(read.map(|r| r.wall).or_else(|| read_timestamp(text.trim())))
@@ -504,13 +508,15 @@ fn timestampdiff(c: &Call) -> Result<ArrayRef> {
     })
 }
 
-/// Whole months, cut toward zero.
+/// Whole months, cut toward zero. A day that the later month does not have counts as its last: from 31 January to 28
+/// February is one.
 fn months_between(from: Wall, to: Wall) -> i64 {
     if from > to {
         return -months_between(to, from);
     }
     let ((y1, m1, d1), (y2, m2, d2)) = (from.civil(), to.civil());
     let months = (y2 - y1) * 12 + i64::from(m2) - i64::from(m1);
+    let d1 = d1.min(super::wall::month_length(y2, m2));
     months - i64::from((d2, to.nanos) < (d1, from.nanos))
 }
 

@@ -1,6 +1,7 @@
 //! Where in the text something stands that the plan no longer knows the place of.
 
 use super::provider::Provider;
+use crate::functions::plain_calls;
 use datafusion_sql::sqlparser::ast::{
     Distinct, Expr, GroupByExpr, Query, Select, SetExpr, Spanned, TableFactor, Visit, Visitor,
 };
@@ -118,7 +119,12 @@ impl Provider<'_> {
         }
         let quoted = e.what().split(['\'', '`']).skip(1).step_by(2);
         let names: Vec<String> = quoted.map(|q| q.split('(').next().unwrap_or(q).to_string()).collect();
-        let found = names.iter().find_map(|name| locate(query, Construct::Function(name)));
+        let found = names.iter().find_map(|name| locate(query, Construct::Function(name))).or_else(|| {
+            // `FLOOR(ts TO HOUR)` is called by another name in the plan.
+            let mut plain = query.clone();
+            plain_calls(&mut plain);
+            names.iter().find_map(|name| locate(&plain, Construct::Function(name)))
+        });
         match found {
             Some(at) => e.at(self.place(at)),
             None => e,

@@ -17,6 +17,7 @@ mod graph;
 mod literals;
 mod locate;
 mod lower;
+mod narrow;
 mod proctime;
 mod provider;
 mod rewrite;
@@ -30,10 +31,14 @@ pub mod window;
 mod tests;
 
 use crate::catalog::{Catalog, Span};
+use crate::functions::{FlinkCasts, FlinkOperators};
 use crate::statement::Insert;
 use datafusion_common::DataFusionError;
 use datafusion_expr::LogicalPlan;
-use datafusion_optimizer::analyzer::Analyzer;
+use datafusion_optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
+use datafusion_optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
+use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion_optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion_optimizer::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use datafusion_sql::sqlparser::ast;
 use lower::{Lowering, Needs};
@@ -147,12 +152,24 @@ fn plan_on_stack(
 }
 
 impl Provider<'_> {
-    /// Settles types: what DataFusion's analyzer does.
+    /// Settles types: what DataFusion's analyzer does, with the dialect's operators before and its casts behind.
     fn settle(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-        Analyzer::new().execute_and_check(plan, &self.config, |_, _| {})
+        let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
+            Arc::new(ResolveGroupingFunction::new()),
+            Arc::new(FlinkOperators::default()),
+            Arc::new(TypeCoercion::new()),
+            self.casts(),
+        ];
+        Analyzer::with_rules(rules).execute_and_check(plan, &self.config, |_, _| {})
+    }
+
+    fn casts(&self) -> Arc<ApplyFunctionRewrites> {
+        Arc::new(ApplyFunctionRewrites::new(vec![Arc::new(FlinkCasts { zone: self.zone })]))
     }
 
     fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        // The columns have been fitted to the sink by casts of their own.
+        let plan = self.casts().analyze(plan, &self.config)?;
         let context =
             OptimizerContext::new_with_config_options(self.config.clone()).with_query_execution_start_time(self.now());
         Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})

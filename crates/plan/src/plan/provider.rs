@@ -13,7 +13,7 @@ use super::types::SqlTypes;
 use super::unnest::UnnestPlanner;
 use super::window::WindowPlanner;
 use crate::catalog::Catalog;
-use crate::functions::{FunctionRegistry, SessionZone, register};
+use crate::functions::{FlinkExprPlanner, FunctionRegistry, SessionZone, plain_calls, register};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DataFusionError, TableReference};
@@ -40,6 +40,7 @@ pub struct Provider<'a> {
     pub config: Arc<ConfigOptions>,
     /// The job's one reading of the clock, in milliseconds since the epoch.
     pub start: Millis,
+    pub zone: SessionZone,
     functions: FunctionRegistry,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
@@ -64,13 +65,19 @@ impl<'a> Provider<'a> {
         config.optimizer.skip_failed_rules = false;
         // A subquery's result changes while rows come: it is joined.
         config.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        let functions = register(&zone);
+        let dialect = FlinkExprPlanner::new(&functions)
+            .ok_or_else(|| Error::internal("a function that the dialect has syntax for is not registered"))?;
         Ok(Provider {
             catalog,
             file,
             config: Arc::new(config),
             start,
-            functions: register(&zone),
+            zone,
+            functions,
             expr_planners: vec![
+                // Before DataFusion's: `EXTRACT(DOW ..)` and `SUBSTRING(..)` are the dialect's functions.
+                Arc::new(dialect),
                 Arc::new(super::literals::LiteralPlanner),
                 Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
                 Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
@@ -106,6 +113,7 @@ impl<'a> Provider<'a> {
     pub fn query(&self, query: &ast::Query) -> Result<LogicalPlan, DataFusionError> {
         let mut query = Box::new(query.clone());
         rewrite_query(&mut query, self.file).map_err(external)?;
+        plain_calls(query.as_mut());
         self.sql().sql_statement_to_plan(ast::Statement::Query(query))
     }
 

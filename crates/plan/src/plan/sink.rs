@@ -3,13 +3,14 @@
 use super::PlannedStatement;
 use super::errors::unknown_name;
 use super::locate::locate_column;
+use super::narrow::fits_in_flink;
 use super::provider::Provider;
 use super::table::{DeclaredTable, Scan};
 use super::types::{fits, sql_name};
 use crate::catalog::ColumnKind;
 use crate::statement::Insert;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion_common::{DFSchema, ExprSchema, ScalarValue};
+use datafusion_common::ScalarValue;
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion_sql::sqlparser::ast;
 use millstream_core::metadata::ROW_ORDER;
@@ -148,7 +149,7 @@ impl Provider<'_> {
                     let column = Expr::Column(datafusion_common::Column::from((q, f)));
                     if f.data_type() == to {
                         column
-                    } else if fits(f.data_type(), to) || (is_int_in_flink(&plan, *i) && is_integer(to)) {
+                    } else if fits(f.data_type(), to) || fits_in_flink(&plan, *i, to) {
                         cast(column, to.clone())
                     } else {
                         let e = Error::sql(format!(
@@ -261,46 +262,6 @@ impl Provider<'_> {
         spec.schema = Arc::new(Schema::new(fields));
         connectors.validate(&spec, TableUse::Sink).map_err(|e| e.at(table.def.place.clone()))?;
         Ok(SideOutput { table: spec, columns })
-    }
-}
-
-fn is_integer(t: &DataType) -> bool {
-    matches!(t, DataType::Int8 | DataType::Int16 | DataType::Int32)
-}
-
-/// Whether Flink has INT for a column of the query where DataFusion has BIGINT: it reads whole numbers in the text as INT,
-/// and what is computed from INT alone stays INT. A value that does not fit fails at run time.
-fn is_int_in_flink(plan: &LogicalPlan, column: usize) -> bool {
-    fn int(e: &Expr, input: &DFSchema) -> bool {
-        match e {
-            Expr::Literal(ScalarValue::Int64(Some(v)), _) => i32::try_from(*v).is_ok(),
-            Expr::Literal(v, _) => v.is_null(),
-            Expr::Alias(a) => int(&a.expr, input),
-            Expr::Negative(e) => int(e, input),
-            Expr::Cast(c) => *c.field.data_type() == DataType::Int64 && int(&c.expr, input),
-            Expr::Column(c) => input.field_from_column(c).is_ok_and(|f| is_integer(f.data_type())),
-            Expr::BinaryExpr(b) => b.op.is_numerical_operators() && int(&b.left, input) && int(&b.right, input),
-            Expr::Case(c) => {
-                c.when_then_expr.iter().all(|(_, then)| int(then, input))
-                    && c.else_expr.as_deref().is_none_or(|e| int(e, input))
-            }
-            Expr::ScalarFunction(f) => match f.name() {
-                "coalesce" | "nullif" | "abs" | "greatest" | "least" | "mod" | "nvl" | "ifnull" => {
-                    f.args.iter().all(|a| int(a, input))
-                }
-                "if" => f.args.iter().skip(1).all(|a| int(a, input)),
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-    match plan {
-        LogicalPlan::Projection(p) => p.expr.get(column).is_some_and(|e| int(e, p.input.schema())),
-        LogicalPlan::Values(v) => {
-            v.values.iter().all(|row| row.get(column).is_some_and(|e| int(e, &DFSchema::empty())))
-        }
-        LogicalPlan::SubqueryAlias(a) => is_int_in_flink(&a.input, column),
-        _ => false,
     }
 }
 

@@ -12,6 +12,7 @@ use super::expressions::{Compiler, remap};
 use super::provider::Provider;
 use super::types::sql_name;
 use crate::catalog::{ColumnKind, Span, TableDef, WatermarkDef};
+use crate::functions::plain_calls;
 use crate::statement::Settings;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion_common::{Column, DFSchema, DFSchemaRef, ScalarValue};
@@ -401,7 +402,9 @@ fn is_proctime(e: &ast::Expr) -> bool {
 impl Compiler<'_, '_> {
     /// A SQL expression over `schema`, with its types settled.
     pub fn resolve(&self, expr: &ast::Expr, schema: &DFSchemaRef) -> datafusion_common::Result<Logical> {
-        let expr = self.provider.sql().sql_to_expr(expr.clone(), schema, &mut PlannerContext::new())?;
+        let mut expr = expr.clone();
+        plain_calls(&mut expr);
+        let expr = self.provider.sql().sql_to_expr(expr, schema, &mut PlannerContext::new())?;
         self.settle(expr, schema)
     }
 }

@@ -19,6 +19,8 @@ fn numbers() {
         ("EXP(0)", "1.0"),
         ("CEIL(1.2)", "2.0"),
         ("FLOOR(-1.2)", "-2.0"),
+        ("SQRT(2.25)", "1.5"),
+        ("SQRT(-1.0)", "NaN"),
         ("CEIL(CAST(1.20 AS DECIMAL(5, 2)))", "2"),
         ("FLOOR(CAST(-1.20 AS DECIMAL(5, 2)))", "-2"),
         ("ROUND(1.005, 2)", "1.01"),

@@ -96,8 +96,9 @@ impl Lowering<'_, '_> {
         }
         let mut args = args.to_vec();
         let mut filter = filter;
-        // Without its NULLs the first value is the first that is not NULL.
-        if let (true, true, Some(value)) = (ignore_nulls, is_ordered(udf), args.first()) {
+        // FIRST_VALUE and LAST_VALUE leave NULLs out by themselves, and so does LISTAGG.
+        let by_itself = name != "array_agg";
+        if let (true, true, false, Some(value)) = (ignore_nulls, is_ordered(udf), by_itself, args.first()) {
             let known = value.clone().is_not_null();
             filter = Some(filter.map_or(known.clone(), |f| f.and(known)));
         }

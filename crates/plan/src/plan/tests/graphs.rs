@@ -35,7 +35,7 @@ Sink(result)
         "SELECT info.city, tags[1], CAST(price AS DECIMAL(10,2)), EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END FROM bid",
         "
 Sink(result)
-└─ Calc(get_field(info, city) AS city, array_element(tags, 1) AS tags[1], CAST(price AS Decimal128(10, 2)) AS CAST(price AS DECIMAL(10,2)), date_part(YEAR, ts) AS EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END)
+└─ Calc(get_field(info, city) AS city, array_element(tags, 1) AS tags[1], CAST(price AS Decimal128(10, 2)) AS CAST(price AS DECIMAL(10,2)), extract(YEAR, ts) AS EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END)
    └─ Source(bid)
          reads price, ts, tags, info
          watermark ts - 4000 ms",
@@ -167,7 +167,7 @@ Sink(result)
 WHERE price > 3 AND EXTRACT(HOUR FROM window_start) = 3",
         "
 Sink(result)
-└─ Calc(window_start, price WHERE date_part(HOUR, window_start) = 3)
+└─ Calc(window_start, price WHERE extract(HOUR, window_start) = 3)
    └─ WindowRows(TUMBLE 5 min)
       └─ Calc(price, ts WHERE price > 3)
          └─ Source(bid)
@@ -589,17 +589,16 @@ PROCTIME() cannot be read here: rows of an aggregate, a union or an array have n
 }
 
 #[test]
-fn a_value_without_nulls_is_a_filter() {
+fn first_values_leave_nulls_out_by_themselves() {
     check(
         "SELECT FIRST_VALUE(price) IGNORE NULLS AS f FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
         "
 Sink(result)
-└─ Calc(first_value(price) FILTER (WHERE price IS NOT NULL) AS f)
-   └─ WindowAggregate(TUMBLE 1 h: first_value(price) FILTER (WHERE price IS NOT NULL))
-      └─ single ─ Calc(price, price IS NOT NULL AS filter, ts, $order)
-         └─ Source(bid)
-               reads price, ts, $order
-               watermark ts - 4000 ms",
+└─ Calc(first_value(price) AS f)
+   └─ WindowAggregate(TUMBLE 1 h: first_value(price))
+      └─ single ─ Source(bid)
+            reads price, ts, $order
+            watermark ts - 4000 ms",
     );
     check(
         "SELECT ARRAY_AGG(price ORDER BY ts) AS a FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",

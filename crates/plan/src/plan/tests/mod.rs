@@ -1,6 +1,7 @@
 //! Each construct of the language with the graph that it becomes (`graphs`), each refusal with its words (`refusals`), and
 //! here what the text of a graph does not show.
 
+mod dialect;
 mod graphs;
 mod refusals;
 mod updating;

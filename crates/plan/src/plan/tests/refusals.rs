@@ -8,7 +8,7 @@ fn inserts_fit_the_sink() {
         "INSERT INTO counts VALUES (1, 2, TIMESTAMP '2020-01-01 00:00:00')",
         "
 Sink(counts)
-└─ Calc(column1 AS auction, column2 AS n, CAST(column3 AS Timestamp(Millisecond, None)) AS window_end)
+└─ Calc(column1 AS auction, column2 AS n, cast_as_TIMESTAMP(3)(column3) AS window_end)
    └─ Values(1 row)",
     );
     check(
