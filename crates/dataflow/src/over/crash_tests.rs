@@ -115,12 +115,12 @@ fn values_from_the_beginning_stay_in_order() {
         rows       10 ann null 0.5 0
         watermark  10               -> 10 ann null null [null] 0 null 0.5 1 1
         rows       20 ann 4 0.5 0
-        watermark  20               -> 20 ann null 4 [null;4] 1 4 0.5 1 2
+        watermark  20               -> 20 ann 4 4 [null;4] 1 4 0.5 1 2
         rows       30 ann 4 2.5 0, 30 bob 1 null 0
-        watermark  30               -> 30 ann null 4 [null;4;4] 1 4 3.0 2 3, 30 bob 1 1 [1] 1 1 null 0 0
+        watermark  30               -> 30 ann 4 4 [null;4;4] 1 4 3.0 2 3, 30 bob 1 1 [1] 1 1 null 0 0
         rows       40 ann 6 0 0, 41 ann 4 -0.0 0
-        watermark  41               -> 40 ann null 6 [null;4;4;6] 2 10 3.0 3 4
-                                    -> 41 ann null 4 [null;4;4;6;4] 2 10 3.0 3 5
+        watermark  41               -> 40 ann 4 6 [null;4;4;6] 2 10 3.0 3 4
+                                    -> 41 ann 4 4 [null;4;4;6;4] 2 10 3.0 3 5
         end",
     );
 }
@@ -147,13 +147,13 @@ fn bounded_frames_are_computed_again_from_their_rows() {
         rows       10 ann 9 0.1 0
         watermark  10               -> 10 ann 1 0.1 ann 9 1 9 9 9 ann 1
         rows       12 ann null 0.2 0, 14 ann 2 1e17 0, 14 ann 2 -1e17 0, 15 null 1 1 0
-        watermark  15               -> 12 ann 2 0.30000000000000004 ann+ann 9 1 9 null 9 ann-ann 0
+        watermark  15               -> 12 ann 2 0.30000000000000004 ann+ann 9 1 9 9 9 ann-ann 0
                                     -> 14 ann 4 0.30000000000000004 ann+ann+ann 9 2 9 2 2 ann-ann-ann 1
                                     -> 14 ann 4 0.30000000000000004 ann+ann+ann 9 2 9 2 4 ann-ann-ann 1
                                     -> 15 null 1 1.0 null 1 1 1 1 1 null 1
         watermark  19
         rows       21 ann 5 null 0
-        watermark  22               -> 21 ann 4 0.2 ann 5 2 null 5 7 ann-ann-ann 1
+        watermark  22               -> 21 ann 4 0.2 ann 5 2 2 5 7 ann-ann-ann 1
         watermark  40
         rows       41 ann 1 1 0, 42 null 2 2 0
         watermark  43               -> 41 ann 1 1.0 ann 1 1 1 1 6 ann-ann-ann 1, 42 null 1 2.0 null 2 1 2 2 3 null 1

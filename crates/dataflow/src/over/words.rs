@@ -343,10 +343,12 @@ impl<C: Codec> Codec for Nullable<C> {
         Ok(values.map(|(i, v)| nulls.as_ref().is_none_or(|n| n.is_valid(i)).then_some(v)).collect())
     }
 
-    fn write(&self, values: Vec<Option<C::Value>>, _: Option<NullBuffer>) -> Result<ArrayRef> {
-        let nulls: NullBuffer = values.iter().map(Option::is_some).collect();
+    fn write(&self, values: Vec<Option<C::Value>>, left_out: Option<NullBuffer>) -> Result<ArrayRef> {
+        let there: NullBuffer = values.iter().map(Option::is_some).collect();
         let values = values.into_iter().map(|v| v.unwrap_or_else(|| self.0.blank())).collect();
-        self.0.write(values, Some(nulls).filter(|n| n.null_count() > 0))
+        // A value that a filter leaves out is no value either.
+        let nulls = NullBuffer::union(Some(&there), left_out.as_ref());
+        self.0.write(values, nulls.filter(|n| n.null_count() > 0))
     }
 
     fn blank(&self) -> Option<C::Value> {

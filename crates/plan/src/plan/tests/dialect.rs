@@ -92,7 +92,7 @@ fn numbers_have_flinks_types() {
         ("CAST(1 AS INT) / CAST(12.345 AS DECIMAL(10, 3))", "0.08100445525"),
         ("-CAST(2 AS DECIMAL(5, 0)) / 3", "-0.66666666667"),
         ("CAST(CAST(7 AS BIGINT) % 4 AS STRING)", "3"),
-        ("TYPEOF(MOD(CAST(7 AS BIGINT), 4))", "INT"),
+        ("TYPEOF(MOD(CAST(7 AS BIGINT), 4))", "INT NOT NULL"),
         ("SQRT(CAST(-1 AS DOUBLE))", "NaN"),
         ("SIN(CAST(1.5 AS FLOAT))", "0.9974949866040544"),
     ]);
