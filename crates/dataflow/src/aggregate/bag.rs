@@ -728,7 +728,8 @@ impl BagSet {
                 gone.columns = vec![spec.column_of_words(gone_words, None)?];
             }
             Bags::Bytes(bags) => {
-                let (mut keys, mut gone_keys): (Vec<Box<[u8]>>, Vec<Box<[u8]>>) = (Vec::new(), Vec::new());
+                let mut keys: Vec<Box<[u8]>> = Vec::new();
+                let mut gone_keys: Vec<Box<[u8]>> = Vec::new();
                 collect(bags, what, &mut self.held, |group, key, n| {
                     let (rows, keys) = if n == 0 { (&mut gone, &mut gone_keys) } else { (&mut there, &mut keys) };
                     rows.groups.push(group);

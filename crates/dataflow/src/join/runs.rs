@@ -9,6 +9,7 @@ pub(super) enum Run {
     #[default]
     Empty,
     One(Millis, u32),
+    #[expect(clippy::box_collection, reason = "there is one for each key, most are empty: 16 bytes and not 32")]
     Many(Box<VecDeque<(Millis, u32)>>),
 }
 

@@ -138,9 +138,9 @@ impl Lowering<'_, '_> {
             (None, Some(t)) => t.field.data_type().clone(),
             (None, None) => DataType::Timestamp(TimeUnit::Millisecond, None),
         };
-        let domain = match bounds.iter().flatten().find(|b| b.window == window) {
-            Some(b) => b.domain,
-            None => TimeDomain::Event,
+        let (domain, local) = match bounds.iter().flatten().find(|b| b.window == window) {
+            Some(b) => (b.domain, b.local),
+            None => (TimeDomain::Event, false),
         };
 
         let (mut node, mut at) = self.emit(&rel, &wanted)?;
@@ -162,7 +162,8 @@ impl Lowering<'_, '_> {
             }
             None => {
                 let window = Window::Attached { start: at[base], end: at[base + 1] };
-                (window, WindowTime { column: at[base], domain, zone: None })
+                let zone = local.then(|| self.provider.catalog.settings.local_time_zone.clone());
+                (window, WindowTime { column: at[base], domain, zone })
             }
         };
         let mut calls = Vec::with_capacity(specs.len());
@@ -208,7 +209,7 @@ impl Lowering<'_, '_> {
             };
             let mut col = Col::plain(named(&out, index, f.name()));
             if let Group::Window(part) = g {
-                col.bound = Some(Bound { part: *part, window: id, domain });
+                col.bound = Some(Bound { part: *part, window: id, domain, local });
                 col.time = (*part == Part::Time).then_some(domain);
             }
             columns.push(col);

@@ -283,7 +283,9 @@ impl Lowering<'_, '_> {
             }
         }
         let [Some((ls, rs, l_start, r_start)), Some((le, re, l_end, r_end))] = found else { return None };
-        (ls.window == le.window && rs.window == re.window).then_some(JoinScope::Window {
+        // Local times are no times of the watermark: such a join keeps its rows, and is right all the same.
+        let local = ls.local || rs.local;
+        (!local && ls.window == le.window && rs.window == re.window).then_some(JoinScope::Window {
             start: [l_start, r_start],
             end: [l_end, r_end],
             domain: ls.domain,

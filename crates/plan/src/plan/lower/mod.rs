@@ -146,6 +146,8 @@ pub struct Bound {
     part: Part,
     window: u32,
     domain: TimeDomain,
+    /// It is a local time of the session's zone: windows over `TIMESTAMP_LTZ`.
+    local: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -695,9 +697,10 @@ impl<'p, 'c> Lowering<'p, 'c> {
             c.time = None;
             c.bound = None;
         }
+        let bound = |part| Bound { part, window: id, domain, local: tvf.zone.is_some() };
         for part in [Part::Start, Part::End, Part::Time] {
             let time = (part == Part::Time).then_some(domain);
-            rel.columns.push(Col { at: At::Window(part), time, bound: Some(Bound { part, window: id, domain }) });
+            rel.columns.push(Col { at: At::Window(part), time, bound: Some(bound(part)) });
         }
         let zone = tvf.zone.clone();
         rel.window = Some(Pending { kind: tvf.kind, time, domain, zone, partition });

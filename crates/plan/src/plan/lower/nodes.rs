@@ -2,7 +2,7 @@
 
 use super::super::unnest::CrossUnnest;
 use super::Bound;
-use super::{At, Col, Lowering, Part, Rel, is_work};
+use super::{At, Col, Lowering, Rel, is_work};
 use arrow::array::{RecordBatch, RecordBatchOptions, new_empty_array};
 use arrow::compute::concat;
 use arrow::datatypes::{Field, Schema};
@@ -54,10 +54,10 @@ impl Lowering<'_, '_> {
 
     pub fn union(&mut self, inputs: Vec<Rel>, schema: &Schema) -> Result<Rel> {
         let mut times: Vec<Option<TimeDomain>> = Vec::new();
-        let mut bounds: Vec<Option<(Part, TimeDomain)>> = Vec::new();
+        let mut bounds: Vec<Option<Bound>> = Vec::new();
         let mut ports = Vec::with_capacity(inputs.len());
         for (n, rel) in inputs.into_iter().enumerate() {
-            let of = |c: &Col| c.bound.map(|b| (b.part, b.domain));
+            let of = |c: &Col| c.bound.map(|b| Bound { window: 0, ..b });
             if n == 0 {
                 times = rel.columns.iter().map(|c| c.time).collect();
                 bounds = rel.columns.iter().map(of).collect();
@@ -77,7 +77,7 @@ impl Lowering<'_, '_> {
         let columns = (0..out.fields().len()).map(|i| Col {
             at: At::Value(Expr::column(&out, i)),
             time: times[i],
-            bound: bounds[i].map(|(part, domain)| Bound { part, window, domain }),
+            bound: bounds[i].map(|b| Bound { window, ..b }),
         });
         Ok(Rel { node, columns: columns.collect(), ..Rel::default() })
     }

@@ -344,7 +344,8 @@ impl Lowering<'_, '_> {
                 Some((i, rel.columns[i].bound?))
             })
             .collect();
-        let start = bounds.iter().find(|(_, b)| b.part == Part::Start)?;
+        // Local times are no times of the watermark: such a Top-N is kept up to date instead.
+        let start = bounds.iter().find(|(_, b)| b.part == Part::Start && !b.local)?;
         let end = bounds.iter().find(|(_, b)| b.part == Part::End && b.window == start.1.window)?;
         Some((*start, *end))
     }

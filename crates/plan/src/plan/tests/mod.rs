@@ -289,6 +289,21 @@ fn damaged_queries_are_refused_without_panic() {
     }
 }
 
+/// Their bounds are local times: judged by the watermark as it stands, windows of a zone behind UTC would have closed before
+/// their rows come.
+#[test]
+fn windows_over_local_windows_follow_the_sessions_zone_too() {
+    let sql = "SET 'table.local-time-zone' = 'America/New_York'; SELECT max(n) FROM (SELECT k, count(*) AS n, window_start, \
+               window_end FROM TUMBLE(TABLE ltz, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY k, window_start, window_end) \
+               GROUP BY window_start, window_end";
+    let planned = plan(sql);
+    let zones = planned.dataflow.nodes.iter().filter_map(|n| match &n.kind {
+        NodeKind::WindowAggregate(w) => Some(w.time.zone.as_deref()),
+        _ => None,
+    });
+    assert_eq!(zones.collect::<Vec<_>>(), [Some("America/New_York"); 2]);
+}
+
 #[test]
 fn a_graph_for_mermaid() {
     let planned = plan("SELECT auction FROM bid LIMIT 3");
