@@ -164,7 +164,7 @@ fn a_key_that_is_told_holds_no_row() {
     operator.step(Event::Batch { input: 0, batch }, &mut capture).expect("the step succeeds");
     let waiting = operator.state_bytes();
     operator.step(Event::Watermark(TimeDomain::Event, Watermark(20_000)), &mut capture).expect("the step succeeds");
-    let late = timeline.batch(&rows[..10].to_vec()).into();
+    let late = timeline.batch(&rows[..10]).into();
     operator.step(Event::Batch { input: 0, batch: late }, &mut capture).expect("the step succeeds");
     assert_eq!(capture.emitted.iter().map(|(_, b)| b.len()).sum::<usize>(), 10);
     assert!(capture.late.is_empty());

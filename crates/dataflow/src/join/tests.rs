@@ -424,7 +424,8 @@ fn what_a_late_row_brings_is_judged_by_the_watermark_before_it() {
     let inputs = timeline.schemas();
     let never = i64::MIN;
     // The watermark is held back by 6.
-    let cases: [(JoinKind, usize, [i64; 2], [i64; 2], &[i64]); 4] = [
+    type Case<'t> = (JoinKind, usize, [i64; 2], [i64; 2], &'t [i64]);
+    let cases: [Case<'_>; 4] = [
         (JoinKind::Inner, 1, [9, 12], [never, 11], &[never, 5]),
         (JoinKind::Full, 1, [9, 12], [never, 11], &[never, 5]),
         (JoinKind::Semi, 1, [4, 12], [never, 11], &[5]),

@@ -438,7 +438,6 @@ fn a_tenth_of_the_memory_is_kept_to_and_shelves_are_loaded_a_few_times() {
         assert!(held <= most / 10, "{which:?}: {held} bytes held of {most}");
         // 300 events: were shelves loaded when a key of theirs is due, there would be twenty thousand.
         assert!(made < 64 * 40, "{which:?}: {made} operators were made");
-        println!("{which:?}: {most} bytes in memory; with a tenth {held}, {} rounds of all shelves", made / 64);
         assert_eq!(shown(&got), shown(&expected), "{which:?}");
     }
 }
