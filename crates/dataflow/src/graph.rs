@@ -237,7 +237,7 @@ pub enum AggregateFunction {
     VarSamp,
     StddevPop,
     StddevSamp,
-    /// By (time, order). NULLs count as values, as in Flink.
+    /// By (time, order), of the values that are not NULL, as in Flink.
     FirstValue,
     LastValue,
     /// Values that are not NULL, by (time, order), joined with the separator.

@@ -105,9 +105,8 @@ impl Runner {
             plan(catalog, request, file, &self.options.tables).map_err(|e| e.at(statement.place(file)))?;
         // Where the answer depends on the order of rows of the same time, only our own operators know that order; and only
         // they have a watermark. A result that they would update is given once by the batch engine.
-        let ordered = planned.scans.values().any(|scan| scan.order.is_some());
         let watermarks = planned.scans.values().any(|scan| scan.row_watermark.is_some());
-        if catalog.settings.batch && (ordered || watermarks) {
+        if catalog.settings.batch && (planned.ordered || watermarks) {
             for scan in planned.scans.values() {
                 millstream_batch::check_bounded(&scan.node.table, &self.options.tables)?;
             }

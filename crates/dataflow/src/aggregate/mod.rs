@@ -238,8 +238,7 @@ impl Plan {
                 Finish::Bag(bag, if matches!(call.function, Min) { BagRead::Least } else { BagRead::Greatest })
             }
             FirstValue | LastValue if retracts => {
-                // Of distinct values NULL is none.
-                let bag = self.bag(&[arg("FIRST_VALUE")?], order, filter, !distinct)?;
+                let bag = self.bag(&[arg("FIRST_VALUE")?], order, filter, false)?;
                 self.bags[bag].by_place |= order.is_some();
                 Finish::Bag(bag, if matches!(call.function, FirstValue) { BagRead::First } else { BagRead::Last })
             }

@@ -69,6 +69,8 @@ pub struct Planned {
     pub statements: Vec<PlannedStatement>,
     /// How each table is read that a statement scans, with all columns that any of them needs.
     pub scans: BTreeMap<String, Scan>,
+    /// The answer depends on the order of rows in their tables: of rows that tie in an order, or of lists.
+    pub ordered: bool,
     /// What the user should know though it is no error.
     pub notices: Vec<String>,
     /// The job's one reading of the clock, in milliseconds since the epoch: what `NOW()` says all along.
@@ -128,7 +130,7 @@ fn plan_on_stack(
         };
         statements.push(planned.map_err(|e| provider.placed(e, query).at(place))?);
     }
-    let mut needs = Needs::default();
+    let mut needs = Needs { batch: catalog.settings.batch, ..Needs::default() };
     for s in &statements {
         let (clock, watermarks) = (lower::says_proctime(&s.logical), lower::says_watermark(&s.logical));
         needs.add(&s.logical, false, clock, watermarks);
@@ -148,7 +150,7 @@ fn plan_on_stack(
         dataflow = lowering.finish()?;
     }
     (dataflow.late_output, dataflow.bad_output) = (late_output, bad_output);
-    Ok(Planned { dataflow, statements, scans, notices: Vec::new(), start })
+    Ok(Planned { ordered: needs.ordered, dataflow, statements, scans, notices: Vec::new(), start })
 }
 
 impl Provider<'_> {

@@ -176,6 +176,10 @@ impl Col {
 #[derive(Debug, Default, Clone)]
 pub struct Needs {
     pub tables: BTreeMap<String, Needed>,
+    /// The batch engine is to run it, which has no use for `$order`.
+    pub batch: bool,
+    /// The answer depends on the order of rows in their table.
+    pub ordered: bool,
 }
 
 impl Needs {
@@ -187,7 +191,8 @@ impl Needs {
             let all = || (0..table.schema.fields().len()).collect();
             let needed = self.tables.entry(table.name.clone()).or_default();
             needed.columns.extend(scan.projection.clone().unwrap_or_else(all));
-            needed.order |= order;
+            needed.order |= order && !self.batch;
+            self.ordered |= order;
             needed.clock |= clock;
             needed.row_watermarks |= watermarks;
             return;
