@@ -145,11 +145,11 @@ impl Wheel {
         self.base = last;
     }
 
-    /// The first bucket that is not empty.
+    /// The first bucket that is not empty. One that was far when it was filled may have come near since.
     fn first(&self) -> Option<i64> {
         let end = self.base.saturating_add(NEAR);
         let near = (self.base..end).find(|b| !self.near[(b & (NEAR - 1)) as usize].is_empty());
-        near.or_else(|| self.far.first_key_value().map(|(bucket, _)| *bucket))
+        near.into_iter().chain(self.far.first_key_value().map(|(bucket, _)| *bucket)).min()
     }
 
     fn bytes(&self) -> usize {
