@@ -31,19 +31,22 @@
 //! with a growing chain of changes, and, for operators that go by key ([`Timeline::keyed`]), on 2 and 7 tasks and with
 //! another number of tasks after every line.
 
-use crate::operator::{Event, LateRows, Operator, Output, Watermarks};
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
-};
+mod crew;
+mod pressed;
+mod table;
+
+use crate::operator::{Event, LateRows, Operator, Output};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use millstream_core::key::{hash_rows, key_group, owner};
 use millstream_core::{Batch, ChangeKind, Millis, Result, TimeDomain, Watermark};
-use millstream_state::table::{Saver, TableDef, alive};
-use millstream_state::tier::MemorySpace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use crew::{Crew, owners};
+pub use pressed::{pressed, pressed_with};
+pub use table::Table;
 
 /// `TIMESTAMP(3)`: the usual type of a script's time column.
 pub fn timestamp() -> DataType {
@@ -519,216 +522,6 @@ fn split_change(row: &str) -> (ChangeKind, &str) {
         Some(kind) => (kind, rest.trim_start()),
         None => (ChangeKind::Insert, row),
     }
-}
-
-/// A table that changes have been made to: each row with how many times it is there.
-#[derive(Debug, Default)]
-pub struct Table {
-    counts: BTreeMap<String, usize>,
-}
-
-impl Table {
-    /// The table after what was emitted, with all columns.
-    pub fn take(&mut self, emitted: &Capture) {
-        for (_, batch) in &emitted.emitted {
-            for (i, text) in render(&batch.rows, false).into_iter().enumerate() {
-                let kind = batch.kinds.as_ref().map_or(ChangeKind::Insert, |k| ChangeKind::from_code(k.value(i)));
-                self.change(kind, &text);
-            }
-        }
-    }
-
-    /// Panics where a row is taken back that is not there.
-    pub fn change(&mut self, kind: ChangeKind, row: &str) {
-        let count = self.counts.entry(row.to_owned()).or_default();
-        match kind {
-            ChangeKind::Insert | ChangeKind::UpdateAfter => *count += 1,
-            ChangeKind::UpdateBefore | ChangeKind::Delete => {
-                assert!(*count > 0, "`{} {row}` takes back a row that is not there", kind.short());
-                *count -= 1;
-            }
-        }
-    }
-
-    /// Each row as many times as it is there, in order.
-    pub fn rows(&self) -> Vec<String> {
-        self.counts.iter().flat_map(|(row, count)| std::iter::repeat_n(row.clone(), *count)).collect()
-    }
-}
-
-/// The operator with hardly any memory: after every `every`th step, and between loads, all that it can give back goes to
-/// scratch space. What comes out is the same, and in the same step: there is always time to catch up.
-pub fn pressed(operator: Box<dyn Operator>, every: usize, space: Arc<MemorySpace>) -> Box<dyn Operator> {
-    pressed_with(operator, every, 1, space)
-}
-
-/// The same, with time to catch up after every `leisure`th step; 0: there never is any.
-pub fn pressed_with(
-    mut operator: Box<dyn Operator>,
-    every: usize,
-    leisure: usize,
-    space: Arc<MemorySpace>,
-) -> Box<dyn Operator> {
-    operator.spill_to(space);
-    Box::new(Pressed { operator, every: every.max(1), leisure, steps: 0 })
-}
-
-struct Pressed {
-    operator: Box<dyn Operator>,
-    every: usize,
-    leisure: usize,
-    steps: usize,
-}
-
-impl Pressed {
-    fn press(&mut self) -> Result<()> {
-        self.steps += 1;
-        if self.steps.is_multiple_of(self.every) { self.operator.shed(usize::MAX) } else { Ok(()) }
-    }
-}
-
-impl Operator for Pressed {
-    fn step(&mut self, event: Event, out: &mut dyn Output) -> Result<()> {
-        self.operator.step(event, out)?;
-        self.press()?;
-        if self.leisure > 0 && self.steps.is_multiple_of(self.leisure) { self.catch_up(out) } else { Ok(()) }
-    }
-
-    fn catch_up(&mut self, out: &mut dyn Output) -> Result<()> {
-        self.operator.catch_up(out)
-    }
-
-    fn state_bytes(&self) -> usize {
-        self.operator.state_bytes()
-    }
-
-    fn flush(&mut self, out: &mut dyn Output) -> Result<()> {
-        self.operator.flush(out)
-    }
-
-    fn tables(&self) -> Vec<TableDef> {
-        self.operator.tables()
-    }
-
-    fn track_changes(&mut self) {
-        self.operator.track_changes();
-    }
-
-    fn save(&mut self, saver: &mut Saver) -> Result<()> {
-        self.operator.save(saver)
-    }
-
-    fn load(&mut self, table: &str, version: u32, rows: &RecordBatch) -> Result<()> {
-        self.operator.load(table, version, rows)?;
-        self.press()
-    }
-
-    fn resume(&mut self, watermarks: Watermarks) -> Result<()> {
-        self.operator.resume(watermarks)
-    }
-}
-
-/// The tasks of one operator, with what has been saved of each.
-pub struct Crew {
-    pub tasks: Vec<Box<dyn Operator>>,
-    /// By task and table: the pieces saved, oldest first.
-    saved: Vec<BTreeMap<String, (TableDef, Vec<RecordBatch>)>>,
-    pub watermarks: Watermarks,
-}
-
-impl Crew {
-    pub fn new(make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
-        let mut tasks: Vec<_> = (0..tasks).map(|_| make()).collect();
-        tasks.iter_mut().for_each(|t| t.track_changes());
-        let saved = tasks.iter().map(|_| BTreeMap::new()).collect();
-        Crew { tasks, saved, watermarks: Watermarks::NONE }
-    }
-
-    /// Hands an event on: to all tasks, or each row to the one that owns it by these columns.
-    pub fn step(&mut self, keys: &[usize], event: Event) -> Capture {
-        let mut capture = Capture::default();
-        if let Event::Watermark(domain, to) = &event {
-            self.watermarks.advance(*domain, *to);
-        }
-        let owners = match &event {
-            Event::Batch { batch, .. } if !keys.is_empty() => {
-                let columns: Vec<ArrayRef> = keys.iter().map(|k| batch.rows.column(*k).clone()).collect();
-                owners(&columns, batch.len(), self.tasks.len())
-            }
-            Event::Batch { batch, .. } => vec![0; batch.len()],
-            _ => Vec::new(),
-        };
-        for (task, operator) in self.tasks.iter_mut().enumerate() {
-            let mine = match &event {
-                Event::Watermark(domain, to) => Event::Watermark(*domain, *to),
-                Event::End => Event::End,
-                Event::Batch { input, batch } => {
-                    let mine = BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
-                    Event::Batch { input: *input, batch: batch.filter(&mine).expect("as many as rows") }
-                }
-            };
-            if !matches!(&mine, Event::Batch { batch, .. } if batch.is_empty()) {
-                operator.step(mine, &mut capture).expect("the step succeeds");
-            }
-        }
-        capture
-    }
-
-    /// Saves everything, forgets the operators and restores new ones. On as many tasks as before the chains of changes
-    /// go on; otherwise they begin anew, with everything.
-    pub fn crash(mut self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
-        self.save();
-        self.restore(make, tasks)
-    }
-
-    /// Saves what has changed, or everything the first time.
-    pub fn save(&mut self) {
-        for (operator, saved) in self.tasks.iter_mut().zip(&mut self.saved) {
-            let mut saver = Saver::new(saved.is_empty());
-            operator.save(&mut saver).expect("the save succeeds");
-            let defs = operator.tables();
-            for def in &defs {
-                saved.entry(def.name.clone()).or_insert_with(|| (def.clone(), Vec::new()));
-            }
-            for piece in saver.into_pieces() {
-                assert!(defs.contains(&piece.table), "`{}` is no declared table", piece.table.name);
-                saved.get_mut(&piece.table.name).expect("a declared table").1.push(piece.rows);
-            }
-        }
-    }
-
-    fn restore(self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
-        let mut crew = Crew::new(make, tasks);
-        crew.watermarks = self.watermarks;
-        for (table, pieces) in self.saved.iter().flat_map(|s| s.values()) {
-            for rows in alive(table, pieces).expect("the pieces merge") {
-                let columns: Vec<ArrayRef> = table.group_by.iter().map(|c| rows.column(*c).clone()).collect();
-                let owners = match columns.is_empty() {
-                    true => vec![0; rows.num_rows()],
-                    false => owners(&columns, rows.num_rows(), tasks),
-                };
-                for (task, operator) in crew.tasks.iter_mut().enumerate() {
-                    let mine = BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
-                    let mine = arrow::compute::filter_record_batch(&rows, &mine).expect("as many as rows");
-                    if mine.num_rows() > 0 {
-                        operator.load(&table.name, table.version, &mine).expect("the rows load");
-                    }
-                }
-            }
-        }
-        crew.tasks.iter_mut().for_each(|o| o.resume(self.watermarks).expect("the operator resumes"));
-        if tasks == self.tasks.len() {
-            crew.saved = self.saved;
-        }
-        crew
-    }
-}
-
-/// The task that owns the key group of each row.
-pub fn owners(columns: &[ArrayRef], rows: usize, tasks: usize) -> Vec<usize> {
-    let mut hashes = Vec::new();
-    hash_rows(columns, rows, &mut hashes).expect("columns that can be keys");
-    hashes.iter().map(|h| owner(key_group(*h), tasks as u32) as usize).collect()
 }
 
 #[derive(Debug, Clone, Copy)]

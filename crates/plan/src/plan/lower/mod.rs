@@ -17,39 +17,40 @@ mod aggregate;
 mod calls;
 mod group;
 mod join;
+mod needs;
 mod nodes;
 mod over;
 mod refuse;
+mod settle;
+mod sinks;
 mod temporal;
 mod top_n;
 mod watermark;
 
-use super::PlannedStatement;
 use super::as_of::Versions;
-use super::changes;
 use super::expressions::{Compiler, is_work, substitute};
-use super::graph::{Graph, volatile};
+use super::graph::Graph;
 use super::provider::Provider;
-use super::table::{DeclaredTable, Needed, Scan};
+use super::table::{DeclaredTable, Scan};
 use super::unnest::CrossUnnest;
-use super::window::{WindowKind, WindowTvf, describe, no_time_attribute};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use super::window::{WindowKind, WindowTvf, no_time_attribute};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as LogicalColumn, DFSchema, ScalarValue};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr as Logical, FetchType, LogicalPlan, SkipType};
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
-use datafusion_sql::sqlparser::ast;
-use millstream_core::table::Takes;
 use millstream_core::{Connectors, Error, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{
-    Calc, Changes, Dataflow, Exchange, Input, NodeKind, SinkNode, Window, WindowRows, WindowTime,
-};
+use millstream_dataflow::graph::{NodeKind, SinkNode, Window};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use needs::wants_order_below;
+use top_n::sort_limit;
+
+pub use needs::Needs;
 pub use watermark::says_watermark;
 
 /// Lowers the plans of one job into one graph.
@@ -172,52 +173,6 @@ impl Col {
     }
 }
 
-/// Columns of each table that the plans of a job scan, and whether `$order` is wanted.
-#[derive(Debug, Default, Clone)]
-pub struct Needs {
-    pub tables: BTreeMap<String, Needed>,
-    /// The batch engine is to run it, which has no use for `$order`.
-    pub batch: bool,
-    /// The answer depends on the order of rows in their table.
-    pub ordered: bool,
-}
-
-impl Needs {
-    /// Adds what this plan reads. `order`: whether something above it puts rows in an order of their own; `clock`: whether
-    /// the statement says `PROCTIME()`; `watermarks`: whether it says `CURRENT_WATERMARK(..)`.
-    pub fn add(&mut self, plan: &LogicalPlan, order: bool, clock: bool, watermarks: bool) {
-        if let LogicalPlan::TableScan(scan) = plan {
-            let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else { return };
-            let all = || (0..table.schema.fields().len()).collect();
-            let needed = self.tables.entry(table.name.clone()).or_default();
-            needed.columns.extend(scan.projection.clone().unwrap_or_else(all));
-            needed.order |= order && !self.batch;
-            self.ordered |= order;
-            needed.clock |= clock;
-            needed.row_watermarks |= watermarks;
-            return;
-        }
-        let below = wants_order_below(plan, order);
-        for input in plan.inputs() {
-            self.add(input, below, clock, watermarks);
-        }
-    }
-}
-
-/// Whether the inputs of this plan have to carry `$order`.
-fn wants_order_below(plan: &LogicalPlan, above: bool) -> bool {
-    match plan {
-        LogicalPlan::Aggregate(a) => a.aggr_expr.iter().any(calls::is_ordered_aggregate),
-        // What comes out of a join has no place in a table; the order in which its rows go in decides between versions only.
-        LogicalPlan::Join(j) => temporal::has_as_of(j),
-        LogicalPlan::Sort(_) => true,
-        LogicalPlan::Window(w) => above || w.window_expr.iter().any(over::needs_order),
-        // Of several inputs there is no one order.
-        LogicalPlan::Union(_) => false,
-        _ => above,
-    }
-}
-
 impl<'p, 'c> Lowering<'p, 'c> {
     pub fn new(
         provider: &'p Provider<'c>,
@@ -236,108 +191,6 @@ impl<'p, 'c> Lowering<'p, 'c> {
             clock: false,
             watermarks: false,
         }
-    }
-
-    /// Adds the nodes of a statement. Its sink comes with [`Lowering::finish`].
-    pub fn statement(&mut self, statement: &PlannedStatement, query: &ast::Query) -> Result<()> {
-        self.clock = says_proctime(&statement.logical);
-        self.watermarks = says_watermark(&statement.logical);
-        let lowered = refuse::refuse_unknown(&statement.logical).and_then(|()| self.lower(&statement.logical, false));
-        let rel = lowered.map_err(|e| self.locate(e, query).at(statement.place.clone()))?;
-        let node = self.emit_exactly(rel, &statement.sink.schema)?;
-        match self.sinks.iter_mut().find(|(s, _)| s.table.name == statement.sink.name) {
-            Some((_, nodes)) => nodes.push(node),
-            None => {
-                let sink = SinkNode { table: statement.sink.clone(), not_null: statement.not_null };
-                self.sinks.push((sink, vec![node]));
-            }
-        }
-        Ok(())
-    }
-
-    /// The whole job. A table that several statements write to has one sink.
-    pub fn finish(mut self) -> Result<Dataflow> {
-        for (mut sink, mut nodes) in std::mem::take(&mut self.sinks) {
-            if nodes.len() > 1 {
-                let ports = nodes.iter().map(|n| Input::forward(*n)).collect();
-                let schema = self.union_schema(&nodes, &sink.table.schema);
-                nodes = vec![self.graph.add("Union".into(), NodeKind::Union, ports, schema)];
-            }
-            let schema = self.schema(nodes[0]);
-            let label = format!("Sink({})", sink.table.name);
-            let input = self.sink_input(&sink, nodes[0])?;
-            if sink.table.connector() == "result" && self.graph.nodes[nodes[0]].changes != Changes::Insert {
-                sink.table.options.insert(super::UPDATES.into(), "true".into());
-            }
-            self.graph.add(label, NodeKind::Sink(sink), vec![input], schema);
-        }
-        let mut dataflow = self.graph.into_dataflow();
-        let takes: Vec<Option<Takes>> = dataflow
-            .nodes
-            .iter()
-            .map(|n| match &n.kind {
-                NodeKind::Sink(sink) => Some(self.connectors.takes(&sink.table)),
-                _ => None,
-            })
-            .collect();
-        changes::settle(&mut dataflow.nodes, |sink| takes[sink] != Some(Takes::Upserts));
-        Ok(dataflow)
-    }
-
-    /// How rows get to a table that is written to.
-    ///
-    /// # Errors
-    /// A result that is updated, for a table that can only add rows.
-    fn sink_input(&mut self, sink: &SinkNode, node: usize) -> Result<Input> {
-        if self.graph.nodes[node].changes == Changes::Insert {
-            return Ok(Input::forward(node));
-        }
-        let at = |e: Error| match &sink.table.place {
-            Some(place) => e.at(place.clone()),
-            None => e,
-        };
-        match self.connectors.takes(&sink.table) {
-            Takes::All => Ok(Input::forward(node)),
-            Takes::Inserts if matches!(self.graph.nodes[node].kind, NodeKind::WindowAggregate(_)) => {
-                // Late rows within the allowed lateness may never come.
-                Ok(Input::forward(node))
-            }
-            Takes::Inserts => Err(at(Error::sql(format!(
-                "the result is updated while rows come, and `{}` ('{}') can only add rows",
-                sink.table.name,
-                sink.table.connector()
-            ))
-            .remedy(
-                "write to a table with a PRIMARY KEY that takes updates ('jdbc'), or aggregate by windows, whose results are \
-                 final; a plain SELECT and 'print' show the changes",
-            ))),
-            Takes::Upserts => {
-                let schema = self.schema(node);
-                let key: Option<changes::Key> =
-                    sink.table.primary_key.iter().map(|name| schema.index_of(name).ok()).collect();
-                let key = key.ok_or_else(|| Error::internal("a primary key that is no column of its table"))?;
-                let columns: Vec<usize> = key.iter().copied().collect();
-                if self.graph.keys[node].iter().any(|k| k.is_subset(&key)) {
-                    return Ok(Input { node, port: 0, exchange: Exchange::Hash(columns) });
-                }
-                // Rows of one key of the table come from several of the query, in any order.
-                let names = sink.table.primary_key.join(", ");
-                let exchange = Exchange::Hash(columns.clone());
-                let kind = NodeKind::UpsertMaterialize { keys: columns, update_before: true };
-                let input = Input { node, port: 0, exchange };
-                let node = self.graph.add(format!("UpsertMaterialize(by {names})"), kind, vec![input], schema);
-                Ok(Input::forward(node))
-            }
-        }
-    }
-
-    /// The names and types of `schema`; a column may be NULL where it may be in one of the inputs.
-    fn union_schema(&self, inputs: &[usize], schema: &Schema) -> SchemaRef {
-        let fields = schema.fields().iter().enumerate().map(|(i, f)| {
-            let nullable = inputs.iter().any(|n| self.graph.nodes[*n].schema.field(i).is_nullable());
-            Field::new(f.name(), f.data_type().clone(), nullable)
-        });
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     fn lower(&mut self, plan: &LogicalPlan, order: bool) -> Result<Rel> {
@@ -715,153 +568,6 @@ impl<'p, 'c> Lowering<'p, 'c> {
     fn next_window(&mut self) -> u32 {
         self.windows += 1;
         self.windows
-    }
-
-    /// Does what is noted: afterwards every column is a column of the node, and there is no filter. A pending window
-    /// stays pending.
-    fn settle(&mut self, rel: Rel) -> Result<Rel> {
-        let mut wanted: Vec<Expr> = rel.columns.iter().filter_map(|c| c.value().cloned()).collect();
-        if let Some(w) = &rel.window {
-            wanted.push(w.time.clone());
-            wanted.extend(w.partition.iter().cloned());
-        }
-        wanted.extend(rel.order.clone());
-        wanted.extend(rel.clock.clone());
-        wanted.extend(rel.watermark.clone());
-        wanted.extend(rel.versions.iter().flat_map(Versioned::columns).cloned());
-        let (node, at) = self.emit(&rel, &wanted)?;
-        let schema = self.schema(node);
-        let mut at = at.into_iter();
-        let mut next = |e: &Expr| {
-            let mut column = Expr::column(&schema, at.next().unwrap_or_default());
-            column.field = column.field.with_name(e.field.name());
-            column
-        };
-        let mut settled = Rel { node, filter: None, ..rel };
-        for c in &mut settled.columns {
-            if let At::Value(e) = &mut c.at {
-                *e = next(e);
-            }
-        }
-        if let Some(w) = &mut settled.window {
-            w.time = next(&w.time);
-            w.partition = w.partition.iter().map(&mut next).collect();
-        }
-        settled.order = settled.order.as_ref().map(&mut next);
-        settled.clock = settled.clock.as_ref().map(&mut next);
-        settled.watermark = settled.watermark.as_ref().map(&mut next);
-        if let Some(v) = &mut settled.versions {
-            v.columns_mut().for_each(|e| *e = next(e));
-        }
-        Ok(settled)
-    }
-
-    /// A node that has these expressions among its columns, and where. The node itself where it has just them.
-    fn emit(&mut self, rel: &Rel, wanted: &[Expr]) -> Result<(usize, Vec<usize>)> {
-        let width = self.schema(rel.node).fields().len();
-        let plain: Option<Vec<usize>> = wanted.iter().map(Expr::as_column).collect();
-        if let (None, Some(at)) = (&rel.filter, plain)
-            && (0..width).all(|i| at.contains(&i))
-        {
-            return Ok((rel.node, at));
-        }
-        let mut columns: Vec<Expr> = Vec::new();
-        let mut at = Vec::with_capacity(wanted.len());
-        for e in wanted {
-            let same = |c: &Expr| *c.physical == *e.physical && !volatile(&e.physical);
-            at.push(columns.iter().position(same).unwrap_or_else(|| {
-                columns.push(e.clone());
-                columns.len() - 1
-            }));
-        }
-        Ok((self.calc(rel.node, rel.filter.clone(), columns), at))
-    }
-
-    fn calc(&mut self, input: usize, filter: Option<Expr>, columns: Vec<Expr>) -> usize {
-        let schema = Arc::new(Schema::new(columns.iter().map(|e| e.field.clone()).collect::<Vec<_>>()));
-        let named = |e: &Expr| {
-            if e.sql == *e.field.name() { e.sql.clone() } else { format!("{} AS {}", e.sql, e.field.name()) }
-        };
-        let mut label = columns.iter().map(named).collect::<Vec<_>>().join(", ");
-        if let Some(f) = &filter {
-            label = format!("{label} WHERE {}", f.sql);
-        }
-        let kind = NodeKind::Calc(Calc { filter, columns: Some(columns) });
-        self.graph.add(format!("Calc({label})"), kind, vec![Input::forward(input)], schema)
-    }
-
-    /// A node whose columns are the columns of the rel, in order, under the names of `schema`.
-    fn emit_exactly(&mut self, rel: Rel, schema: &Schema) -> Result<usize> {
-        let rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
-        let mut columns: Vec<Expr> = rel.columns.iter().filter_map(|c| c.value().cloned()).collect();
-        let input = self.schema(rel.node);
-        for (e, f) in columns.iter_mut().zip(schema.fields()) {
-            e.field = e.field.clone().with_name(f.name());
-        }
-        let as_is = rel.filter.is_none()
-            && columns.len() == input.fields().len()
-            && columns
-                .iter()
-                .enumerate()
-                .all(|(i, e)| e.as_column() == Some(i) && e.field.name() == input.field(i).name());
-        if as_is { Ok(rel.node) } else { Ok(self.calc(rel.node, rel.filter, columns)) }
-    }
-
-    /// Gives each row its windows: the bounds become columns.
-    fn window_rows(&mut self, rel: Rel) -> Result<Rel> {
-        let mut rel = self.settle(rel)?;
-        let Some(pending) = rel.window.take() else { return Ok(rel) };
-        let column = |e: &Expr| e.as_column().ok_or_else(|| Error::internal("a settled expression is no column"));
-        let input = self.schema(rel.node);
-        let time = column(&pending.time)?;
-        let partition = pending.partition.iter().map(column).collect::<Result<Vec<_>>>()?;
-        let order = rel.order.as_ref().map(column).transpose()?;
-        let bound = DataType::Timestamp(TimeUnit::Millisecond, None);
-        let mut fields: Vec<Field> = input.fields().iter().map(|f| f.as_ref().clone()).collect();
-        let width = fields.len();
-        fields.push(Field::new("window_start", bound.clone(), false));
-        fields.push(Field::new("window_end", bound, false));
-        fields.push(Field::new("window_time", input.field(time).data_type().clone(), false));
-        let schema = Arc::new(Schema::new(fields));
-        let exchange = match &pending.kind {
-            WindowKind::Session { .. } if partition.is_empty() => Exchange::Single,
-            WindowKind::Session { .. } => Exchange::Hash(partition.clone()),
-            _ => Exchange::Forward,
-        };
-        let label = format!("WindowRows({}{})", describe(&pending.kind), by(&input, &partition));
-        let kind = NodeKind::WindowRows(WindowRows {
-            window: window_of(&pending.kind, partition),
-            time: WindowTime { column: time, domain: pending.domain, zone: pending.zone },
-            order,
-        });
-        let node = self.graph.add(label, kind, vec![Input { node: rel.node, port: 0, exchange }], schema.clone());
-        rel.node = node;
-        for c in &mut rel.columns {
-            if let At::Window(part) = c.at {
-                let index = width + part as usize;
-                c.at = At::Value(Expr::column(&schema, index));
-            }
-        }
-        let tests = std::mem::take(&mut rel.bounds_filter);
-        self.apply_bounds_filter(rel, tests, |part| width + part)
-    }
-}
-
-/// `ORDER BY .. LIMIT n OFFSET m`: the sort, how many rows are passed over and how many come out.
-fn sort_limit(plan: &LogicalPlan) -> Result<Option<(&datafusion_expr::logical_plan::Sort, u64, u64)>> {
-    let internal = |e: datafusion_common::DataFusionError| Error::internal(e.strip_backtrace());
-    match plan {
-        LogicalPlan::Limit(l) => {
-            let LogicalPlan::Sort(sort) = l.input.as_ref() else { return Ok(None) };
-            match (l.get_skip_type().map_err(internal)?, l.get_fetch_type().map_err(internal)?) {
-                (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) => {
-                    Ok(Some((sort, skip as u64, fetch as u64)))
-                }
-                _ => Ok(None),
-            }
-        }
-        LogicalPlan::Sort(sort) => Ok(sort.fetch.map(|fetch| (sort, 0, fetch as u64))),
-        _ => Ok(None),
     }
 }
 

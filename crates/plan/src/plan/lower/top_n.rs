@@ -13,7 +13,8 @@ use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr::WindowFunctionParams;
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{
-    Expr as Logical, LogicalPlan, Operator, Projection, SortExpr, Window as LogicalWindow, WindowFunctionDefinition,
+    Expr as Logical, FetchType, LogicalPlan, Operator, Projection, SkipType, SortExpr, Window as LogicalWindow,
+    WindowFunctionDefinition,
 };
 use datafusion_physical_expr::expressions::{CastExpr, Literal};
 use millstream_core::{Error, Result, TimeDomain};
@@ -397,4 +398,22 @@ pub fn reads_rank(exprs: &[Logical], input: &LogicalPlan) -> bool {
     let Some(ranking) = ranking(&f.input) else { return true };
     let rank = ranking.rank;
     exprs.iter().any(|e| e.column_refs().iter().any(|c| f.input.schema().index_of_column(c).ok() == Some(rank)))
+}
+
+/// `ORDER BY .. LIMIT n OFFSET m`: the sort, how many rows are passed over and how many come out.
+pub fn sort_limit(plan: &LogicalPlan) -> Result<Option<(&datafusion_expr::logical_plan::Sort, u64, u64)>> {
+    let internal = |e: datafusion_common::DataFusionError| Error::internal(e.strip_backtrace());
+    match plan {
+        LogicalPlan::Limit(l) => {
+            let LogicalPlan::Sort(sort) = l.input.as_ref() else { return Ok(None) };
+            match (l.get_skip_type().map_err(internal)?, l.get_fetch_type().map_err(internal)?) {
+                (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) => {
+                    Ok(Some((sort, skip as u64, fetch as u64)))
+                }
+                _ => Ok(None),
+            }
+        }
+        LogicalPlan::Sort(sort) => Ok(sort.fetch.map(|fetch| (sort, 0, fetch as u64))),
+        _ => Ok(None),
+    }
 }
