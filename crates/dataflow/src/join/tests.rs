@@ -358,6 +358,20 @@ fn a_row_too_late_to_be_remembered_still_looks() {
 }
 
 #[test]
+fn who_has_been_forgotten_by_the_watermark_before_a_row_is_not_met() {
+    // Played in one batch with marks, the left row is still there when the last row comes.
+    let script = "
+        left       10 1
+        right      100 2, 15 1     -> 10 1 15 1
+        watermark  15
+        right      12 1            -> 10 1 12 1    # late, but the left row is remembered until 16
+        watermark  16
+        right      11 1
+        end";
+    check(&near(JoinKind::Inner, -5, 5), &orders(), script);
+}
+
+#[test]
 fn bounds_may_lie_to_one_side() {
     // The left from 5 to 10 after the right.
     let script = "

@@ -47,7 +47,7 @@ struct Play {
 
 fn moves(goes: u32) -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
-        10 => (0usize..2, 0i64..4, 0i64..4, 0i64..9).prop_map(|(side, k, v, behind)| Move::Come { side, k, v, behind }),
+        10 => (0usize..2, 0i64..4, 0i64..4, 0i64..14).prop_map(|(side, k, v, behind)| Move::Come { side, k, v, behind }),
         goes => (0usize..2, 0usize..64).prop_map(|(side, which)| Move::Go { side, which }),
         3 => (0i64..8).prop_map(Move::Advance),
     ];
