@@ -14,6 +14,7 @@
 //! Rows come out with times up to the wider bound behind the watermark. So much, and a millisecond for those that come out
 //! with NULLs, the watermark is held back.
 
+use super::held::HeldKeys;
 use super::memory::{Act, Blocks, Memory, matchable, times};
 use super::pairs::{LEFT, Probe, RIGHT, Shape};
 use super::runs::Run;
@@ -25,7 +26,7 @@ use crate::rows::time_column;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
-use millstream_state::keys::{KeyCodec, KeyTable};
+use millstream_state::keys::KeyCodec;
 use millstream_state::table::{Saver, TableDef};
 
 /// The operator of [`graph::JoinScope::Interval`].
@@ -37,18 +38,12 @@ pub(super) struct Interval {
     empty: bool,
     /// How far the watermark is held back.
     behind: Millis,
-    codec: KeyCodec,
-    keys: KeyTable,
-    /// By key: rows of both sides; `RELEASED` where the key is nobody's.
-    held: Vec<u32>,
+    keys: HeldKeys,
     sides: [Side; 2],
     /// The watermark, or the highest mark so far.
     now: Watermark,
-    ids: Vec<u32>,
     acts: Vec<Act>,
 }
-
-const RELEASED: u32 = u32::MAX;
 
 struct Side {
     keys: Vec<usize>,
@@ -107,13 +102,10 @@ impl Interval {
             domain,
             empty,
             behind: if empty { 0 } else { widest.saturating_add(1) },
-            keys: codec.table(),
-            codec,
-            held: Vec::new(),
+            keys: HeldKeys::new(codec),
             sides: [side(LEFT, "left")?, side(RIGHT, "right")?],
             shape,
             now: Watermark::MIN,
-            ids: Vec::new(),
             acts: Vec::new(),
         })
     }
@@ -125,7 +117,7 @@ impl Interval {
         let columns = self.sides[side].key_columns(&batch.rows);
         let row_times = times(&batch.rows, self.sides[side].time)?;
         let nulls = matchable(&columns, &self.null_equals_null);
-        self.assign(&columns, batch.len())?;
+        self.keys.assign(&columns, batch.len())?;
         let mut marks = vec![self.now; batch.len()];
         if self.domain == TimeDomain::Event && batch.marks.is_some() {
             for (row, mark) in marks.iter_mut().enumerate() {
@@ -148,7 +140,7 @@ impl Interval {
         }
         let stored = || acts.iter().enumerate().filter(|(_, a)| a.slot != NONE).map(|(row, a)| (row, a.slot));
         own.ledger.name(stored().map(|(_, slot)| slot));
-        own.link(stored(), &self.ids, &row_times, &mut self.held);
+        own.link(stored(), &self.keys.ids, &row_times, &mut self.keys.rows);
 
         let skips = !self.shape.pairs();
         // A late row stays one behind the join, in whatever batch it came.
@@ -158,7 +150,7 @@ impl Interval {
             Probe::new(&self.shape, side, &batch.rows, &acts, Some(&mut own.memory), &mut other.memory, out)
                 .with_marks(handed_on.as_deref());
         for row in 0..batch.len() {
-            if let Some(run) = other.runs.get(self.ids[row] as usize).filter(|_| meets(row)) {
+            if let Some(run) = other.runs.get(self.keys.ids[row] as usize).filter(|_| meets(row)) {
                 let time = row_times[row];
                 // Those before have been forgotten by the watermark before the row, perhaps without having been removed.
                 let from = time.saturating_add(own.from).max(marks[row].0.saturating_sub(other.to));
@@ -176,33 +168,8 @@ impl Interval {
         }
         probe.finish()?;
         self.acts = acts;
-        let ids = std::mem::take(&mut self.ids);
-        self.release(&ids);
-        self.ids = ids;
+        self.keys.release_batch();
         Ok(())
-    }
-
-    fn assign(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
-        self.keys.assign(&self.codec.encode(columns, rows)?, 0..rows, &mut self.ids);
-        self.held.resize(self.keys.len().max(self.held.len()), 0);
-        for id in &self.ids {
-            let held = &mut self.held[*id as usize];
-            if *held == RELEASED {
-                *held = 0;
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets those of the keys that have no row.
-    fn release(&mut self, keys: &[u32]) {
-        for key in keys {
-            let held = &mut self.held[*key as usize];
-            if *held == 0 {
-                *held = RELEASED;
-                self.keys.release(*key);
-            }
-        }
     }
 
     /// Forgets the rows that nobody can come for, and lets out those of them that are alone.
@@ -230,11 +197,11 @@ impl Interval {
                 let key = side.key_of[*slot as usize];
                 // All rows of the key up to that time go, the earliest first.
                 side.runs[key as usize].pop_front();
-                self.held[key as usize] -= 1;
+                self.keys.rows[key as usize] -= 1;
                 keys.push(key);
             }
             side.memory.forget(&slots)?;
-            self.release(&keys);
+            self.keys.release(&keys);
         }
         Ok(())
     }
@@ -296,8 +263,8 @@ impl Operator for Interval {
     }
 
     fn state_bytes(&self) -> usize {
-        let own = self.held.capacity() * 4 + self.ids.capacity() * 4 + self.acts.capacity() * size_of::<Act>();
-        self.keys.bytes() + own + self.sides.iter().map(Side::bytes).sum::<usize>()
+        let own = self.keys.bytes() + self.acts.capacity() * size_of::<Act>();
+        own + self.sides.iter().map(Side::bytes).sum::<usize>()
     }
 
     fn tables(&self) -> Vec<TableDef> {
@@ -322,8 +289,8 @@ impl Operator for Interval {
         let (rows, slots) = own.ledger.load(&mut own.memory, rows)?;
         let columns = own.key_columns(&rows);
         let row_times = times(&rows, own.time)?;
-        self.assign(&columns, rows.num_rows())?;
-        self.sides[side].link(slots.into_iter().enumerate(), &self.ids, &row_times, &mut self.held);
+        self.keys.assign(&columns, rows.num_rows())?;
+        self.sides[side].link(slots.into_iter().enumerate(), &self.keys.ids, &row_times, &mut self.keys.rows);
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //!
 //! Every state belongs to one key, so an operator over some of the keys works alone.
 
+mod held;
 mod interval;
 mod memory;
 mod pairs;

@@ -12,6 +12,7 @@
 //! A row is found as long as the watermark before the row that looks for it has not reached its own time plus the time to
 //! live. From then on it is not there, neither to be joined nor to be taken back; what it has been joined to stays.
 
+use super::held::HeldKeys;
 use super::memory::{Act, Blocks, Chains, Memory, matchable, times};
 use super::pairs::{LEFT, Probe, RIGHT, Shape};
 use super::saved::Ledger;
@@ -22,25 +23,19 @@ use crate::rows::time_column;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
-use millstream_state::keys::{KeyCodec, KeyTable};
+use millstream_state::keys::KeyCodec;
 use millstream_state::table::{Saver, TableDef};
 
 /// The operator of [`graph::JoinScope::Always`].
 pub(super) struct Regular {
     shape: Shape,
     null_equals_null: Vec<bool>,
-    codec: KeyCodec,
-    keys: KeyTable,
-    /// By key: rows of both sides that are linked to it; `RELEASED` where the key is nobody's.
-    held: Vec<u32>,
+    keys: HeldKeys,
     sides: [Side; 2],
     /// The watermark, or the highest mark so far: rows before it have gone.
     now: Watermark,
-    ids: Vec<u32>,
     acts: Vec<Act>,
 }
-
-const RELEASED: u32 = u32::MAX;
 
 struct Side {
     keys: Vec<usize>,
@@ -105,13 +100,10 @@ impl Regular {
         };
         Ok(Regular {
             null_equals_null: spec.null_equals_null.clone(),
-            keys: codec.table(),
-            codec,
-            held: Vec::new(),
+            keys: HeldKeys::new(codec),
             sides: [side(LEFT, "left")?, side(RIGHT, "right")?],
             shape,
             now: Watermark::MIN,
-            ids: Vec::new(),
             acts: Vec::new(),
         })
     }
@@ -119,7 +111,7 @@ impl Regular {
     fn take_in(&mut self, side: usize, batch: &Batch, out: &mut dyn Output) -> Result<()> {
         let columns = self.sides[side].key_columns(&batch.rows);
         let nulls = matchable(&columns, &self.null_equals_null);
-        self.assign(&columns, batch.len())?;
+        self.keys.assign(&columns, batch.len())?;
         let (left, right) = self.sides.split_at_mut(1);
         let (own, other) = match side {
             LEFT => (&mut left[0], &mut right[0]),
@@ -138,7 +130,7 @@ impl Regular {
         let is_matchable = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
         // A row whose key is NULL meets nobody; it has to be known only if it may be taken back.
         let remembered = |row: usize| match is_matchable(row) {
-            true => !own.one_suffices || own.chains.first(self.ids[row]) == NONE,
+            true => !own.one_suffices || own.chains.first(self.keys.ids[row]) == NONE,
             false => own.memory.retracts(),
         };
         let mut acts = std::mem::take(&mut self.acts);
@@ -154,14 +146,14 @@ impl Regular {
         own.memory.apply(batch, |row| stays[row], &mut acts)?;
         let new = || acts.iter().enumerate().filter(|(_, a)| a.new).map(|(row, a)| (row, a.slot));
         own.ledger.name(new().map(|(_, slot)| slot));
-        own.link(new(), &self.ids, row_times.as_deref(), is_matchable, &mut self.held);
+        own.link(new(), &self.keys.ids, row_times.as_deref(), is_matchable, &mut self.keys.rows);
 
         let skips = !self.shape.pairs();
         let mut probe =
             Probe::new(&self.shape, side, &batch.rows, &acts, Some(&mut own.memory), &mut other.memory, out);
         for (row, act) in acts.iter().enumerate().filter(|(_, a)| a.sign != 0) {
             if is_matchable(row) {
-                let mut slot = other.chains.first(self.ids[row]);
+                let mut slot = other.chains.first(self.keys.ids[row]);
                 while slot != NONE {
                     let found = match &other.ttl {
                         Some(ttl) => !ttl.has_expired(ttl.times[slot as usize], marks[row]),
@@ -181,35 +173,16 @@ impl Regular {
             probe.end_row(row);
         }
         probe.finish()?;
-        own.forget_gone(&mut self.held)?;
+        own.forget_gone(&mut self.keys.rows)?;
         self.acts = acts;
         self.release(nulls.is_some());
         Ok(())
     }
 
-    /// The id of each row's key.
-    fn assign(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
-        self.keys.assign(&self.codec.encode(columns, rows)?, 0..rows, &mut self.ids);
-        self.held.resize(self.keys.len().max(self.held.len()), 0);
-        for id in &self.ids {
-            let held = &mut self.held[*id as usize];
-            if *held == RELEASED {
-                *held = 0;
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets the keys of the last batch that no row is linked to.
+    /// Rows of the batch may have gone, or never have been linked to their key.
     fn release(&mut self, unmatched: bool) {
         if unmatched || self.sides.iter().any(|s| s.key_of.is_some()) {
-            for id in &self.ids {
-                let held = &mut self.held[*id as usize];
-                if *held == 0 {
-                    *held = RELEASED;
-                    self.keys.release(*id);
-                }
-            }
+            self.keys.release_batch();
         }
     }
 
@@ -229,16 +202,10 @@ impl Regular {
                 continue;
             }
             side.ledger.drop_through(through);
-            self.ids.clear();
-            side.unlink(&slots, &mut self.held, &mut self.ids);
+            let mut keys = Vec::with_capacity(slots.len());
+            side.unlink(&slots, &mut self.keys.rows, &mut keys);
             side.memory.forget(&slots)?;
-            for key in &self.ids {
-                let held = &mut self.held[*key as usize];
-                if *held == 0 {
-                    *held = RELEASED;
-                    self.keys.release(*key);
-                }
-            }
+            self.keys.release(&keys);
         }
         Ok(())
     }
@@ -330,8 +297,8 @@ impl Operator for Regular {
     }
 
     fn state_bytes(&self) -> usize {
-        let own = self.held.capacity() * 4 + self.ids.capacity() * 4 + self.acts.capacity() * size_of::<Act>();
-        self.keys.bytes() + own + self.sides.iter().map(Side::bytes).sum::<usize>()
+        let own = self.keys.bytes() + self.acts.capacity() * size_of::<Act>();
+        own + self.sides.iter().map(Side::bytes).sum::<usize>()
     }
 
     fn tables(&self) -> Vec<TableDef> {
@@ -357,10 +324,16 @@ impl Operator for Regular {
         let columns = own.key_columns(&rows);
         let row_times = own.ttl.as_ref().map(|t| times(&rows, t.column)).transpose()?;
         let nulls = matchable(&columns, &self.null_equals_null);
-        self.assign(&columns, rows.num_rows())?;
+        self.keys.assign(&columns, rows.num_rows())?;
         let own = &mut self.sides[side];
         let is_matchable = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
-        own.link(slots.into_iter().enumerate(), &self.ids, row_times.as_deref(), is_matchable, &mut self.held);
+        own.link(
+            slots.into_iter().enumerate(),
+            &self.keys.ids,
+            row_times.as_deref(),
+            is_matchable,
+            &mut self.keys.rows,
+        );
         self.release(nulls.is_some());
         Ok(())
     }
