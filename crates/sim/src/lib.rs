@@ -23,6 +23,7 @@ mod play;
 mod sink;
 mod store;
 mod trace;
+mod updating;
 mod workload;
 mod world;
 

@@ -548,8 +548,9 @@ impl Seed {
 
     /// Rows that no table may show, however far the job has come.
     fn too_much(&self) -> Option<String> {
-        // Windows that are shown again are compared by their last showing, which may still come.
-        if self.workload.last_by.is_some() {
+        // Windows that are shown again are compared by their last showing, and updates by what stands in the end: both may
+        // still come.
+        if self.workload.last_by.is_some() || self.workload.updates {
             return None;
         }
         self.wanted.iter().find_map(|(table, wanted)| {

@@ -10,9 +10,13 @@
 //! - `LIMIT` takes rows in the order of arrival: one partition, and nothing that lies between.
 //! - With allowed lateness, how often a window is shown depends on the batches; its last showing, the one that counts
 //!   most rows, does not. That one is compared.
+//! - Where results are updated, what stands in the end is compared: how often something was said and taken back in between
+//!   depends on the batches.
 
 use crate::dice::Dice;
 use crate::sink::{BETWEEN, TableKind};
+use crate::updating;
+use millstream_core::ChangeKind;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -71,7 +75,12 @@ pub struct Workload {
     pub idles: bool,
     /// Of windows that are shown again: the column that counts, and the columns before it that name a window.
     pub last_by: Option<usize>,
+    /// What was said may be taken back.
+    pub updates: bool,
 }
+
+/// Of 10,000 seeds so many have a result that is updated, or a join.
+const UPDATES: u64 = 3_500;
 
 /// Properties that the query and the rows have to agree upon.
 struct Shape {
@@ -121,7 +130,7 @@ const ORDERED: &[&str] = &["FIRST_VALUE(v)", "LAST_VALUE(v)", "LAST_VALUE(g)", "
 const OVER: &[&str] =
     &["COUNT(*)", "COUNT(v)", "SUM(v)", "AVG(v)", "MIN(v)", "MAX(v)", "SUM(d)", "AVG(d)", "MAX(d)", "SUM(m)", "MIN(g)"];
 
-const FILTERS: &[&str] = &["v > 0", "b", "g <> 'red'", "v IS NOT NULL AND d < 1000", "k = 1 OR g LIKE '%e%'"];
+pub const FILTERS: &[&str] = &["v > 0", "b", "g <> 'red'", "v IS NOT NULL AND d < 1000", "k = 1 OR g LIKE '%e%'"];
 
 impl Workload {
     pub fn new(seed: u64) -> Workload {
@@ -129,8 +138,17 @@ impl Workload {
         let late = dice.chance(3_500);
         let partitions = if late { 1 } else { dice.between(1, 5) as usize };
         let idles = !late && partitions > 1 && dice.chance(2_000);
-        let shape = Shape { partitions, late, two_logs: !late && !idles && dice.chance(2_000), idles };
-        let (query, last_by) = query(&mut dice, &shape);
+        let mut shape = Shape { partitions, late, two_logs: !late && !idles && dice.chance(2_000), idles };
+        // Chance of its own, so that all other seeds compute what they computed before there were updates.
+        let mut updating = Dice::new(seed, 4);
+        let updates = updating.chance(UPDATES);
+        let (query, last_by) = if updates {
+            shape.two_logs = !late && !idles && updating.chance(6_000);
+            let of = if shape.two_logs { updating::over_two_logs } else { updating::over_one_log };
+            (of(&mut updating), None)
+        } else {
+            query(&mut dice, &shape)
+        };
         let mut logs = BTreeMap::new();
         let names: &[&str] = if shape.two_logs { &["events", "more"] } else { &["events"] };
         for (source, name) in names.iter().enumerate() {
@@ -160,11 +178,14 @@ impl Workload {
         }
         sql.push_str(&query);
         sql.push(';');
-        Workload { sql, logs, kinds, single_writer: dice.chance(1_500), idles, last_by }
+        Workload { sql, logs, kinds, single_writer: dice.chance(1_500), idles, last_by, updates }
     }
 
     /// What counts of a table's rows.
     pub fn settled(&self, table: &str, rows: Vec<String>) -> Vec<String> {
+        if self.updates && table == "result" {
+            return standing(rows);
+        }
         let Some(column) = self.last_by.filter(|_| table == "result") else { return rows };
         let mut last: BTreeMap<String, (i64, String)> = BTreeMap::new();
         for row in rows {
@@ -182,6 +203,24 @@ impl Workload {
         }
         last.into_values().map(|(_, row)| row).collect()
     }
+}
+
+/// Rows that were said more often than they were taken back. Taken back more often than said: with the kind of change.
+fn standing(rows: Vec<String>) -> Vec<String> {
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    for row in rows {
+        let taken_back = [ChangeKind::UpdateBefore, ChangeKind::Delete].map(ChangeKind::short);
+        let (text, count) = match taken_back.iter().find_map(|kind| row.strip_suffix(kind)) {
+            Some(text) => (text, -1),
+            None => (row.strip_suffix(ChangeKind::UpdateAfter.short()).unwrap_or(&row), 1),
+        };
+        *counts.entry(text.to_owned()).or_default() += count;
+    }
+    let said = |(row, count): (String, i64)| {
+        let row = if count < 0 { format!("{row}{}", ChangeKind::Delete.short()) } else { row };
+        std::iter::repeat_n(row, count.unsigned_abs() as usize)
+    };
+    counts.into_iter().flat_map(said).collect()
 }
 
 fn partitions_of(dice: &mut Dice, shape: &Shape) -> Vec<Partition> {
@@ -257,7 +296,7 @@ fn row(dice: &mut Dice, ts: Option<i64>) -> Row {
     }
 }
 
-fn windows(dice: &mut Dice, source: &str) -> String {
+pub fn windows(dice: &mut Dice, source: &str) -> String {
     let size = 1 + dice.below(12);
     let offset = if dice.below(3) == 0 { format!(", INTERVAL '{}' SECOND", dice.below(7)) } else { String::new() };
     match dice.below(3) {
@@ -283,7 +322,7 @@ fn session(dice: &mut Dice, source: &str, key: &str) -> String {
     format!("TABLE(SESSION(TABLE {source} PARTITION BY {key}, DESCRIPTOR(ts), INTERVAL '{gap}' SECOND))")
 }
 
-fn named(calls: &[&str]) -> String {
+pub fn named(calls: &[&str]) -> String {
     calls.iter().enumerate().fold(String::new(), |mut text, (i, call)| {
         let _ = write!(text, ", {call} AS a{i}");
         text
