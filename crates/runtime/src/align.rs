@@ -80,7 +80,12 @@ impl Align {
                     return Step::Nothing;
                 }
                 if epoch > self.epoch {
-                    // An earlier one was given up: what was held for it goes on.
+                    // An earlier one was given up: what was held for it goes on, and came before this barrier.
+                    if !self.held.is_empty() {
+                        self.held.push_back(message);
+                        self.let_go();
+                        return Step::Nothing;
+                    }
                     self.let_go();
                     self.epoch = epoch;
                 }
@@ -118,7 +123,9 @@ impl Align {
         }
         let behind: Vec<bool> = self.channels.iter().map(|c| !(c.ended || c.arrived && self.epoch == epoch)).collect();
         let early = |m: &&Message| behind[m.channel];
-        let replayed: Vec<_> = self.replay.iter().filter(early).map(|m| (m.channel, m.signal.clone())).collect();
+        // What is held for an earlier epoch is among it.
+        let taken = self.held.iter().chain(&self.replay);
+        let replayed: Vec<_> = taken.filter(early).map(|m| (m.channel, m.signal.clone())).collect();
         let waiting: Vec<bool> = (0..behind.len()).map(|c| behind[c] && self.channels[c].signals_of == c).collect();
         let signals_of: Vec<usize> = self.channels.iter().map(|c| c.signals_of).collect();
         let queued = inbox.overtake(epoch, &waiting, &signals_of)?;
@@ -220,6 +227,31 @@ mod tests {
         inbox.put(0, Signal::Barrier(2));
         inbox.put(1, Signal::Barrier(1));
         assert_eq!(play(&mut align, &inbox), ["s2", "9"]);
+    }
+
+    #[test]
+    fn what_an_earlier_epoch_held_comes_before_the_barrier_that_voids_it() {
+        let (mut align, inbox) = (Align::new(&[0, 1], 0), inbox());
+        for (channel, signal) in [(0, Signal::Barrier(1)), (0, note(2)), (0, Signal::Barrier(2)), (0, note(3))] {
+            inbox.put(channel, signal);
+        }
+        assert_eq!(play(&mut align, &inbox), ["2"], "the row before the second barrier belongs into its checkpoint");
+        inbox.put(1, Signal::Barrier(2));
+        assert_eq!(play(&mut align, &inbox), ["s2", "3"]);
+    }
+
+    #[test]
+    fn a_barrier_overtakes_what_an_earlier_epoch_holds() {
+        let (mut align, inbox) = (Align::new(&[0, 1], 0), inbox());
+        inbox.put(0, Signal::Barrier(1));
+        inbox.put(0, note(5));
+        assert!(play(&mut align, &inbox).is_empty());
+        inbox.put(0, note(6));
+        [0, 1].iter().for_each(|channel| inbox.put(*channel, Signal::Barrier(2)));
+        let overtaken = align.overtake(2, &inbox).expect("every barrier is here");
+        assert_eq!(overtaken.len(), 2, "{overtaken:?}");
+        align.saved(2);
+        assert_eq!(play(&mut align, &inbox), ["5", "6"]);
     }
 
     #[test]
