@@ -78,8 +78,8 @@ pub fn check_bounded(spec: &TableSpec, connectors: &dyn Connectors) -> millstrea
     }
     let e = Error::sql(format!("table `{}` never ends, so batch mode cannot answer a query over it", spec.name))
         .remedy(
-            "run it in streaming mode, or bound the source (for example 'number-of-rows' or 'events.num', or no \
-         'source.monitor-interval')",
+            "run it in streaming mode, or bound the source (for example 'number-of-rows' or 'events.num', no \
+         'source.monitor-interval', or 'scan.bounded.mode' = 'latest-offset')",
         );
     Err(match &spec.place {
         Some(place) => e.at(place.clone()),

@@ -7,13 +7,19 @@
 //! Each connector checks its options before anything is opened, and says at the declaration what is wrong with them.
 //! I/O that may block long runs on threads of the connectors' own; decoding runs on the caller's, in `poll`.
 
-#[cfg(not(feature = "postgres"))]
+#[cfg(not(all(feature = "kafka", feature = "postgres")))]
 mod absent;
 pub mod blackhole;
+#[cfg(any(feature = "kafka", feature = "postgres"))]
+mod compact;
 pub mod datagen;
 pub mod filesystem;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod nexmark;
 pub mod options;
+#[cfg(any(feature = "kafka", feature = "postgres"))]
+mod outbox;
 mod position;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -73,13 +79,21 @@ impl Registry {
         let jdbc: Arc<dyn Connector> = Arc::new(postgres::Jdbc);
         #[cfg(not(feature = "postgres"))]
         let jdbc: Arc<dyn Connector> = Arc::new(absent::Absent { feature: "postgres" });
+        #[cfg(feature = "kafka")]
+        let [kafka, upsert_kafka]: [Arc<dyn Connector>; 2] =
+            [Arc::new(kafka::Kafka { upsert: false }), Arc::new(kafka::Kafka { upsert: true })];
+        #[cfg(not(feature = "kafka"))]
+        let [kafka, upsert_kafka]: [Arc<dyn Connector>; 2] =
+            [Arc::new(absent::Absent { feature: "kafka" }), Arc::new(absent::Absent { feature: "kafka" })];
         Registry { by_name: BTreeMap::new() }
             .with("blackhole", Arc::new(blackhole::Blackhole))
             .with("datagen", Arc::new(datagen::Datagen))
             .with("filesystem", Arc::new(filesystem::Filesystem))
             .with("jdbc", jdbc)
+            .with("kafka", kafka)
             .with("nexmark", Arc::new(nexmark::Nexmark))
             .with("print", Arc::new(print::Print))
+            .with("upsert-kafka", upsert_kafka)
     }
 
     /// Adds a connector, in place of one of the same name.
@@ -136,6 +150,9 @@ impl Connectors for Registry {
             "filesystem" => wants_single_writer(table),
             #[cfg(feature = "postgres")]
             "jdbc" => postgres::wants_single_writer(table),
+            // Rows of one key keep their order only in one writer.
+            #[cfg(feature = "kafka")]
+            "upsert-kafka" => true,
             _ => false,
         }
     }

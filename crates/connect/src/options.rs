@@ -3,6 +3,7 @@
 use millstream_core::error::did_you_mean;
 use millstream_core::table::TableUse;
 use millstream_core::{ByteSize, Error, Result, TableSpec, parse_duration};
+use std::fmt;
 use std::time::Duration;
 
 /// The option by which the planner asks a source to set bad rows aside; its one value is `set-aside`.
@@ -90,4 +91,73 @@ pub fn only(table: &TableSpec, use_as: TableUse, can: TableUse) -> Result<()> {
         TableUse::Sink => "read from a table of another connector, such as 'filesystem' or 'datagen'",
         TableUse::Source => "write to a table of another connector, such as 'filesystem', 'print' or 'blackhole'",
     }))
+}
+
+/// A text that shows itself to nobody.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub(crate) String);
+
+impl Secret {
+    /// What it is, for a connection.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A value, or that of the environment variable it refers to: `${NAME}`.
+pub fn referenced(key: &str, value: &str) -> Result<String> {
+    let Some(name) = value.strip_prefix("${").and_then(|v| v.strip_suffix('}')) else { return Ok(value.to_owned()) };
+    std::env::var(name).map_err(|_| {
+        Error::usage(format!("'{key}' refers to the environment variable {name}, which is not set"))
+            .remedy(format!("export {name}=… before the start"))
+    })
+}
+
+/// How often a row may reach the outer world.
+pub const GUARANTEE: &str = "sink.delivery-guarantee";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    ExactlyOnce,
+    AtLeastOnce,
+    None,
+}
+
+impl Guarantee {
+    /// What the table asks for; `None`: the best that the job allows.
+    pub fn of(table: &TableSpec) -> Result<Option<Guarantee>> {
+        Ok(Some(match table.option(GUARANTEE) {
+            None => return Ok(None),
+            Some("exactly-once") => Guarantee::ExactlyOnce,
+            Some("at-least-once") => Guarantee::AtLeastOnce,
+            Some("none") => Guarantee::None,
+            Some(other) => {
+                let known = ["exactly-once", "at-least-once", "none"];
+                return Err(Error::sql(format!("'{GUARANTEE}' cannot be '{other}'")).remedy(
+                    match did_you_mean(other, known) {
+                        Some(guess) => format!("did you mean '{guess}'? There are {}", known.join(", ")),
+                        None => format!("use {}", known.join(", ")),
+                    },
+                ));
+            }
+        }))
+    }
+
+    /// Whether the epochs of a table wait in an outbox for its committer.
+    pub fn commits(asked: Option<Guarantee>, checkpoints: bool) -> Result<bool> {
+        match asked {
+            Some(Guarantee::ExactlyOnce) if !checkpoints => {
+                Err(Error::sql(format!("'{GUARANTEE}' = 'exactly-once' needs checkpoints, and this job takes none"))
+                    .remedy("SET 'execution.checkpointing.interval' = '10 s', or take the option out: exactly-once is the default where there are checkpoints"))
+            }
+            Some(Guarantee::ExactlyOnce) | None => Ok(checkpoints),
+            Some(Guarantee::AtLeastOnce | Guarantee::None) => Ok(false),
+        }
+    }
 }

@@ -71,6 +71,12 @@ pub trait PartitionReader: Send {
         Err(Error::usage(format!("the source of partition {} has no positions, so it cannot be saved", self.name())))
     }
 
+    /// Readers of partitions that have come since the source was opened, each handed out once. Cheap: asked whenever this
+    /// reader is. Whoever drives this reader drives those as well, until the job starts again.
+    fn found(&mut self) -> Result<Vec<Box<dyn PartitionReader>>> {
+        Ok(Vec::new())
+    }
+
     /// The job has saved this position and will never go back behind it: what was kept for that may go.
     fn committed(&mut self, position: &str) -> Result<()> {
         let _ = position;

@@ -27,6 +27,15 @@ pub(crate) struct Fault {
     pub raw: std::ops::Range<usize>,
 }
 
+/// What can be done about a row (`what`) that could not be read.
+pub fn remedy(what: &str, format: &str) -> String {
+    let leave_out = match format {
+        "raw" => String::new(),
+        _ => format!("leave such {what}s out with '{format}.ignore-parse-errors' = 'true' in the table's options, or "),
+    };
+    format!("mend the {what}, or {leave_out}set them aside with SET 'millstream.bad-rows.table' = '<table>'")
+}
+
 /// Deals with the faults of a piece of input as the table's options say. Returns the rows set aside.
 pub(crate) fn settle(
     faults: Vec<Fault>,
@@ -39,10 +48,9 @@ pub(crate) fn settle(
     match on_bad_row {
         OnBadRow::Fail => match faults.into_iter().min_by_key(|f| f.record) {
             None => Ok(Vec::new()),
-            Some(first) => Err(Error::data(first.reason).at(Place::line(file, first.line)).remedy(format!(
-                "mend the row, or leave such rows out with '{format}.ignore-parse-errors' = 'true' in the table's \
-                 options, or set them aside with SET 'millstream.bad-rows.table' = '<table>'"
-            ))),
+            Some(first) => {
+                Err(Error::data(first.reason).at(Place::line(file, first.line)).remedy(remedy("row", format)))
+            }
         },
         OnBadRow::Skip => {
             *skipped += faults.len() as u64;

@@ -15,7 +15,8 @@
 //! - What becomes of a record depends on the record alone, not on its neighbours and not on the cuts.
 //! - A record is at most [`RECORD_BYTES_MAX`] long; what is longer is a bad row.
 //!
-//! Parquet is not a stream of records and has an interface of its own, in [`parquet`].
+//! Parquet is not a stream of records and has an interface of its own, in [`parquet`]; messages, each of which is a record
+//! by itself, have theirs in [`records`].
 
 pub mod bad;
 pub mod csv;
@@ -23,6 +24,8 @@ pub mod fuzz;
 pub mod json;
 pub mod options;
 pub mod parquet;
+pub mod raw;
+pub mod records;
 pub mod text;
 pub mod types;
 

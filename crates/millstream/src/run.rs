@@ -156,6 +156,11 @@ fn available_now(dataflow: &mut Dataflow, tables: &Tables) -> Result<()> {
     for node in &mut dataflow.nodes {
         if let NodeKind::Source(source) = &mut node.kind {
             source.table.options.remove("source.monitor-interval");
+            if source.table.connector() == "kafka"
+                && source.table.option("scan.bounded.mode").is_none_or(|mode| mode == "unbounded")
+            {
+                source.table.options.insert("scan.bounded.mode".into(), "available-now".into());
+            }
             if !tables.open_source(&source.table)?.bounded() {
                 let e = Error::usage(format!("the table `{}` never ends, so it has no end for now", source.table.name))
                     .remedy("run it without --available-now, or bound it by an option of its connector");

@@ -9,17 +9,24 @@ use millstream_checkpoint::manifest::{NodeState, PartitionState};
 use millstream_core::{Millis, PartitionReader, Polled, Result, TimeDomain, Watermark};
 use millstream_dataflow::feed::{Effect, PartitionMemory, SourceFeed};
 use millstream_dataflow::operator::Watermarks;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What stands for the rows of a query itself among the partitions of a checkpoint.
 pub(crate) const VALUES: &str = "values";
 
+/// Epochs whose positions are noted at a time. More wait only where checkpoints are given up again and again, and then the
+/// newest counts.
+const NOTED_MAX: usize = 64;
+
 pub(crate) struct SourceDriver {
     /// The source's cell in the chain.
     cell: usize,
     origin: Origin,
     pub ended: bool,
+    /// Positions by epoch, oldest first, until the epoch is committed and the readers are told.
+    noted: RefCell<VecDeque<(u64, Vec<(String, String)>)>>,
 }
 
 enum Origin {
@@ -67,7 +74,7 @@ impl SourceDriver {
             skipped: 0,
             skipped_before: 0,
         };
-        SourceDriver { cell, origin: Origin::Table(table), ended: false }
+        SourceDriver { cell, origin: Origin::Table(table), ended: false, noted: RefCell::default() }
     }
 
     /// A table whose partitions go on where a checkpoint left them. `first`: what its readers have to know before the
@@ -109,7 +116,7 @@ impl SourceDriver {
             skipped: 0,
             skipped_before: 0,
         };
-        SourceDriver { cell, origin: Origin::Table(table), ended: false }
+        SourceDriver { cell, origin: Origin::Table(table), ended: false, noted: RefCell::default() }
     }
 
     pub fn cell(&self) -> usize {
@@ -136,8 +143,37 @@ impl SourceDriver {
         }
     }
 
+    /// Takes note of the positions that an epoch holds.
+    pub fn note(&self, epoch: u64, partitions: &[PartitionState]) {
+        if matches!(self.origin, Origin::Table(_)) {
+            let open = partitions.iter().filter(|p| !p.ended).map(|p| (p.name.clone(), p.position.clone()));
+            let mut noted = self.noted.borrow_mut();
+            noted.push_back((epoch, open.collect()));
+            if noted.len() > NOTED_MAX {
+                noted.pop_front();
+            }
+        }
+    }
+
+    /// Epochs through this one are committed: the readers may forget what they keep for going back behind it.
+    pub fn tell_committed(&mut self, epoch: u64) -> Result<()> {
+        let Origin::Table(table) = &mut self.origin else { return Ok(()) };
+        let noted = self.noted.get_mut();
+        let mut newest = None;
+        while noted.front().is_some_and(|(of, _)| *of <= epoch) {
+            newest = noted.pop_front();
+        }
+        let Some((_, positions)) = newest else { return Ok(()) };
+        for (_, reader) in table.partitions.iter_mut().chain(&mut table.resting) {
+            if let Some((_, position)) = positions.iter().find(|(name, _)| name == reader.name()) {
+                reader.committed(position)?;
+            }
+        }
+        Ok(())
+    }
+
     pub fn values(cell: usize, rows: RecordBatch) -> SourceDriver {
-        SourceDriver { cell, origin: Origin::Values(rows), ended: false }
+        SourceDriver { cell, origin: Origin::Values(rows), ended: false, noted: RefCell::default() }
     }
 
     /// A table of which this task has no partition. It ends before any other source of the task speaks, so that it never
@@ -191,6 +227,13 @@ impl Table {
     fn poll(&mut self, cell: usize, chain: &Chain, now: Millis) -> Result<Option<bool>> {
         let first = std::mem::take(&mut self.first);
         self.carry_out(cell, chain, first)?;
+        let mut found = Vec::new();
+        for (_, reader) in &mut self.partitions {
+            found.append(&mut reader.found()?);
+        }
+        for reader in found {
+            self.partitions.push_back((self.feed.add_partition(reader.name(), now), reader));
+        }
         for _ in 0..self.partitions.len() {
             let Some((id, mut reader)) = self.partitions.pop_front() else { break };
             match reader.poll()? {

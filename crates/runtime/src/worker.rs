@@ -159,6 +159,10 @@ impl Task {
             worked |= self.save_where_asked(saving)?;
         }
         let mut sources = self.sources.borrow_mut();
+        if let Some(saving) = &self.saving {
+            let committed = saving.requests.committed();
+            sources.iter_mut().try_for_each(|s| s.tell_committed(committed))?;
+        }
         for source in sources.iter_mut().filter(|s| s.is_empty()) {
             worked |= source.poll(&self.chain, clock.now())?;
         }
@@ -292,6 +296,9 @@ impl Task {
         }
         for source in self.sources.borrow().iter() {
             let (partitions, watermarks) = source.saved()?;
+            if let Some(epoch) = epoch {
+                source.note(epoch, &partitions);
+            }
             let node = &mut nodes[source.cell()];
             node.partitions = partitions;
             node.watermarks = watermarks;

@@ -9,10 +9,10 @@
 //! The keys of the rows must differ (see `compact`): then the order of the two steps does not matter. The temporary
 //! tables live as long as the transaction, so a new connection needs nothing, and neither does a pool in between.
 
-use super::compact::takes_away;
 use super::encode::Rows;
 use super::session::Link;
 use super::target::Target;
+use crate::compact::takes_away;
 use millstream_core::{Batch, Result};
 
 /// Bytes of one piece of a COPY.

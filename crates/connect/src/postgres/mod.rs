@@ -13,7 +13,6 @@
 //! reading (`scan`, `lookup`), TLS, and making tables: a table that is missing is an error with the statement to copy.
 
 mod commit;
-mod compact;
 mod encode;
 mod load;
 mod options;
@@ -22,7 +21,7 @@ mod sink;
 mod target;
 
 use crate::Connector;
-use crate::options::only;
+use crate::options::{Guarantee, only};
 use commit::EpochCommitter;
 use millstream_core::table::{TableUse, Takes};
 use millstream_core::{Committer, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec};
@@ -61,7 +60,7 @@ impl Connector for Jdbc {
 
     fn open_committer(&self, table: &TableSpec, job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
         let settings = Settings::of(table, true)?;
-        if !sink::commits(&settings, true)? {
+        if !Guarantee::commits(settings.guarantee, true)? {
             return Ok(None);
         }
         Ok(Some(Box::new(EpochCommitter::open(settings, table.clone(), job.clone())?)))

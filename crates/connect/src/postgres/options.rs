@@ -2,7 +2,9 @@
 //!
 //! Secrets enter here and go to the connection alone: neither `Debug` nor an error shows them.
 
-use crate::options::{check_keys, duration, number, required, size};
+pub use crate::options::{GUARANTEE, Guarantee};
+use crate::options::{Secret, check_keys, duration, number, referenced, required, size};
+use crate::outbox::{OUTBOX_BYTES, OUTBOX_BYTES_MAX_DEFAULT};
 use millstream_core::error::did_you_mean;
 use millstream_core::{ByteSize, Error, Result, TableSpec};
 use std::fmt;
@@ -16,8 +18,6 @@ pub const DRIVER: &str = "driver";
 pub const FLUSH_ROWS: &str = "sink.buffer-flush.max-rows";
 pub const FLUSH_INTERVAL: &str = "sink.buffer-flush.interval";
 pub const MAX_RETRIES: &str = "sink.max-retries";
-pub const GUARANTEE: &str = "sink.delivery-guarantee";
-pub const OUTBOX_BYTES: &str = "sink.outbox.max-bytes";
 pub const PATIENCE: &str = "connection.max-retry-timeout";
 
 const KNOWN: [&str; 11] = [
@@ -60,9 +60,6 @@ const MAX_RETRIES_MAX: u32 = 1_000;
 /// How long a server may take to accept a connection or to answer one statement.
 const PATIENCE_DEFAULT: Duration = Duration::from_secs(60);
 
-/// Bytes that one writer may hold for an epoch. They are in memory, then in the checkpoint, then in one transaction.
-const OUTBOX_BYTES_MAX_DEFAULT: ByteSize = ByteSize::mib(256);
-
 const PORT_DEFAULT: u16 = 5432;
 
 /// Parameters of a JDBC URL that say how Java's driver works and change nothing here.
@@ -81,30 +78,6 @@ const OF_THE_DRIVER: [&str; 12] = [
     "loginTimeout",
 ];
 const PARAMETERS: [&str; 6] = ["user", "password", "currentSchema", "ApplicationName", "sslmode", "ssl"];
-
-/// A text that shows itself to nobody.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// What it is, for the connection.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guarantee {
-    ExactlyOnce,
-    AtLeastOnce,
-    None,
-}
 
 /// Where the server is and who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,21 +131,7 @@ impl Settings {
             return Err(Error::sql(format!("'{DRIVER}' cannot be '{driver}'"))
                 .remedy("leave it out: 'jdbc' is spoken with PostgreSQL, by a driver of our own"));
         }
-        let guarantee = match table.option(GUARANTEE) {
-            None => None,
-            Some("exactly-once") => Some(Guarantee::ExactlyOnce),
-            Some("at-least-once") => Some(Guarantee::AtLeastOnce),
-            Some("none") => Some(Guarantee::None),
-            Some(other) => {
-                let known = ["exactly-once", "at-least-once", "none"];
-                return Err(Error::sql(format!("'{GUARANTEE}' cannot be '{other}'")).remedy(
-                    match did_you_mean(other, known) {
-                        Some(guess) => format!("did you mean '{guess}'? There are {}", known.join(", ")),
-                        None => format!("use {}", known.join(", ")),
-                    },
-                ));
-            }
-        };
+        let guarantee = Guarantee::of(table)?;
         // Flink's 0: not by rows, not by time.
         let flush_rows = match number::<usize>(table, FLUSH_ROWS, "a number of rows, or 0 for no such bound")? {
             None => FLUSH_ROWS_DEFAULT,
@@ -201,15 +160,6 @@ impl Settings {
             outbox_bytes_max: size(table, OUTBOX_BYTES)?.unwrap_or(OUTBOX_BYTES_MAX_DEFAULT),
         })
     }
-}
-
-/// A value, or that of the environment variable it refers to: `${NAME}`.
-fn referenced(key: &str, value: &str) -> Result<String> {
-    let Some(name) = value.strip_prefix("${").and_then(|v| v.strip_suffix('}')) else { return Ok(value.to_owned()) };
-    std::env::var(name).map_err(|_| {
-        Error::usage(format!("'{key}' refers to the environment variable {name}, which is not set"))
-            .remedy(format!("export {name}=… before the start"))
-    })
 }
 
 /// Reads `jdbc:postgresql://host:port,host:port/database?parameter=value`, with or without `jdbc:`. An error never

@@ -8,12 +8,13 @@
 //! Without exactly-once a transaction whose end was not heard of is sent again: rows may come twice, and with a key that
 //! changes nothing.
 
-use super::compact::Held;
 use super::load::load;
-use super::options::{GUARANTEE, Guarantee, OUTBOX_BYTES, Settings};
+use super::options::{Guarantee, Settings};
 use super::session::Session;
 use super::target::Target;
-use millstream_core::{Batch, ByteSize, Error, ErrorKind, Prepared, Result, Sink, SinkContext, TableSpec};
+use crate::compact::Held;
+use crate::outbox::Outbox;
+use millstream_core::{Batch, ErrorKind, Prepared, Result, Sink, SinkContext, TableSpec};
 use std::time::{Duration, Instant};
 
 /// Bytes held back before they are sent, whatever the number of rows.
@@ -22,84 +23,16 @@ const FLUSH_BYTES_MAX: usize = 8 << 20;
 /// The wait before a second try; each further one waits as much longer, as in Flink.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
-/// Whether the epochs of this table wait in an outbox for the committer.
-pub fn commits(settings: &Settings, checkpoints: bool) -> Result<bool> {
-    match settings.guarantee {
-        Some(Guarantee::ExactlyOnce) if !checkpoints => {
-            Err(Error::sql(format!("'{GUARANTEE}' = 'exactly-once' needs checkpoints, and this job takes none"))
-                .remedy("SET 'execution.checkpointing.interval' = '10 s', or take the option out: exactly-once is the default where there are checkpoints"))
-        }
-        Some(Guarantee::ExactlyOnce) | None => Ok(checkpoints),
-        Some(Guarantee::AtLeastOnce | Guarantee::None) => Ok(false),
-    }
-}
-
 pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
     let settings = Settings::of(table, true)?;
     let held = Held::new(table)?;
-    if commits(&settings, context.job.is_some())? {
+    if Guarantee::commits(settings.guarantee, context.job.is_some())? {
         // The committer holds the connection, and has checked the table.
-        let bytes_max = settings.outbox_bytes_max;
-        return Ok(Box::new(Outbox { table: table.name.clone(), held, bytes_max, bytes: 0 }));
+        return Ok(Box::new(Outbox::new(table, held, settings.outbox_bytes_max)));
     }
     let mut direct = Direct { settings, table: table.clone(), held, since: None, connected: None, bytes: 0 };
     direct.connect()?;
     Ok(Box::new(direct))
-}
-
-struct Outbox {
-    table: String,
-    held: Held,
-    bytes_max: ByteSize,
-    bytes: u64,
-}
-
-impl Sink for Outbox {
-    fn write(&mut self, batch: &Batch) -> Result<()> {
-        self.held.push(batch)?;
-        if self.held.bytes() as u64 <= self.bytes_max.0 {
-            return Ok(());
-        }
-        self.held.compact()?;
-        // Half, or the next row would have to compact all of it again.
-        if self.held.bytes() as u64 <= self.bytes_max.0 / 2 {
-            return Ok(());
-        }
-        Err(Error::usage(format!(
-            "an epoch has more rows for `{}` than a writer may hold: {} of {}",
-            self.table,
-            ByteSize(self.held.bytes() as u64),
-            self.bytes_max
-        ))
-        .remedy(format!(
-            "take checkpoints more often ('execution.checkpointing.interval'), raise '{OUTBOX_BYTES}', or set '{GUARANTEE}' = 'at-least-once'"
-        )))
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        if self.held.rows() == 0 {
-            return Ok(());
-        }
-        Err(Error::internal(format!("`{}` was ended with rows that no epoch has", self.table)))
-    }
-
-    fn abort(&mut self) {
-        self.held.clear();
-    }
-
-    fn prepare(&mut self, _epoch: u64) -> Result<Prepared> {
-        let outbox = self.held.take()?;
-        self.bytes += outbox.iter().map(|b| b.bytes() as u64).sum::<u64>();
-        Ok(Prepared { outbox, ..Prepared::default() })
-    }
-
-    fn bytes(&self) -> u64 {
-        self.bytes
-    }
 }
 
 struct Direct {

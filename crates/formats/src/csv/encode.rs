@@ -2,7 +2,9 @@
 
 use crate::Encoder;
 use crate::options::{CsvOptions, Header};
+use crate::records::RecordEncoder;
 use crate::text::{Column, Style};
+use arrow::array::{BinaryArray, BinaryBuilder, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Error, Result};
 
@@ -53,6 +55,44 @@ impl CsvEncoder {
         out.push(quote);
         Ok(())
     }
+
+    /// Whether even numbers and times need quotes: where the delimiter is a character that they are made of.
+    fn quotes_all(&self) -> bool {
+        let awkward = |c: u8| c.is_ascii_alphanumeric() || b"+-.: /=".contains(&c);
+        [Some(self.options.delimiter), self.options.quote, self.options.escape].into_iter().flatten().any(awkward)
+    }
+
+    fn write_row(
+        &self,
+        columns: &[Column<'_>],
+        row: usize,
+        quote_all: bool,
+        cell: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let begin = out.len();
+        for (n, column) in columns.iter().enumerate() {
+            if n > 0 {
+                out.push(self.options.delimiter);
+            }
+            if column.is_null(row) {
+                out.extend_from_slice(self.options.null_literal.as_deref().unwrap_or("").as_bytes());
+            } else if quote_all || column.is_free_text() {
+                cell.clear();
+                column.write(row, Style::Json { iso_8601: false }, cell);
+                self.write_text(cell, n == 0, self.schema.field(n).name(), out)?;
+            } else {
+                column.write(row, Style::Json { iso_8601: false }, out);
+            }
+        }
+        if out.len() == begin
+            && let Some(quote) = self.options.quote
+        {
+            // A blank line would be no row.
+            out.extend_from_slice(&[quote, quote]);
+        }
+        Ok(())
+    }
 }
 
 impl Encoder for CsvEncoder {
@@ -72,37 +112,29 @@ impl Encoder for CsvEncoder {
 
     fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<()> {
         let columns = batch.rows.columns().iter().map(|c| Column::new(c.as_ref())).collect::<Result<Vec<_>>>()?;
-        let mut cell = std::mem::take(&mut self.cell);
-        // Numbers and times need quotes only where the delimiter is a character that they are made of.
-        let awkward = |c: u8| c.is_ascii_alphanumeric() || b"+-.: /=".contains(&c);
-        let quote_all =
-            [Some(self.options.delimiter), self.options.quote, self.options.escape].into_iter().flatten().any(awkward);
+        let (mut cell, quote_all) = (std::mem::take(&mut self.cell), self.quotes_all());
         // Row by row, since that is what the format is.
         for row in 0..batch.len() {
-            let begin = out.len();
-            for (n, column) in columns.iter().enumerate() {
-                if n > 0 {
-                    out.push(self.options.delimiter);
-                }
-                if column.is_null(row) {
-                    out.extend_from_slice(self.options.null_literal.as_deref().unwrap_or("").as_bytes());
-                } else if quote_all || column.is_free_text() {
-                    cell.clear();
-                    column.write(row, Style::Json { iso_8601: false }, &mut cell);
-                    self.write_text(&cell, n == 0, self.schema.field(n).name(), out)?;
-                } else {
-                    column.write(row, Style::Json { iso_8601: false }, out);
-                }
-            }
-            if out.len() == begin
-                && let Some(quote) = self.options.quote
-            {
-                // A blank line would be no row.
-                out.extend_from_slice(&[quote, quote]);
-            }
+            self.write_row(&columns, row, quote_all, &mut cell, out)?;
             out.push(b'\n');
         }
         self.cell = cell;
         Ok(())
+    }
+}
+
+impl RecordEncoder for CsvEncoder {
+    fn encode_records(&mut self, rows: &RecordBatch) -> Result<BinaryArray> {
+        let columns = rows.columns().iter().map(|c| Column::new(c.as_ref())).collect::<Result<Vec<_>>>()?;
+        let (mut cell, quote_all) = (std::mem::take(&mut self.cell), self.quotes_all());
+        let mut out = BinaryBuilder::new();
+        let mut record = Vec::new();
+        for row in 0..rows.num_rows() {
+            record.clear();
+            self.write_row(&columns, row, quote_all, &mut cell, &mut record)?;
+            out.append_value(&record);
+        }
+        self.cell = cell;
+        Ok(out.finish())
     }
 }

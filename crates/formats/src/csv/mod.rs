@@ -20,14 +20,16 @@ pub use encode::CsvEncoder;
 
 use crate::bad::{Fault, OnBadRow, settle, shown};
 use crate::options::{CsvOptions, Header};
+use crate::records::{RecordDecoder, Records};
 use crate::{Decoded, Decoder, Mark, RECORD_BYTES_MAX};
 use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use column::{Cells, ColumnReader};
 use millstream_core::error::did_you_mean;
 use millstream_core::{Error, Place, Result};
-use split::{Record, Splitter};
+use split::{Cut, Record, Splitter};
+use std::ops::Range;
 use std::sync::Arc;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -159,6 +161,22 @@ impl CsvDecoder {
             cut.records.truncate(long);
             cut.consumed = start;
         }
+        let (rows, mut faults, mut skipped) = self.read_cut(&cut, bytes)?;
+        faults.sort_by_key(|f| f.record);
+        // Lines are counted for those only that are going to be named.
+        let (mut line, mut counted) = (self.line, 0);
+        for fault in &mut faults {
+            line += memchr::memchr_iter(b'\n', &bytes[counted..fault.raw.start]).count() as u64;
+            counted = fault.raw.start;
+            fault.line = line;
+        }
+        let consumed = cut.consumed;
+        let bad = settle(faults, bytes, &self.file, "csv", self.on_bad_row, &mut skipped)?;
+        Ok(Decoded { rows, bad, skipped, consumed })
+    }
+
+    /// Reads the records of a cut: the rows, what could not be read, and how many fields became NULL by that.
+    fn read_cut(&mut self, cut: &Cut, bytes: &[u8]) -> Result<(RecordBatch, Vec<Fault>, u64)> {
         let mut faults = Vec::new();
         let well_formed = |r: &Record| r.closed && r.fields.len() == self.fields;
         // Where every record has the right shape, which is nearly always, the cut is used as it is.
@@ -243,17 +261,7 @@ impl CsvDecoder {
             let options = RecordBatchOptions::new().with_row_count(Some(kept.num_rows()));
             RecordBatch::try_new_with_options(self.schema.clone(), kept.columns().to_vec(), &options)?
         };
-        faults.sort_by_key(|f| f.record);
-        // Lines are counted for those only that are going to be named.
-        let (mut line, mut counted) = (self.line, 0);
-        for fault in &mut faults {
-            line += memchr::memchr_iter(b'\n', &bytes[counted..fault.raw.start]).count() as u64;
-            counted = fault.raw.start;
-            fault.line = line;
-        }
-        let consumed = cut.consumed;
-        let bad = settle(faults, bytes, &self.file, "csv", self.on_bad_row, &mut skipped)?;
-        Ok(Decoded { rows, bad, skipped, consumed })
+        Ok((rows, faults, skipped))
     }
 
     /// A record that is longer than any may be: as much of it as may be is one bad row, and the rest of the line in
@@ -351,6 +359,69 @@ impl Decoder for CsvDecoder {
         self.header_read = mark.header_read;
         self.skipping = mark.skipping;
         Ok(())
+    }
+}
+
+impl RecordDecoder for CsvDecoder {
+    fn columns(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// All at once where that finds the records that there are: it does not where one holds several lines, none, a
+    /// comment, or a quote that is not closed. Then one by one.
+    fn decode_records(&mut self, bytes: &[u8], records: &[Option<Range<usize>>]) -> Result<Records> {
+        let nulls: Vec<usize> = (0..records.len()).filter(|&i| records[i].is_none()).collect();
+        let there: Vec<(usize, Range<usize>)> =
+            records.iter().enumerate().filter_map(|(i, at)| Some((i, at.clone()?))).collect();
+        let fits = there.iter().all(|(_, at)| at.len() <= RECORD_BYTES_MAX);
+        let end = there.last().map_or(0, |(_, at)| at.end);
+        // The byte between two records is taken for a line end, if it is one.
+        let apart = there.windows(2).all(|two| bytes[two[0].1.end] == b'\n' && two[0].1.end + 1 == two[1].1.start);
+        let start = there.first().map_or(0, |(_, at)| at.start);
+        if fits && apart && !there.is_empty() {
+            let piece = &bytes[start..end];
+            let cut = self.splitter.split(piece, true, there.len() + 1);
+            let as_given = |(r, (_, at)): (&Record, &(usize, Range<usize>))| {
+                r.raw == (at.start - start..at.end - start) && r.closed
+            };
+            if cut.records.len() == there.len()
+                && cut.consumed == piece.len()
+                && cut.records.iter().zip(&there).all(as_given)
+            {
+                let (rows, mut faults, skipped) = self.read_cut(&cut, piece)?;
+                faults.iter_mut().for_each(|f| f.record = there[f.record].0);
+                return Ok(Records::new(rows, faults, nulls, skipped));
+            }
+        }
+        let (mut batches, mut faults, mut skipped) = (Vec::new(), Vec::new(), 0);
+        for (record, at) in there {
+            let text = &bytes[at.clone()];
+            let fault = |reason: String| Fault { record, line: 0, reason, raw: at.clone() };
+            if text.len() > RECORD_BYTES_MAX {
+                faults.push(fault(format!("a row is longer than {} MiB", RECORD_BYTES_MAX >> 20)));
+                continue;
+            }
+            let cut = self.splitter.split(text, true, 2);
+            match cut.records.len() {
+                0 => faults.push(fault("the record is empty".into())),
+                1 => {
+                    let (rows, found, omitted) = self.read_cut(&cut, text)?;
+                    skipped += omitted;
+                    batches.push(rows);
+                    faults.extend(found.into_iter().map(|f| Fault { record, ..f }));
+                }
+                _ => faults.push(fault(format!("the record holds several rows: `{}`", shown(text)))),
+            }
+        }
+        let rows = match self.schema.fields().is_empty() {
+            true => {
+                let count = batches.iter().map(RecordBatch::num_rows).sum();
+                let options = RecordBatchOptions::new().with_row_count(Some(count));
+                RecordBatch::try_new_with_options(self.schema.clone(), Vec::new(), &options)?
+            }
+            false => concat_batches(&self.schema, &batches)?,
+        };
+        Ok(Records::new(rows, faults, nulls, skipped))
     }
 }
 

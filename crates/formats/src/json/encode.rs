@@ -2,7 +2,9 @@
 
 use crate::Encoder;
 use crate::options::JsonOptions;
+use crate::records::RecordEncoder;
 use crate::text::{Column, Style, write_json_string};
+use arrow::array::{BinaryArray, BinaryBuilder, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Result};
 
@@ -28,6 +30,22 @@ impl JsonEncoder {
             before: before.collect(),
         }
     }
+
+    fn write_row(&self, columns: &[Column<'_>], row: usize, out: &mut Vec<u8>) {
+        let begin = out.len();
+        for (before, column) in self.before.iter().zip(columns) {
+            if self.ignore_null_fields && column.is_null(row) {
+                continue;
+            }
+            out.extend_from_slice(before);
+            column.write_inside(row, self.style, out);
+        }
+        match out.get_mut(begin) {
+            Some(comma) => *comma = b'{',
+            None => out.push(b'{'),
+        }
+        out.push(b'}');
+    }
 }
 
 impl Encoder for JsonEncoder {
@@ -39,20 +57,23 @@ impl Encoder for JsonEncoder {
         let columns = batch.rows.columns().iter().map(|c| Column::new(c.as_ref())).collect::<Result<Vec<_>>>()?;
         // Row by row, since that is what the format is.
         for row in 0..batch.len() {
-            let begin = out.len();
-            for (before, column) in self.before.iter().zip(&columns) {
-                if self.ignore_null_fields && column.is_null(row) {
-                    continue;
-                }
-                out.extend_from_slice(before);
-                column.write_inside(row, self.style, out);
-            }
-            match out.get_mut(begin) {
-                Some(comma) => *comma = b'{',
-                None => out.push(b'{'),
-            }
-            out.extend_from_slice(b"}\n");
+            self.write_row(&columns, row, out);
+            out.push(b'\n');
         }
         Ok(())
+    }
+}
+
+impl RecordEncoder for JsonEncoder {
+    fn encode_records(&mut self, rows: &RecordBatch) -> Result<BinaryArray> {
+        let columns = rows.columns().iter().map(|c| Column::new(c.as_ref())).collect::<Result<Vec<_>>>()?;
+        let mut out = BinaryBuilder::new();
+        let mut record = Vec::new();
+        for row in 0..rows.num_rows() {
+            record.clear();
+            self.write_row(&columns, row, &mut record);
+            out.append_value(&record);
+        }
+        Ok(out.finish())
     }
 }

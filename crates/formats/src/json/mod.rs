@@ -22,6 +22,7 @@ pub use encode::JsonEncoder;
 
 use crate::bad::{Fault, OnBadRow, settle, shown};
 use crate::options::JsonOptions;
+use crate::records::{RecordDecoder, Records};
 use crate::types::sql_type;
 use crate::{Decoded, Decoder, Mark, RECORD_BYTES_MAX};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
@@ -107,6 +108,26 @@ impl JsonDecoder {
             at_start: true,
             skipping: false,
         })
+    }
+
+    /// The rows of a piece as one batch.
+    fn together(&self, piece: &mut Piece) -> Result<RecordBatch> {
+        Ok(match piece.batches.len() {
+            0 => RecordBatch::new_empty(self.loose.clone()),
+            1 => piece.batches.swap_remove(0),
+            _ if self.loose.fields().is_empty() => {
+                let count = piece.batches.iter().map(RecordBatch::num_rows).sum();
+                let options = RecordBatchOptions::new().with_row_count(Some(count));
+                RecordBatch::try_new_with_options(self.loose.clone(), Vec::new(), &options)?
+            }
+            _ => concat_batches(&self.loose, &piece.batches)?,
+        })
+    }
+
+    /// The same with the declared columns, once no NULL is where none may be.
+    fn declared(&self, loose: &RecordBatch) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(loose.num_rows()));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), loose.columns().to_vec(), &options)?)
     }
 
     fn no_rows(&self, consumed: usize) -> Decoded {
@@ -371,22 +392,40 @@ impl Decoder for JsonDecoder {
             }
         }
         self.read(bytes, &lines, &mut piece)?;
-        let loose = match piece.batches.len() {
-            0 => RecordBatch::new_empty(self.loose.clone()),
-            1 => piece.batches.swap_remove(0),
-            _ if self.loose.fields().is_empty() => {
-                let count = piece.batches.iter().map(RecordBatch::num_rows).sum();
-                let options = RecordBatchOptions::new().with_row_count(Some(count));
-                RecordBatch::try_new_with_options(self.loose.clone(), Vec::new(), &options)?
-            }
-            _ => concat_batches(&self.loose, &piece.batches)?,
-        };
+        let loose = self.together(&mut piece)?;
         piece.faults.sort_by_key(|f| f.record);
         let mut skipped = piece.skipped;
         let bad = settle(piece.faults, bytes, &self.file, "json", self.on_bad_row, &mut skipped)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(loose.num_rows()));
-        let rows = RecordBatch::try_new_with_options(self.schema.clone(), loose.columns().to_vec(), &options)?;
-        Ok(Decoded { rows, bad, skipped, consumed: at })
+        Ok(Decoded { rows: self.declared(&loose)?, bad, skipped, consumed: at })
+    }
+}
+
+impl RecordDecoder for JsonDecoder {
+    fn columns(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn decode_records(&mut self, bytes: &[u8], records: &[Option<Range<usize>>]) -> Result<Records> {
+        let mut piece = Piece::default();
+        let (mut lines, mut nulls) = (Vec::with_capacity(records.len()), Vec::new());
+        for (record, at) in records.iter().enumerate() {
+            let Some(at) = at else {
+                nulls.push(record);
+                continue;
+            };
+            let reason = match &bytes[at.clone()] {
+                text if text.len() > RECORD_BYTES_MAX => too_long(record, 0, at.start).reason,
+                text if text.trim_ascii().is_empty() => "the record is empty".to_owned(),
+                _ => {
+                    lines.push(Line { number: 0, record, bytes: at.clone() });
+                    continue;
+                }
+            };
+            piece.faults.push(Fault { record, line: 0, reason, raw: at.clone() });
+        }
+        self.read(bytes, &lines, &mut piece)?;
+        let rows = self.declared(&self.together(&mut piece)?)?;
+        Ok(Records::new(rows, piece.faults, nulls, piece.skipped))
     }
 }
 

@@ -6,6 +6,8 @@ mod bucket;
 mod cli;
 mod dice;
 mod fuzz;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
 mod random_queries;
 mod random_updates;

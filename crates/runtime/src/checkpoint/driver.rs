@@ -61,9 +61,15 @@ pub struct Ask {
 pub(crate) struct Requests {
     epoch: AtomicU64,
     overtake: AtomicU64,
+    committed: AtomicU64,
 }
 
 impl Requests {
+    /// The newest epoch that is safe and that every sink has shown.
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
     /// The newest epoch that barriers are asked for.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
@@ -562,6 +568,7 @@ impl Driver {
             }
         }
         self.memory.committed(committing.epoch)?;
+        self.requests.committed.fetch_max(committing.epoch, Ordering::AcqRel);
         self.step(Event::Committed { epoch: committing.epoch })
     }
 

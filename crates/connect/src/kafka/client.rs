@@ -1,0 +1,240 @@
+//! Clients of a cluster, and what they say in our words.
+//!
+//! librdkafka tries again by itself, without an end, and mostly says so in its log alone. So the last thing that it had to
+//! say is kept here, and stands in the error once somebody has waited long enough.
+
+use super::properties::{Properties, refused};
+use millstream_core::{Error, ErrorKind, Result};
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{NoCustomPartitioner, ProducerContext, ThreadedProducer};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long brokers may take to answer a question before it is given up.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// And how long at a time, before the first answer.
+const CONTACT_SLICE: Duration = Duration::from_secs(1);
+
+pub type ReadClient = BaseConsumer<Said>;
+pub type WriteClient = ThreadedProducer<Said>;
+
+/// What a client has said, for whoever asks why nothing comes.
+#[derive(Clone, Default)]
+pub struct Said(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    log: Option<String>,
+    /// The first record that was not taken.
+    lost: Option<RDKafkaErrorCode>,
+}
+
+impl Said {
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn log(&self) -> Option<String> {
+        self.kept().log.clone()
+    }
+
+    /// Why a record was not delivered, if any was not.
+    pub fn lost(&self) -> Option<RDKafkaErrorCode> {
+        self.kept().lost
+    }
+}
+
+impl ClientContext for Said {
+    fn log(&self, _level: RDKafkaLogLevel, _facility: &str, text: &str) {
+        // `[thrd:localhost:9092/bootstrap]: localhost:9092/bootstrap: Connect to … failed: Connection refused (…)`
+        let text = text.split_once("]: ").map_or(text, |(_, rest)| rest);
+        self.kept().log = Some(text.chars().take(300).collect());
+    }
+
+    fn error(&self, _error: KafkaError, reason: &str) {
+        self.kept().log = Some(reason.chars().take(300).collect());
+    }
+}
+
+impl ConsumerContext for Said {}
+
+impl ProducerContext<NoCustomPartitioner> for Said {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
+        if let Err((e, _)) = delivered {
+            let code = e.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            self.kept().lost.get_or_insert(code);
+        }
+    }
+}
+
+/// Bytes that may wait in a client for rows that are read, over all partitions of a table.
+const PREFETCH_BYTES: usize = 64 << 20;
+/// And for each partition at least: less than a record or two would stop the flow.
+const PREFETCH_BYTES_MIN: usize = 1 << 20;
+
+/// A client that reads. It joins no group.
+pub fn reader(properties: &Properties, partitions: usize) -> Result<(ReadClient, Said)> {
+    let kilobytes = (PREFETCH_BYTES / partitions.max(1)).max(PREFETCH_BYTES_MIN) >> 10;
+    let mut config = properties.config(&[
+        ("isolation.level", "read_committed"),
+        ("queued.max.messages.kbytes", &kilobytes.to_string()),
+        // The queues are short, and filled again as soon as there is room.
+        ("fetch.queue.backoff.ms", "10"),
+        ("fetch.error.backoff.ms", "100"),
+    ]);
+    // The library insists on a name of a group; one that nobody joins and nothing is committed to is no group.
+    config.set("group.id", properties.group().unwrap_or("millstream"));
+    config.set("enable.auto.commit", "false");
+    config.set("enable.auto.offset.store", "false");
+    // What retention has taken away must be heard of, and is never jumped over.
+    config.set("auto.offset.reset", "error");
+    config.set("enable.partition.eof", "true");
+    let said = Said::default();
+    let client = ReadClient::from_config_and_context(&config, said.clone()).map_err(|e| refused(&e))?;
+    Ok((client, said))
+}
+
+/// A client that writes; with `id` in transactions.
+pub fn writer(properties: &Properties, id: Option<&str>) -> Result<(WriteClient, Said)> {
+    let mut config = properties.config(&[
+        // As Java's client does it, so that both send a key to the same partition.
+        ("partitioner", "murmur2_random"),
+        ("linger.ms", "5"),
+        // Bytes that wait to be sent; a writer that is ahead of the brokers waits.
+        ("queue.buffering.max.kbytes", "65536"),
+        ("queue.buffering.max.messages", "1000000"),
+    ]);
+    match id {
+        Some(id) => {
+            config.set("transactional.id", id);
+        }
+        None => {
+            // Sent again after a lost answer, a record is stored once, and the order stays.
+            config.set("enable.idempotence", "true");
+        }
+    }
+    config.set("delivery.report.only.error", "true");
+    let said = Said::default();
+    let client = WriteClient::from_config_and_context(&config, said.clone()).map_err(|e| refused(&e))?;
+    Ok((client, said))
+}
+
+/// What a client met while it was `doing` something. The kind says whether another try may help: `Io` if so.
+pub fn explain(properties: &Properties, doing: &str, e: &KafkaError, said: &Said) -> Error {
+    match e.rdkafka_error_code() {
+        Some(code) => explain_code(properties, doing, code, said),
+        None => Error::io(format!("Kafka at {} did not {doing}: {e}", properties.brokers()))
+            .remedy("see that the brokers are well"),
+    }
+}
+
+pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode, said: &Said) -> Error {
+    use RDKafkaErrorCode as Code;
+    let brokers = properties.brokers();
+    let last = said.log().map(|l| format!("; the last thing heard: {l}")).unwrap_or_default();
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            Error::usage(format!("Kafka at {brokers} refuses the login when asked to {doing}{last}"))
+                .remedy("check 'properties.security.protocol', 'properties.sasl.mechanism' and the login")
+        }
+        Code::UnsupportedSASLMechanism | Code::IllegalSASLState => {
+            Error::usage(format!("Kafka at {brokers} wants to be logged into by other means{last}"))
+                .remedy("check 'properties.security.protocol' and 'properties.sasl.mechanism'")
+        }
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed => {
+            let what = match code {
+                Code::GroupAuthorizationFailed => "the group",
+                Code::ClusterAuthorizationFailed => "the cluster",
+                Code::TransactionalIdAuthorizationFailed => "the transactional id",
+                _ => "the topic",
+            };
+            Error::usage(format!("Kafka at {brokers} does not allow this user {what}, when asked to {doing}"))
+                .remedy("have the rights (ACL) granted, or log in as another user")
+        }
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+            Error::usage(format!("Kafka at {brokers} does not know the topic when asked to {doing}"))
+                .remedy("create the topic, or correct 'topic'")
+        }
+        Code::SSL => Error::usage(format!("TLS to Kafka at {brokers} cannot be set up{last}"))
+            .remedy("check 'properties.ssl.ca.location' and the certificates"),
+        Code::NotImplemented | Code::UnsupportedCompressionType | Code::BadCompression => {
+            Error::usage(format!("records are compressed in a way that this build cannot read ({code})"))
+                .remedy("for zstd: build with `cargo build -p millstream --features kafka-zstd`")
+        }
+        Code::MessageSizeTooLarge => Error::data("a record is larger than Kafka takes")
+            .remedy("raise 'properties.max.request.size' and the topic's max.message.bytes, or write smaller rows"),
+        Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve => {
+            Error::io(format!("no broker of Kafka at {brokers} can be reached, to {doing}{last}"))
+                .remedy("see that the brokers are up, that 'properties.bootstrap.servers' names them, and that they are reached from here by the names they give themselves (advertised.listeners)")
+        }
+        _ => Error::io(format!("Kafka at {brokers} did not {doing}: {code}{last}"))
+            .remedy("see that the brokers are well and can be reached from here"),
+    }
+}
+
+/// Waits until a broker has answered. Without this, a login that is refused would be a brokers' silence of half a minute.
+pub fn first_contact(properties: &Properties, client: &ReadClient, said: &Said, topic: Option<&str>) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let Err(e) = client.fetch_metadata(topic, CONTACT_SLICE) else { return Ok(()) };
+        let doing = "describe its topics";
+        // What was heard meanwhile; there are no records yet, since nothing is assigned.
+        while let Some(heard) = client.poll(Duration::ZERO) {
+            let heard = heard.err().map(|heard| explain(properties, doing, &heard, said));
+            if let Some(final_word) = heard.filter(|e| e.kind() != ErrorKind::Io) {
+                return Err(final_word);
+            }
+        }
+        if Instant::now() >= until {
+            return Err(explain(properties, doing, &e, said));
+        }
+    }
+}
+
+/// The partitions of a topic, ascending. `None`: there is no such topic.
+pub fn partitions_of(
+    properties: &Properties,
+    client: &Client<Said>,
+    said: &Said,
+    topic: &str,
+) -> Result<Option<Vec<i32>>> {
+    let asked = client.fetch_metadata(Some(topic), PATIENCE);
+    let metadata = asked.map_err(|e| explain(properties, &format!("describe the topic '{topic}'"), &e, said))?;
+    Ok(described(properties, said, &metadata, topic)?.filter(|p| !p.is_empty()))
+}
+
+/// The partitions of a topic as its cluster's description has them.
+pub fn described(
+    properties: &Properties,
+    said: &Said,
+    metadata: &rdkafka::metadata::Metadata,
+    topic: &str,
+) -> Result<Option<Vec<i32>>> {
+    let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None => {}
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Ok(None),
+        Some(code) => return Err(explain_code(properties, &format!("describe the topic '{topic}'"), code, said)),
+    }
+    let mut partitions: Vec<i32> = found.partitions().iter().map(|p| p.id()).collect();
+    partitions.sort_unstable();
+    Ok(Some(partitions))
+}
+
+/// That a topic is missing, and how to get it.
+pub fn no_topic(properties: &Properties, option: &str, topic: &str) -> Error {
+    Error::usage(format!("'{option}': Kafka at {} has no topic '{topic}'", properties.brokers())).remedy(format!(
+        "create it: kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions 4",
+        properties.brokers()
+    ))
+}

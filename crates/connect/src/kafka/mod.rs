@@ -1,0 +1,79 @@
+//! Reads and writes topics: Flink's connectors `kafka` and `upsert-kafka`.
+//!
+//! ```text
+//!  reading:          broker ─▶ librdkafka's threads ─▶ a queue for each partition, bounded in bytes ─▶ poll: decode ─▶ rows
+//!  exactly once:     writer ─▶ outbox of the epoch ─▶ checkpoint ─▶ committer ─▶ one transaction: rows, note of the epoch
+//!  otherwise:        writer ─▶ librdkafka's queue, bounded in bytes ─▶ broker
+//! ```
+//!
+//! Offsets live in the job's checkpoints, and partitions are assigned by the engine: no group is joined, so there is no
+//! rebalance that stops everybody. A `properties.group.id` is told the offsets after each checkpoint, for tools that show
+//! how far behind a reader is.
+//!
+//! A transaction of Kafka's does not survive a crash, and one that is left open is given up by the broker after a while,
+//! with all that was in it. So nothing is written before the checkpoint is safe: see `commit`.
+//!
+//! `kafka` takes new rows only; `upsert-kafka` writes by the table's PRIMARY KEY, a deleted row as a record without a
+//! value (a tombstone). Not here: reading a topic as changes by key, and schema registries.
+
+mod client;
+mod commit;
+mod encode;
+mod layout;
+mod marker;
+mod offsets;
+mod options;
+mod produce;
+mod properties;
+mod reader;
+mod rows;
+mod sink;
+mod source;
+
+use crate::Connector;
+use crate::options::Guarantee;
+use arrow::datatypes::Field;
+use millstream_core::table::{TableUse, Takes};
+use millstream_core::{Committer, JobRun, Result, Sink, SinkContext, Source, TableSpec};
+use options::Settings;
+
+/// Both connectors; they differ in what a row without its like means.
+pub struct Kafka {
+    pub upsert: bool,
+}
+
+impl Connector for Kafka {
+    fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
+        let settings = Settings::of(table, use_as, self.upsert, false)?;
+        match use_as {
+            TableUse::Source => layout::Reading::of(table, &settings).map(drop),
+            TableUse::Sink => layout::Writing::of(table, &settings).map(drop),
+        }
+    }
+
+    fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>> {
+        Ok(layout::metadata(table))
+    }
+
+    fn takes(&self, _table: &TableSpec) -> Takes {
+        if self.upsert { Takes::Upserts } else { Takes::Inserts }
+    }
+
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
+        let settings = Settings::of(table, TableUse::Source, self.upsert, true)?;
+        Ok(Box::new(source::KafkaSource::open(table, settings)?))
+    }
+
+    fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
+        let settings = Settings::of(table, TableUse::Sink, self.upsert, true)?;
+        sink::open(table, settings, context)
+    }
+
+    fn open_committer(&self, table: &TableSpec, job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
+        let settings = Settings::of(table, TableUse::Sink, self.upsert, true)?;
+        if !Guarantee::commits(settings.sink.guarantee, true)? {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(commit::EpochCommitter::open(settings, table, job.clone())?)))
+    }
+}

@@ -1,0 +1,11 @@
+//! The connectors `kafka` and `upsert-kafka` against a real broker:
+//! `./dev servers cargo test -p millstream-connect --test kafka`.
+//!
+//! Each test has topics of its own. They share the broker, but for those that stop it.
+
+#[path = "kafka/broker.rs"]
+mod broker;
+#[path = "kafka/reading.rs"]
+mod reading;
+#[path = "kafka/writing.rs"]
+mod writing;

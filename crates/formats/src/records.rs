@@ -1,0 +1,173 @@
+//! Rows that come and go one by one, each with an end of its own, as the messages of a log do.
+//!
+//! ```text
+//!  record, record, record ──▶ RecordDecoder ──▶ RecordBatch + faults + which records gave no row
+//!  RecordBatch            ──▶ RecordEncoder ──▶ a BinaryArray, one value for each row
+//! ```
+//!
+//! A line of a file is found by what stands in it; a record is whole as it is, whatever it holds, and is exactly one row
+//! or none. Where a record comes from only the caller knows, so faults come back as they are: the caller adds the place,
+//! and does with them what the table's options say.
+//!
+//! Always true: each record is a row of the batch, or its number is in [`Records::left_out`].
+
+use crate::bad::Fault;
+use crate::csv::{CsvDecoder, CsvEncoder};
+use crate::json::{JsonDecoder, JsonEncoder};
+use crate::options::{CsvOptions, Header, JsonOptions};
+use crate::raw::{RawDecoder, RawEncoder, RawOptions};
+use crate::{Format, FormatOptions, OnBadRow};
+use arrow::array::{BinaryArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use millstream_core::error::did_you_mean;
+use millstream_core::{Error, Result};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// The formats that records may have.
+pub const NAMES: [&str; 3] = ["csv", "json", "raw"];
+
+/// Reads records into columns.
+pub trait RecordDecoder: Send {
+    /// The columns of the rows: those of the declared schema that were asked for, in that order.
+    fn columns(&self) -> &SchemaRef;
+
+    /// Decodes `records`, which are at most [`RECORDS_MAX`] and stand in `bytes` in this order; between two of them is one
+    /// byte that belongs to none. `None` is a record that is no bytes at all, not even zero of them.
+    fn decode_records(&mut self, bytes: &[u8], records: &[Option<Range<usize>>]) -> Result<Records>;
+}
+
+/// Records that a decoder takes at a time.
+pub const RECORDS_MAX: usize = 8192;
+
+/// What became of some records.
+#[derive(Debug)]
+pub struct Records {
+    pub rows: RecordBatch,
+    /// Records that could not be read, by number, and why. With [`OnBadRow::Skip`] fields that could not be read have
+    /// become NULL and are no fault.
+    pub faults: Vec<(usize, String)>,
+    /// Records that gave no row, ascending: the faults, and those that are no bytes where the format has no row for that.
+    pub left_out: Vec<usize>,
+    /// Fields that became NULL because they could not be read.
+    pub skipped: u64,
+}
+
+impl Records {
+    pub(crate) fn new(rows: RecordBatch, mut faults: Vec<Fault>, mut nulls: Vec<usize>, skipped: u64) -> Records {
+        faults.sort_by_key(|f| f.record);
+        nulls.extend(faults.iter().map(|f| f.record));
+        nulls.sort_unstable();
+        let faults = faults.into_iter().map(|f| (f.record, f.reason)).collect();
+        Records { rows, faults, left_out: nulls, skipped }
+    }
+}
+
+/// Writes each row as a record.
+pub trait RecordEncoder: Send {
+    /// One value for each row; NULL where the row is no bytes at all.
+    fn encode_records(&mut self, rows: &RecordBatch) -> Result<BinaryArray>;
+}
+
+/// The options of a format of records, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordOptions {
+    Csv(CsvOptions),
+    Json(JsonOptions),
+    Raw(RawOptions),
+}
+
+impl RecordOptions {
+    /// Reads the options of the format `name`: all that begin with `prefix` (`key.`, `value.` or nothing).
+    pub fn parse(name: &str, prefix: &str, options: &BTreeMap<String, String>) -> Result<RecordOptions> {
+        let mine: BTreeMap<String, String> = options
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(prefix)?.to_owned(), value.clone())))
+            .collect();
+        let format = match name {
+            "raw" => return Ok(RecordOptions::Raw(RawOptions::parse(&mine)?)),
+            "csv" => Format::Csv,
+            "json" => Format::Json,
+            _ => {
+                let guess = did_you_mean(name, NAMES).map(|g| format!("did you mean '{g}'? ")).unwrap_or_default();
+                return Err(Error::sql(format!("there is no format '{name}' for records"))
+                    .remedy(format!("{guess}There are {}", NAMES.join(", "))));
+            }
+        };
+        match FormatOptions::parse(format, &mine)? {
+            FormatOptions::Csv(o) if o.header == Header::Yes => {
+                Err(Error::sql(format!("'{prefix}csv.header' = 'true': a record has no room for a header"))
+                    .remedy("leave it out: columns go by their position"))
+            }
+            FormatOptions::Csv(o) => Ok(RecordOptions::Csv(o)),
+            FormatOptions::Json(o) => Ok(RecordOptions::Json(o)),
+            FormatOptions::Parquet(_) => Err(Error::internal("Parquet is no format of records")),
+        }
+    }
+
+    /// The option keys of the format `name`, without a prefix.
+    pub fn keys(name: &str) -> &'static [&'static str] {
+        match name {
+            "raw" => &["raw.charset", "raw.endianness"],
+            "csv" => Format::Csv.keys(),
+            "json" => Format::Json.keys(),
+            _ => &[],
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            RecordOptions::Csv(_) => "csv",
+            RecordOptions::Json(_) => "json",
+            RecordOptions::Raw(_) => "raw",
+        }
+    }
+
+    /// Whether the table asks for what cannot be read to be left out.
+    pub fn ignores_errors(&self) -> bool {
+        match self {
+            RecordOptions::Csv(o) => o.ignore_parse_errors,
+            RecordOptions::Json(o) => o.ignore_parse_errors,
+            RecordOptions::Raw(_) => false,
+        }
+    }
+
+    /// Checks that the format can hold these columns.
+    pub fn check(&self, schema: &SchemaRef) -> Result<()> {
+        match self {
+            RecordOptions::Raw(_) => crate::raw::check(schema),
+            _ => Ok(()),
+        }
+    }
+
+    /// The decoder for the columns `projection` of `schema`.
+    pub fn decoder(
+        &self,
+        schema: &SchemaRef,
+        projection: &[usize],
+        on_bad_row: OnBadRow,
+    ) -> Result<Box<dyn RecordDecoder>> {
+        Ok(match self {
+            RecordOptions::Csv(o) => {
+                // Every record is a row, whatever it holds.
+                let options = CsvOptions { header: Header::No, ..o.clone() };
+                Box::new(CsvDecoder::new(options, schema.clone(), projection, on_bad_row)?)
+            }
+            RecordOptions::Json(o) => Box::new(JsonDecoder::new(o.clone(), schema, projection, on_bad_row)?),
+            RecordOptions::Raw(o) => Box::new(RawDecoder::new(o.clone(), schema, projection)?),
+        })
+    }
+
+    /// The encoder of rows of these columns.
+    pub fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn RecordEncoder>> {
+        self.check(schema)?;
+        Ok(match self {
+            RecordOptions::Csv(o) => Box::new(CsvEncoder::new(o.clone(), schema.clone())),
+            RecordOptions::Json(o) => Box::new(JsonEncoder::new(o.clone(), schema.clone())),
+            RecordOptions::Raw(o) => Box::new(RawEncoder::new(o.clone())),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
