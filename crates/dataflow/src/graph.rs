@@ -357,6 +357,8 @@ pub enum JoinKind {
     Semi,
     /// Rows of the left without one (`NOT EXISTS`).
     Anti,
+    /// All rows of the left, and in a column behind theirs whether they have a partner (`EXISTS` as a value).
+    Mark,
 }
 
 /// Which rows can meet, and with it how long they are remembered.

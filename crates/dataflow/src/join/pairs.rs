@@ -64,7 +64,7 @@ impl Shape {
     pub fn lonely(&self, side: usize) -> bool {
         match self.kind {
             JoinKind::Inner | JoinKind::Semi => false,
-            JoinKind::Left | JoinKind::Anti => side == LEFT,
+            JoinKind::Left | JoinKind::Anti | JoinKind::Mark => side == LEFT,
             JoinKind::Right => side == RIGHT,
             JoinKind::Full => true,
         }
@@ -72,7 +72,7 @@ impl Shape {
 
     /// Rows of this side come out, once, when they have a partner.
     pub fn chosen(&self, side: usize) -> bool {
-        self.kind == JoinKind::Semi && side == LEFT
+        matches!(self.kind, JoinKind::Semi | JoinKind::Mark) && side == LEFT
     }
 
     /// A row of this side has to know whether it has partners.
@@ -82,11 +82,19 @@ impl Shape {
 
     /// Pairs come out.
     pub fn pairs(&self) -> bool {
-        !matches!(self.kind, JoinKind::Semi | JoinKind::Anti)
+        !matches!(self.kind, JoinKind::Semi | JoinKind::Anti | JoinKind::Mark)
     }
 
-    /// Rows of the left by index into `rows`, with NULLs in place of the right, or the other way round.
-    pub fn padded(&self, side: usize, columns: Vec<ArrayRef>, rows: usize) -> Result<Batch> {
+    /// Rows of the left come out with a mark: whether they have a partner.
+    fn marks(&self) -> bool {
+        self.kind == JoinKind::Mark
+    }
+
+    /// Rows without a partner: of the left with NULLs in place of the right, or the other way round.
+    pub fn padded(&self, side: usize, mut columns: Vec<ArrayRef>, rows: usize) -> Result<Batch> {
+        if self.marks() {
+            columns.push(Arc::new(BooleanArray::from(vec![false; rows])));
+        }
         if !self.pairs() {
             return Ok(conform(&self.output, columns, rows)?.into());
         }
@@ -174,6 +182,8 @@ pub(super) struct Probe<'a> {
     out_rows: Vec<u32>,
     out_slots: Vec<u32>,
     out_kinds: Vec<i8>,
+    /// Of a mark join: whether the row that comes out has a partner.
+    out_matched: Vec<bool>,
     /// What the rows that come out are judged by further on: the watermark handed on before the row that brought them.
     marks: Option<&'a [Millis]>,
     out_marks: Vec<Millis>,
@@ -209,6 +219,7 @@ impl<'a> Probe<'a> {
             out_rows: Vec::new(),
             out_slots: Vec::new(),
             out_kinds: Vec::new(),
+            out_matched: Vec::new(),
             marks: None,
             out_marks: Vec::new(),
             plain,
@@ -317,15 +328,15 @@ impl<'a> Probe<'a> {
         }
         let lonely = turns && self.shape.revises && self.shape.lonely(there);
         if comes && lonely {
-            self.push(row, (NONE, slot), off, copies)?;
+            self.push(row, (NONE, slot), off, false, copies)?;
         }
         if self.shape.pairs() {
-            self.push(row, (row, slot), on, copies)?;
+            self.push(row, (row, slot), on, true, copies)?;
         } else if turns && self.shape.chosen(there) {
-            self.push(row, (NONE, slot), on, copies)?;
+            self.push(row, (NONE, slot), on, true, copies)?;
         }
         if !comes && lonely {
-            self.push(row, (NONE, slot), off, copies)?;
+            self.push(row, (NONE, slot), off, false, copies)?;
         }
         Ok(())
     }
@@ -345,19 +356,23 @@ impl<'a> Probe<'a> {
         }
         let (kind, lonely) = match act.sign > 0 {
             // What time to live has taken away still stands among the results, so a copy is chosen as the first was;
-            // but no outer row may vanish.
+            // but no outer row may vanish. A marked row comes once, whatever it is.
+            true if self.shape.marks() => (ChangeKind::Insert, known == 0 && !act.waits),
             true => (ChangeKind::Insert, found == 0 && !act.waits),
             false => (ChangeKind::Delete, known == 0),
         };
         if (lonely && self.shape.lonely(self.side)) || (known > 0 && self.shape.chosen(self.side)) {
-            self.push(row, (row, NONE), kind, 1)?;
+            self.push(row, (row, NONE), kind, known > 0, 1)?;
         }
         Ok(())
     }
 
     /// A row of the result, brought by one of the batch.
-    fn push(&mut self, by: u32, (row, slot): (u32, u32), kind: ChangeKind, times: u32) -> Result<()> {
+    fn push(&mut self, by: u32, (row, slot): (u32, u32), kind: ChangeKind, matched: bool, times: u32) -> Result<()> {
         for _ in 0..times {
+            if self.shape.marks() {
+                self.out_matched.push(matched);
+            }
             if let Some(marks) = self.marks {
                 self.out_marks.push(marks[by as usize]);
             }
@@ -389,7 +404,11 @@ impl<'a> Probe<'a> {
             let taken = self.batch.columns().iter().map(|c| take(c, &indices, None));
             columns[self.side] = taken.collect::<Result<_, _>>()?;
         }
-        let rows = conform(&self.shape.output, columns.into_iter().flatten().collect(), rows)?;
+        let mut columns: Vec<ArrayRef> = columns.into_iter().flatten().collect();
+        if self.shape.marks() {
+            columns.push(Arc::new(BooleanArray::from(std::mem::take(&mut self.out_matched))));
+        }
+        let rows = conform(&self.shape.output, columns, rows)?;
         let kinds = match self.out_kinds.iter().all(|k| *k == ChangeKind::Insert as i8) {
             true => None,
             false => Some(Int8Array::from(std::mem::take(&mut self.out_kinds))),

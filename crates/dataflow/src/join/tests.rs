@@ -36,9 +36,10 @@ pub(super) fn residual(left: usize, sign: Sign, right: usize, width: usize) -> E
 
 /// The columns that a join of this kind emits.
 pub(super) fn output(kind: JoinKind, inputs: &[SchemaRef]) -> SchemaRef {
-    let both = if matches!(kind, JoinKind::Semi | JoinKind::Anti) { 1 } else { 2 };
+    let both = if matches!(kind, JoinKind::Semi | JoinKind::Anti | JoinKind::Mark) { 1 } else { 2 };
     let fields = inputs[..both].iter().flat_map(|s| s.fields().iter().cloned());
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    let mark = (kind == JoinKind::Mark).then(|| Arc::new(Field::new("mark", DataType::Boolean, false)));
+    Arc::new(Schema::new(fields.chain(mark).collect::<Vec<_>>()))
 }
 
 fn check(spec: &graph::Join, timeline: &Timeline, script: &str) {
@@ -161,6 +162,30 @@ fn a_row_without_a_partner_goes_when_one_comes() {
         left   -D 1 ann               -> -D 1 ann
         end";
     check(&spec(JoinKind::Anti, &[0], ALWAYS), &people(), script);
+}
+
+#[test]
+fn a_row_is_marked_anew_when_its_first_partner_comes_and_when_its_last_goes() {
+    for scope in [INSERTS, ALWAYS] {
+        let script = "
+            left   1 ann, null joe        -> 1 ann false, null joe false
+            right  1 oslo                 -> -D 1 ann false, 1 ann true
+            right  1 rome, 4 bonn, null nice
+            left   1 eve, 4 max, 5 tim    -> 1 eve true, 4 max true, 5 tim false
+            end";
+        check(&spec(JoinKind::Mark, &[0], scope), &people(), script);
+    }
+    let script = "
+        left   1 ann, 1 ann           -> 1 ann false, 1 ann false
+        right  1 oslo, 1 rome         -> -D 1 ann false, -D 1 ann false, 1 ann true, 1 ann true
+        left   1 ann                  -> 1 ann true
+        right  -D 1 oslo
+        left   -D 1 ann               -> -D 1 ann true
+        right  -D 1 rome              -> -D 1 ann true, -D 1 ann true, 1 ann false, 1 ann false
+        left   -D 1 ann               -> -D 1 ann false
+        left   -D 2 bob               # it is not there
+        end";
+    check(&spec(JoinKind::Mark, &[0], ALWAYS), &people(), script);
 }
 
 #[test]
@@ -314,6 +339,8 @@ fn a_window_chooses_rows_of_the_left() {
         watermark  9         -> ";
     check(&windowed(JoinKind::Semi), &visits(), &format!("{rows} 0 10 1 ann\nend"));
     check(&windowed(JoinKind::Anti), &visits(), &format!("{rows} 0 10 2 bob, 0 10 null joe\nend"));
+    let marked = "0 10 1 ann true, 0 10 2 bob false, 0 10 null joe false";
+    check(&windowed(JoinKind::Mark), &visits(), &format!("{rows} {marked}\nend"));
 }
 
 fn near(kind: JoinKind, lower: Millis, upper: Millis) -> graph::Join {
@@ -415,6 +442,14 @@ fn rows_near_each_other_are_chosen_or_not() {
         watermark  16              -> 10 2
         end";
     check(&near(JoinKind::Anti, -5, 5), &orders(), script);
+    let script = "
+        left       10 1, 10 2
+        right      12 1, 13 1      -> 10 1 true
+        left       14 1            -> 14 1 true
+        watermark  15
+        watermark  16              -> 10 2 false
+        end";
+    check(&near(JoinKind::Mark, -5, 5), &orders(), script);
 }
 
 #[test]

@@ -15,4 +15,5 @@ mod semantics;
 mod silence;
 mod state;
 mod state_v1;
+mod subqueries;
 mod support;

@@ -35,7 +35,7 @@ pub fn emitted(kind: &NodeKind, inputs: &[Changes]) -> Changes {
         NodeKind::Join(Join { scope: JoinScope::Always { .. }, kind, .. }) => match kind {
             JoinKind::Inner | JoinKind::Semi => most,
             // A row without a partner is told at once, and taken back when one comes.
-            JoinKind::Left | JoinKind::Right | JoinKind::Full | JoinKind::Anti => Changes::Retract,
+            JoinKind::Left | JoinKind::Right | JoinKind::Full | JoinKind::Anti | JoinKind::Mark => Changes::Retract,
         },
         NodeKind::Join(_) | NodeKind::TemporalJoin(_) => Changes::Insert,
         NodeKind::TopN(t) => match t.scope {
@@ -87,7 +87,7 @@ pub fn keys(kind: &NodeKind, inputs: &[(&[Key], usize)], schema: &Schema) -> Vec
             }
             keys
         }
-        NodeKind::Join(j) if matches!(j.kind, JoinKind::Semi | JoinKind::Anti) => of(0).to_vec(),
+        NodeKind::Join(j) if matches!(j.kind, JoinKind::Semi | JoinKind::Anti | JoinKind::Mark) => of(0).to_vec(),
         NodeKind::Join(j) => {
             let width = inputs.first().map_or(0, |(_, width)| *width);
             let (left, right) = (of(0), of(1));

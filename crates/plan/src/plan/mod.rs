@@ -11,18 +11,21 @@
 
 mod as_of;
 mod changes;
+mod counted;
 mod errors;
 mod expressions;
 mod graph;
 mod literals;
 mod locate;
 mod lower;
+mod marks;
 mod narrow;
 mod proctime;
 mod provider;
 mod rewrite;
 mod sink;
 pub mod table;
+mod tuples;
 pub mod types;
 pub mod unnest;
 pub mod window;
@@ -191,6 +194,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(o::rewrite_set_comparison::RewriteSetComparison::new()),
         Arc::new(o::optimize_unions::OptimizeUnions::new()),
         Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
+        Arc::new(marks::Marks),
         Arc::new(o::replace_distinct_aggregate::ReplaceDistinctWithAggregate::new()),
         Arc::new(o::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
         Arc::new(o::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),

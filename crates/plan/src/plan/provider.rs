@@ -6,6 +6,7 @@
 //! ```
 
 use super::as_of::VersionsPlanner;
+use super::counted::CountedPlanner;
 use super::errors::external;
 use super::rewrite::rewrite_query;
 use super::table::DeclaredTable;
@@ -90,6 +91,7 @@ impl<'a> Provider<'a> {
             relation_planners: vec![
                 Arc::new(WindowPlanner::new(file)),
                 Arc::new(UnnestPlanner::new(file)),
+                Arc::new(CountedPlanner::new(file)),
                 Arc::new(VersionsPlanner),
             ],
             types: Arc::new(SqlTypes),

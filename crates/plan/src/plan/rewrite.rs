@@ -1,11 +1,12 @@
 //! Changes to the parsed query before DataFusion plans it.
 
+use super::counted::count_rows;
+use super::tuples::{in_condition, in_value};
 use super::unnest::{UNNEST, UNNEST_WITH_ORDINALITY};
 use datafusion_sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, LimitClause, NullInclusion, ObjectName, Query,
-    Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableVersion, TableWithJoins, Value,
-    VisitMut, VisitorMut,
+    Select, SelectItem, SetExpr, Spanned, TableFactor, TableVersion, TableWithJoins, Value, VisitMut, VisitorMut,
 };
 use millstream_core::{Error, Place, Result};
 use std::ops::ControlFlow;
@@ -35,14 +36,18 @@ impl VisitorMut for Unnests<'_> {
                 Some(LimitClause::LimitOffset { limit: Some(limit), offset: None, limit_by: Vec::new() });
             query.fetch = None;
         }
-        match self.counted(&query.body) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(e) => ControlFlow::Break(e),
-        }
+        count_rows(&mut query.body);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, e: &mut Expr) -> ControlFlow<Error> {
+        in_value(e);
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         name_nested_fields(select);
+        select.selection.iter_mut().for_each(in_condition);
         if let Err(e) = self.versions(&mut select.from) {
             return ControlFlow::Break(e);
         }
@@ -147,20 +152,6 @@ fn table_argument(arg: &FunctionArg) -> Option<String> {
 }
 
 impl Unnests<'_> {
-    /// # Errors
-    /// INTERSECT ALL and EXCEPT ALL count how often a row comes on each side; what DataFusion makes of them does not.
-    fn counted(&self, body: &SetExpr) -> Result<()> {
-        let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { return Ok(()) };
-        if matches!(op, SetOperator::Intersect | SetOperator::Except | SetOperator::Minus)
-            && matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName)
-        {
-            let e = Error::sql(format!("{op} ALL is not there yet"));
-            return Err(self.fail(right.as_ref(), e.remedy(format!("write {op}, which gives each row once"))));
-        }
-        self.counted(left)?;
-        self.counted(right)
-    }
-
     /// Makes conditions of `FOR SYSTEM_TIME AS OF`: see [`super::as_of`].
     fn versions(&self, from: &mut [TableWithJoins]) -> Result<()> {
         for item in from {

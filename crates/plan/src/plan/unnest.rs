@@ -36,7 +36,7 @@ pub struct CrossUnnest {
 }
 
 impl CrossUnnest {
-    fn new(
+    pub fn new(
         input: Arc<LogicalPlan>,
         array: Expr,
         outer: bool,

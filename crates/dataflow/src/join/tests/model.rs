@@ -62,7 +62,7 @@ fn plays() -> impl Strategy<Value = Play> {
 
 fn kinds() -> impl Strategy<Value = JoinKind> {
     use JoinKind::*;
-    prop::sample::select(vec![Inner, Left, Right, Full, Semi, Anti])
+    prop::sample::select(vec![Inner, Left, Right, Full, Semi, Anti, Mark])
 }
 
 /// `unique`: no two rows are equal.
@@ -206,6 +206,11 @@ fn result(kind: JoinKind, left: Option<&Row>, right: Option<&Row>) -> String {
     }
 }
 
+/// A row of a mark join.
+fn marked(left: &Row, matched: bool) -> String {
+    format!("{} {matched}", text(Some(left)))
+}
+
 /// All pairs, and what the kind makes of rows without a partner.
 fn nested_loops(kind: JoinKind, left: &[Row], right: &[Row], meet: impl Fn(&Row, &Row) -> bool) -> Vec<String> {
     use JoinKind::*;
@@ -214,6 +219,7 @@ fn nested_loops(kind: JoinKind, left: &[Row], right: &[Row], meet: impl Fn(&Row,
         let partners: Vec<&Row> = right.iter().filter(|r| meet(l, r)).collect();
         match kind {
             Semi | Anti => results.extend(((kind == Semi) != partners.is_empty()).then(|| text(Some(l)))),
+            Mark => results.push(marked(l, !partners.is_empty())),
             _ => results.extend(partners.iter().map(|r| result(kind, Some(l), Some(r)))),
         }
         if matches!(kind, Left | Full) && partners.is_empty() {
@@ -255,12 +261,14 @@ struct Known {
 /// Row by row, with rows that are forgotten.
 fn forgetful(kind: JoinKind, on: bool, keep: Millis, steps: &[Step]) -> Vec<String> {
     use JoinKind::*;
-    let lonely = |side: usize| matches!((kind, side), (Left | Full | Anti, 0) | (Right | Full, 1));
-    let chosen = |side: usize| kind == Semi && side == 0;
+    let lonely = |side: usize| matches!((kind, side), (Left | Full | Anti | Mark, 0) | (Right | Full, 1));
+    let chosen = |side: usize| matches!(kind, Semi | Mark) && side == 0;
     let (mut known, mut counts): (Vec<Known>, BTreeMap<String, i64>) = (Vec::new(), BTreeMap::new());
     let mut now = Millis::MIN;
-    let alone = |side: usize, row: &Row| {
-        if side == 0 { result(kind, Some(row), None) } else { result(kind, None, Some(row)) }
+    let alone = |side: usize, row: &Row, matched: bool| match (kind, side) {
+        (Mark, _) => marked(row, matched),
+        (_, 0) => result(kind, Some(row), None),
+        _ => result(kind, None, Some(row)),
     };
     for step in steps {
         let (side, sign, row) = match *step {
@@ -282,23 +290,23 @@ fn forgetful(kind: JoinKind, on: bool, keep: Millis, steps: &[Step]) -> Vec<Stri
                 continue;
             }
             found += 1;
-            if !matches!(kind, Semi | Anti) {
+            if !matches!(kind, Semi | Anti | Mark) {
                 *counts.entry(result(kind, Some(l), Some(r))).or_default() += sign;
             }
             let matches = other.matches;
             other.matches += sign;
             if (matches == 0) != (other.matches == 0) {
                 if lonely(1 - side) {
-                    *counts.entry(alone(1 - side, &other.row)).or_default() -= sign;
+                    *counts.entry(alone(1 - side, &other.row, false)).or_default() -= sign;
                 }
                 if chosen(1 - side) {
-                    *counts.entry(alone(1 - side, &other.row)).or_default() += sign;
+                    *counts.entry(alone(1 - side, &other.row, true)).or_default() += sign;
                 }
             }
         }
         let matches = if sign > 0 { found } else { before };
         if (lonely(side) && matches == 0) || (chosen(side) && matches > 0) {
-            *counts.entry(alone(side, &row)).or_default() += sign;
+            *counts.entry(alone(side, &row, matches > 0)).or_default() += sign;
         }
         match mine {
             Some(mine) if sign < 0 => known[mine].there = false,

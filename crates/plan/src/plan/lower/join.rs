@@ -11,7 +11,7 @@
 use super::super::table::interval_millis;
 use super::{At, Bound, Col, Lowering, Part, Rel, Versioned, as_column, literal, own_name};
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion_common::{DFSchema, NullEquality};
+use datafusion_common::{DFSchema, NullEquality, ScalarValue};
 use datafusion_expr::logical_plan::builder::build_join_schema;
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr as Logical, JoinType, Operator};
@@ -45,32 +45,20 @@ impl Lowering<'_, '_> {
                 let swapped = swap(j);
                 return self.join(right, left, &swapped);
             }
-            JoinType::LeftMark | JoinType::RightMark => {
-                return Err(Error::sql("IN and EXISTS inside OR or CASE are not there yet in streaming")
-                    .remedy("write them with AND, or as a UNION of two queries"));
-            }
+            JoinType::LeftMark => JoinKind::Mark,
+            JoinType::RightMark => return Err(Error::internal("a join that marks its right side")),
         };
+        if j.null_aware {
+            return Err(Error::internal("NOT IN has not been made of marks"));
+        }
         let (left_schema, right_schema) = (j.left.schema(), j.right.schema());
         let both = build_join_schema(left_schema, right_schema, &JoinType::Inner).map_err(|e| self.compiler.fail(e))?;
-        let mut on = j.on.clone();
+        let on = j.on.clone();
         let mut tests: Vec<Logical> = j.filter.iter().flat_map(split_conjunction).cloned().collect();
+        tests.retain(|test| !matches!(literal(test), Some(ScalarValue::Boolean(Some(true)))));
         if let Some(at) = tests.iter().position(super::temporal::is_as_of) {
             let as_of = tests.remove(at);
             return self.temporal_join(left, right, j, kind, &as_of, &tests, &both);
-        }
-        // NOT IN: an unknown comparison keeps a row out as well (three-valued logic).
-        if j.null_aware {
-            for (l, r) in std::mem::take(&mut on) {
-                let nullable = |e: &Logical, s: &DFSchema| {
-                    datafusion_expr::ExprSchemable::nullable(e, s).map_err(|e| self.compiler.fail(e))
-                };
-                if nullable(&l, left_schema)? || nullable(&r, right_schema)? {
-                    let unknown = l.clone().is_null().or(r.clone().is_null());
-                    tests.push(l.eq(r).or(unknown));
-                } else {
-                    on.push((l, r));
-                }
-            }
         }
         let (left, right) = (
             self.side(left, left_schema, on.iter().map(|p| &p.0))?,
@@ -214,7 +202,7 @@ impl Lowering<'_, '_> {
     ) -> (Arc<Schema>, Vec<Col>) {
         let (pads_left, pads_right) =
             (matches!(kind, JoinKind::Right | JoinKind::Full), matches!(kind, JoinKind::Left | JoinKind::Full));
-        let one_sided = matches!(kind, JoinKind::Semi | JoinKind::Anti);
+        let one_sided = matches!(kind, JoinKind::Semi | JoinKind::Anti | JoinKind::Mark);
         let padded = |fields: &arrow::datatypes::Fields, pads: bool| -> Vec<Field> {
             fields.iter().map(|f| f.as_ref().clone().with_nullable(f.is_nullable() || pads)).collect()
         };
@@ -222,6 +210,9 @@ impl Lowering<'_, '_> {
         let width = fields.len();
         if !one_sided {
             fields.extend(padded(right.schema.fields(), pads_right));
+        }
+        if kind == JoinKind::Mark {
+            fields.push(Field::new("mark", DataType::Boolean, false));
         }
         let out = Arc::new(Schema::new(fields));
         let window = self.next_window();
@@ -243,6 +234,9 @@ impl Lowering<'_, '_> {
         add(left, 0, pads_left);
         if !one_sided {
             add(right, width, pads_right);
+        }
+        if kind == JoinKind::Mark {
+            columns.push(Col::plain(Expr::column(&out, width)));
         }
         (out, columns)
     }
@@ -376,6 +370,7 @@ pub fn kind_name(kind: JoinKind) -> &'static str {
         JoinKind::Full => "full",
         JoinKind::Semi => "semi",
         JoinKind::Anti => "anti",
+        JoinKind::Mark => "mark",
     }
 }
 

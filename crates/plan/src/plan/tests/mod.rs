@@ -386,9 +386,15 @@ fn well_formed(dataflow: &Dataflow) {
                 let both = Arc::new(Schema::new(both));
                 let test = residual.iter().cloned().collect::<Vec<_>>();
                 assert!(made(&test, &both).iter().all(|t| *t == DataType::Boolean), "{}", n.label);
-                let one_sided =
-                    matches!(&n.kind, NodeKind::Join(j) if matches!(j.kind, JoinKind::Semi | JoinKind::Anti));
-                assert_eq!(types(&n.schema), types(if one_sided { &input } else { &both }), "{}", n.label);
+                let kind = if let NodeKind::Join(j) = &n.kind { j.kind } else { JoinKind::Inner };
+                let mut wanted = match kind {
+                    JoinKind::Semi | JoinKind::Anti | JoinKind::Mark => types(&input),
+                    _ => types(&both),
+                };
+                if kind == JoinKind::Mark {
+                    wanted.push(DataType::Boolean);
+                }
+                assert_eq!(types(&n.schema), wanted, "{}", n.label);
                 if let NodeKind::Join(Join { scope: JoinScope::Interval { times, .. }, .. }) = &n.kind {
                     let types = [input.field(times[0]), right.field(times[1])].map(Field::data_type);
                     assert!(types.iter().all(|t| matches!(t, DataType::Timestamp(TimeUnit::Millisecond, _))));

@@ -189,16 +189,30 @@ Sink(result)
         "SELECT b.auction FROM bid b WHERE b.auction NOT IN (SELECT id FROM auction)",
         "
 Sink(result)
-└─ Join(anti on auction = id OR auction IS NULL OR id IS NULL)
+└─ Calc(auction WHERE NOT mark)
       │ changes +I -U +U -D
-   ├─ single ─ Calc(auction)
-   │  └─ Source(bid)
-   │        reads auction, ts
-   │        watermark ts - 4000 ms
-   └─ single ─ Calc(id)
-      └─ Source(auction)
-            reads id, ts
-            watermark ts - 4000 ms",
+   └─ Join(mark on every row)
+         │ changes +I -U +U -D
+      ├─ single ─ Calc(auction WHERE auction IS NOT NULL OR NOT mark)
+      │     │ changes +I -U +U -D
+      │  └─ Join(mark on every row)
+      │        │ changes +I -U +U -D
+      │     ├─ single ─ Join(anti on auction = id)
+      │     │     │ changes +I -U +U -D
+      │     │  ├─ hash(auction) ─ Calc(auction)
+      │     │  │  └─ Source(bid)
+      │     │  │        reads auction, ts
+      │     │  │        watermark ts - 4000 ms
+      │     │  └─ hash(id) ─ Calc(id)
+      │     │     └─ [1] Source(auction)
+      │     │           reads id, ts
+      │     │           watermark ts - 4000 ms
+      │     └─ single ─ GroupAggregate(by some)
+      │        └─ hash(some) ─ Calc(true AS some)
+      │           └─ [1]
+      └─ single ─ GroupAggregate(by some)
+         └─ hash(some) ─ Calc(true AS some WHERE id IS NULL)
+            └─ [1]",
     );
     check(
         "SELECT b.auction FROM bid b WHERE NOT EXISTS (SELECT 1 FROM auction a WHERE a.id = b.auction)",
@@ -392,6 +406,85 @@ Sink(result)
             └─ Source(bid)
                   reads auction, channel, ts
                   watermark ts - 4000 ms",
+    );
+}
+
+#[test]
+fn set_operations_with_all_count_rows() {
+    check(
+        "SELECT auction FROM bid EXCEPT ALL SELECT id FROM auction",
+        "
+Sink(result)
+└─ Calc(auction)
+      │ changes +I -U +U -D
+   └─ Unnest($copies)
+         │ changes +I -U +U -D
+      └─ Calc(auction, array_repeat(true, sum($left) - sum($right)) AS $copies WHERE sum($right) < sum($left))
+            │ changes +I -U +U -D
+         └─ GroupAggregate(by auction: sum($left), sum($right))
+               │ changes +I -U +U -D
+            └─ hash(auction) ─ Union
+               ├─ Calc(auction, 1 AS $left, 0 AS $right)
+               │  └─ Source(bid)
+               │        reads auction, ts
+               │        watermark ts - 4000 ms
+               └─ Calc(id AS auction, 0 AS $left, 1 AS $right)
+                  └─ Source(auction)
+                        reads id, ts
+                        watermark ts - 4000 ms",
+    );
+    refused(
+        "SELECT auction FROM bid INTERSECT ALL SELECT id, ts FROM auction",
+        "
+INTERSECT ALL takes as many columns of each side: 1 and 2
+  at q.sql:1:39
+  help: name the same columns, in the same order, in both SELECTs",
+    );
+}
+
+#[test]
+fn subqueries_as_values_are_marks() {
+    check(
+        "SELECT auction FROM bid b WHERE price > 3 OR EXISTS (SELECT 1 FROM auction a WHERE a.id = b.auction)",
+        "
+Sink(result)
+└─ Calc(auction WHERE price > 3 OR mark)
+      │ changes +I -U +U -D
+   └─ Join(mark on auction = id)
+         │ changes +I -U +U -D
+      ├─ hash(auction) ─ Calc(auction, price)
+      │  └─ Source(bid)
+      │        reads auction, price, ts
+      │        watermark ts - 4000 ms
+      └─ hash(id) ─ Calc(id)
+         └─ Source(auction)
+               reads id, ts
+               watermark ts - 4000 ms",
+    );
+    // Where NULL does no more than FALSE, one mark suffices.
+    check(
+        "SELECT auction FROM bid WHERE price > 3 OR auction IN (SELECT id FROM auction)",
+        "
+Sink(result)
+└─ Calc(auction WHERE price > 3 OR mark)
+      │ changes +I -U +U -D
+   └─ Join(mark on auction = id)
+         │ changes +I -U +U -D
+      ├─ hash(auction) ─ Calc(auction, price)
+      │  └─ Source(bid)
+      │        reads auction, price, ts
+      │        watermark ts - 4000 ms
+      └─ hash(id) ─ Calc(id)
+         └─ Source(auction)
+               reads id, ts
+               watermark ts - 4000 ms",
+    );
+    check(
+        "SELECT b.auction FROM bid b WHERE (b.auction, b.price) IN (SELECT id, reserve FROM auction)",
+        "
+Sink(result)
+└─ Join(semi on auction = $c0 AND price = $c1)
+",
     );
 }
 
@@ -606,20 +699,6 @@ FOR SYSTEM_TIME AS OF without ON
 OVER takes rows that stay as they are, and its input is a result that is updated
   at q.sql:1:1
   help: aggregate, join or deduplicate it by windows, so that each row comes once",
-    );
-    refused(
-        "SELECT auction FROM bid EXCEPT ALL SELECT id FROM auction",
-        "
-EXCEPT ALL is not there yet
-  at q.sql:1:36
-  help: write EXCEPT, which gives each row once",
-    );
-    refused(
-        "SELECT auction FROM bid WHERE price > 3 OR auction IN (SELECT id FROM auction)",
-        "
-IN and EXISTS inside OR or CASE are not there yet in streaming
-  at q.sql:1:44
-  help: write them with AND, or as a UNION of two queries",
     );
     refused(
         "SELECT median(n) FROM (SELECT count(*) AS n FROM bid GROUP BY auction)",
