@@ -23,6 +23,7 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::Limit(rows) => Box::new(limit::Limit::new(*rows)),
         NodeKind::WindowRows(rows) => window_rows::build(rows, input?, output.clone())?,
         NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
+        NodeKind::WindowPanes(panes) => Box::new(window::panes::WindowPanes::new(panes, input?)?),
         NodeKind::Over(over) => over::build(over, input?, output.clone())?,
         NodeKind::GroupAggregate(group) => Box::new(group::GroupAggregate::new(group, input?, output.clone())?),
         NodeKind::Join(join) => join::join(join, inputs, output)?,

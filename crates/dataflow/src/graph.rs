@@ -98,6 +98,7 @@ pub enum NodeKind {
     Union,
     WindowRows(WindowRows),
     WindowAggregate(WindowAggregate),
+    WindowPanes(WindowPanes),
     Over(Over),
     GroupAggregate(GroupAggregate),
     Join(Join),
@@ -208,6 +209,44 @@ pub struct WindowAggregate {
     /// How long a closed window still takes rows. 0: none.
     pub lateness: Millis,
     pub order: Option<usize>,
+}
+
+/// A [`WindowAggregate`] whose results are told in *panes*: some while the window is open, one when the watermark closes it,
+/// some for late rows. Each key of a window has panes of its own.
+///
+/// Emits what [`WindowAggregate`] emits, any number of times.
+#[derive(Debug, Clone)]
+pub struct WindowPanes {
+    pub windows: WindowAggregate,
+    /// Before the window closes. `None`: nothing is told before.
+    pub early: Option<Trigger>,
+    /// For late rows, within `windows.lateness`.
+    pub late: Trigger,
+    pub panes: Panes,
+    /// Whether somebody behind asks for the row as it was before an update (`-U`). It only concerns [`Panes::Retracting`].
+    pub update_before: bool,
+}
+
+/// When a pane is due that has rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// Whenever the clock passes a multiple of this, counted from 1970.
+    Every(Millis),
+    /// With its n-th row.
+    Rows(u64),
+    /// With each row.
+    Change,
+}
+
+/// What a pane says of its key and window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Panes {
+    /// The result over all rows so far, in place of the one told before; nothing where it is the same.
+    Retracting,
+    /// The result over all rows so far, as a new row; nothing where it is the same.
+    Accumulating,
+    /// The result over the rows since the last pane, as a new row.
+    Discarding,
 }
 
 /// One aggregate of one query.

@@ -85,6 +85,13 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                     feeders.unwrap_or(n)
                 }
             }
+            (NodeKind::WindowPanes(panes), n) => {
+                let mut keys = panes.windows.keys.clone();
+                if let Window::Attached { start, end } = panes.windows.window {
+                    keys.extend([start, end]);
+                }
+                by_key(&mut inputs, &nodes, &keys, n)
+            }
             (NodeKind::Over(over), n) => by_key(&mut inputs, &nodes, &over.keys, n),
             (NodeKind::GroupAggregate(a), n) => by_key(&mut inputs, &nodes, &a.keys, n),
             (NodeKind::TopN(t), n) => by_key(&mut inputs, &nodes, &t.partition, n),

@@ -39,6 +39,13 @@ pub(super) struct Each<'a> {
     pub groups: &'a [u32],
 }
 
+/// Results of one window: ids of their keys, the columns of the calls, and what they do (`None`: they are new).
+pub(super) struct Changed<'a> {
+    pub keys: &'a [u32],
+    pub results: Vec<ArrayRef>,
+    pub kinds: Option<Int8Array>,
+}
+
 pub(super) const PLAIN: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 
 impl Emitter {
@@ -115,6 +122,22 @@ impl Emitter {
             self.push(keys, self.window(window, ids.len()), table.state.finish_ids(ids)?, ids.len(), true, out)?;
         }
         Ok(())
+    }
+
+    /// Rows of a window, each with a change of its own.
+    pub fn emit_changes(
+        &self,
+        grouping: &Grouping,
+        table: &Table,
+        window: (Millis, Millis),
+        Changed { keys, results, kinds }: Changed<'_>,
+        out: &mut dyn Output,
+    ) -> Result<()> {
+        let mut columns = grouping.codec.decode_ids(&table.keys, keys)?;
+        columns.extend(self.window(window, keys.len()));
+        columns.extend(results);
+        let rows = crate::rows::conform(&self.schema, columns, keys.len())?;
+        out.emit(0, Batch { rows, marks: None, kinds })
     }
 
     /// Results of windows of their own.

@@ -22,7 +22,8 @@
 //!
 //! With a zone, all times in here are local readings of its clock; `window_time` is turned back into an instant.
 //!
-//! Here too: [`local`] (aggregation before the exchange) and [`session`] (windows that the rows themselves make).
+//! Here too: [`local`] (aggregation before the exchange), [`session`] (windows that the rows themselves make) and [`panes`]
+//! (results that are told before a window closes, and again for late rows).
 
 #[cfg(test)]
 mod crash;
@@ -31,6 +32,7 @@ mod grid;
 pub mod local;
 #[cfg(test)]
 mod model;
+pub mod panes;
 mod saved;
 pub mod session;
 mod spill;

@@ -94,7 +94,7 @@ impl Tables {
     }
 
     /// Columns that the exchange hashes behind the keys.
-    fn hashed(mut self, columns: &[usize]) -> Tables {
+    pub fn hashed(mut self, columns: &[usize]) -> Tables {
         for table in std::iter::once(&mut self.groups).chain(&mut self.distincts) {
             table.group_by.extend(columns);
         }

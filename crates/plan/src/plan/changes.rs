@@ -9,7 +9,7 @@
 
 use arrow::datatypes::Schema;
 use millstream_core::TimeDomain;
-use millstream_dataflow::graph::{Changes, Join, JoinKind, JoinScope, Keep, Node, NodeKind, TopNScope};
+use millstream_dataflow::graph::{Changes, Join, JoinKind, JoinScope, Keep, Node, NodeKind, Panes, TopNScope};
 use std::collections::BTreeSet;
 
 /// Columns that together are unique among the rows that stand. Of a node, several such sets may be known.
@@ -26,6 +26,8 @@ pub fn emitted(kind: &NodeKind, inputs: &[Changes]) -> Changes {
         NodeKind::Calc(_) | NodeKind::Union | NodeKind::Unnest(_) | NodeKind::Expand(_) | NodeKind::Sink(_) => most,
         // Windows with allowed lateness say the new result alone.
         NodeKind::WindowAggregate(w) if w.lateness > 0 => Changes::Upsert,
+        NodeKind::WindowPanes(w) if w.panes == Panes::Retracting => updates(w.update_before),
+        NodeKind::WindowPanes(_) => Changes::Insert,
         NodeKind::WindowRows(_) | NodeKind::WindowAggregate(_) | NodeKind::Over(_) | NodeKind::Limit(_) => {
             Changes::Insert
         }
@@ -70,6 +72,9 @@ pub fn keys(kind: &NodeKind, inputs: &[(&[Key], usize)], schema: &Schema) -> Vec
         NodeKind::Sink(_) | NodeKind::Limit(_) | NodeKind::Over(_) => of(0).to_vec(),
         // The columns of the aggregation: keys, then start, end and time.
         NodeKind::WindowAggregate(w) => vec![(0..w.keys.len() + 2).collect()],
+        NodeKind::WindowPanes(w) if w.panes == Panes::Retracting => vec![(0..w.windows.keys.len() + 2).collect()],
+        // A window and key has a row for each of its panes.
+        NodeKind::WindowPanes(_) => Vec::new(),
         NodeKind::GroupAggregate(g) => vec![(0..g.keys.len()).collect()],
         NodeKind::Deduplicate(d) => vec![d.keys.iter().copied().collect()],
         NodeKind::UpsertMaterialize { keys, .. } => vec![keys.iter().copied().collect()],
@@ -146,6 +151,7 @@ pub fn settle(nodes: &mut [Node], sink_needs: impl Fn(usize) -> bool) {
     for i in 0..nodes.len() {
         match &mut nodes[i].kind {
             NodeKind::GroupAggregate(g) => g.update_before = needed[i],
+            NodeKind::WindowPanes(w) => w.update_before = needed[i],
             NodeKind::TopN(t) => t.update_before = needed[i],
             NodeKind::Deduplicate(d) => d.update_before = needed[i],
             NodeKind::UpsertMaterialize { update_before, .. } => *update_before = needed[i],

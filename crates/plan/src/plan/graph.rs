@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
-    AggregateCall, AggregateFunction, Changes, Dataflow, Input, Node, NodeKind, OverFunction,
+    AggregateCall, AggregateFunction, Changes, Dataflow, Input, Node, NodeKind, OverFunction, WindowAggregate,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -77,6 +77,7 @@ impl Graph {
             ),
             NodeKind::WindowRows(w) => format!("{label} {}", time(w.time.column)),
             NodeKind::WindowAggregate(w) => format!("{label} {}", time(w.time.column)),
+            NodeKind::WindowPanes(w) => format!("{label} {}", time(w.windows.time.column)),
             NodeKind::Expand(e) => e.rows.iter().map(|r| exprs(r)).collect::<Vec<_>>().join("; "),
             NodeKind::Unnest(u) => format!("{label} {} {}", u.outer, u.with_ordinality),
             _ => label.to_string(),
@@ -96,6 +97,7 @@ pub fn kind_name(kind: &NodeKind) -> &'static str {
         NodeKind::Union => "union",
         NodeKind::WindowRows(_) => "window-rows",
         NodeKind::WindowAggregate(_) => "window-aggregate",
+        NodeKind::WindowPanes(_) => "window-panes",
         NodeKind::Over(_) => "over",
         NodeKind::GroupAggregate(_) => "group-aggregate",
         NodeKind::Join(_) => "join",
@@ -120,21 +122,20 @@ fn fingerprint(kind: &NodeKind) -> String {
         };
         format!("{function}{:?}{}{:?}{:?}", c.args, c.distinct, c.filter, c.result)
     };
+    let windowed = |w: &WindowAggregate| {
+        let calls = w.calls.iter().map(call).collect::<Vec<_>>().join(";");
+        format!("{:?}{:?}{:?}{}{:?}{calls}", w.window, w.time, w.keys, w.lateness, w.order)
+    };
     match kind {
         NodeKind::Source(s) => format!("{s:?}"),
         NodeKind::Calc(c) => {
             format!("{:?} {:?}", c.filter.as_ref().map(|f| format!("{:?}", f.physical)), c.columns.as_deref().map(list))
         }
         NodeKind::WindowRows(w) => format!("{w:?}"),
-        NodeKind::WindowAggregate(w) => format!(
-            "{:?}{:?}{:?}{}{:?}{}",
-            w.window,
-            w.time,
-            w.keys,
-            w.lateness,
-            w.order,
-            w.calls.iter().map(call).collect::<Vec<_>>().join(";")
-        ),
+        NodeKind::WindowAggregate(w) => windowed(w),
+        NodeKind::WindowPanes(w) => {
+            format!("{}{:?}{:?}{:?}{}", windowed(&w.windows), w.early, w.late, w.panes, w.update_before)
+        }
         NodeKind::Over(o) => {
             let calls: Vec<String> = o
                 .calls

@@ -17,7 +17,7 @@ use millstream_core::table::{TableUse, Takes};
 use millstream_core::{Connectors, ErrorKind, Sink, SinkContext, Source, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
-    Changes, Exchange, Join, JoinKind, JoinScope, Node, NodeKind, TemporalJoin, Window, WindowAggregate,
+    Changes, Exchange, Join, JoinKind, JoinScope, Node, NodeKind, TemporalJoin, Window, WindowAggregate, WindowPanes,
 };
 
 /// Every table is fine; there is nothing to open.
@@ -354,7 +354,7 @@ fn well_formed(dataflow: &Dataflow) {
                 assert!(time(w.time.column), "{}", n.label);
                 assert_eq!(n.schema.fields().len(), input.fields().len() + 3);
             }
-            NodeKind::WindowAggregate(w) => {
+            NodeKind::WindowAggregate(w) | NodeKind::WindowPanes(WindowPanes { windows: w, .. }) => {
                 assert!(time(w.time.column), "{}", n.label);
                 assert_eq!(n.schema.fields().len(), w.keys.len() + 3 + w.calls.len());
                 for (k, f) in w.keys.iter().zip(n.schema.fields()) {
