@@ -6,7 +6,7 @@ use super::unnest::{UNNEST, UNNEST_WITH_ORDINALITY};
 use datafusion_sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, LimitClause, NullInclusion, ObjectName, Query,
-    Select, SelectItem, SetExpr, Spanned, TableFactor, TableVersion, TableWithJoins, Value, VisitMut, VisitorMut,
+    Select, SelectItem, Spanned, TableFactor, TableVersion, TableWithJoins, Value, VisitMut, VisitorMut,
 };
 use millstream_core::{Error, Place, Result};
 use std::ops::ControlFlow;
