@@ -120,10 +120,9 @@ pub fn over_two_logs(dice: &mut Dice) -> String {
             let all = dice.one(&["UNION", "INTERSECT", "EXCEPT"]);
             format!("SELECT k, g, v FROM events{filter} {all} SELECT k, g, v FROM more")
         }
-        _ => format!(
-            "SELECT k, v, n FROM (SELECT a.k, a.v, c.n, ROW_NUMBER() OVER (PARTITION BY a.k ORDER BY c.n DESC, a.v, a.ts, a.g, \
+        _ => "SELECT k, v, n FROM (SELECT a.k, a.v, c.n, ROW_NUMBER() OVER (PARTITION BY a.k ORDER BY c.n DESC, a.v, a.ts, a.g, \
              a.d, a.m, a.b) AS rn FROM events a JOIN (SELECT v, COUNT(*) AS n FROM more GROUP BY v) c ON a.v = c.v) \
              WHERE rn <= 3"
-        ),
+            .to_owned(),
     }
 }
