@@ -304,9 +304,12 @@ impl Deduplicate {
     fn replace(&mut self, batch: &Batch, groups: &[u32], times: &Times, out: &mut dyn Output) -> Result<()> {
         let by_time = self.spec.domain == TimeDomain::Event;
         let latest = (0..batch.len()).map(|i| batch.mark(i, self.watermarks.event)).max().unwrap_or(Watermark::MIN);
+        // A later row of the batch may live shorter than the one kept: then an earlier one behind it finds nothing.
+        let lives_apart = self.spec.ttl.as_ref().is_some_and(|ttl| ttl.times[0] != self.spec.time);
         let stays = |row: &usize| {
             let id = groups[*row];
             !by_time
+                || lives_apart
                 || self.memory.states[id as usize] == State::Unknown
                 || times.order[*row] >= self.memory.times[id as usize]
                 || self.memory.is_forgotten(id, latest)

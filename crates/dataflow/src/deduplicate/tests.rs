@@ -154,6 +154,20 @@ fn a_key_is_forgotten_in_time() {
 }
 
 #[test]
+fn a_later_row_may_live_shorter_than_the_one_that_it_replaces() {
+    let columns = [("who", DataType::Utf8), ("what", DataType::Utf8), ("ts", timestamp()), ("live", timestamp())];
+    let spec = graph::Deduplicate { ttl: Some(StateTtl { keep: 1, times: vec![3] }), ..spec(Keep::Last) };
+    let timeline = Timeline::new(&columns).keyed(&[0]).by_table();
+    let schema = timeline.schema();
+    let script = "
+        rows       a x 7 23             -> a x 7 23
+        watermark  23
+        rows       a y 7 0, a z 0 0     -> -U a x 7 23, +U a y 7 0, a z 0 0
+        end";
+    timeline.check(|| build(&spec, &schema), script);
+}
+
+#[test]
 fn a_key_that_is_told_holds_no_row() {
     let timeline = Timeline::new(&columns());
     let mut operator = build(&spec(Keep::First), &timeline.schema());
