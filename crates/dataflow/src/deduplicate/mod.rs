@@ -26,6 +26,7 @@ use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX, Watermarks};
 use crate::over::words::Words;
 use crate::row_bytes::{Changes, RowBytes, ascending};
 use crate::rows::{conform, time_column};
+use crate::shelves;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::take_record_batch;
@@ -39,6 +40,13 @@ use std::collections::BinaryHeap;
 
 /// Timers are gathered anew when there are this many more than twice the keys.
 const TIMERS_SPARE: usize = 1_024;
+
+/// The operator of `spec`, which goes to disk by shelves. `input`, `output`: see [`Deduplicate::new`].
+pub fn build(spec: &graph::Deduplicate, input: &SchemaRef, output: SchemaRef) -> Result<Box<dyn Operator>> {
+    let (spec, of, keys) = (spec.clone(), input.clone(), spec.keys.clone());
+    let make: shelves::Make = Box::new(move || Ok(Box::new(Deduplicate::new(&spec, &of, output.clone())?)));
+    shelves::wrap(make, std::slice::from_ref(input), &[&keys])
+}
 
 /// The operator of [`graph::Deduplicate`].
 pub struct Deduplicate {
@@ -489,6 +497,14 @@ impl Operator for Deduplicate {
 
     fn state_bytes(&self) -> usize {
         self.memory.bytes() + self.changes.bytes() + self.tables.bytes()
+    }
+
+    /// Rows that wait are told; a key is forgotten in silence.
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        // Timers are for both, so all keys are looked at: this is asked where all of them are written down.
+        let waits = |(state, _): &(&State, &Millis)| **state == State::Waiting;
+        let waiting = self.memory.states.iter().zip(&self.memory.times).filter(waits).map(|(_, time)| *time);
+        waiting.min().filter(|_| domain == TimeDomain::Event).map(Watermark)
     }
 
     fn tables(&self) -> Vec<TableDef> {
