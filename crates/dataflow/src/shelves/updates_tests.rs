@@ -544,3 +544,27 @@ fn an_eighth_of_the_memory_is_kept_to_and_shelves_are_loaded_a_few_times() {
         assert_eq!(got.table.rows(), expected.table.rows(), "{which:?}");
     }
 }
+
+/// In memory a row goes on with its mark. Out of a round it has none: the rows of the next shelf are of earlier watermarks.
+#[test]
+fn what_comes_out_of_a_round_has_no_marks_and_is_in_time_where_it_was() {
+    let space = Arc::<MemorySpace>::default();
+    let mut operator = by_shelves(Which::OnArrival, 1 << 20, &space);
+    let rows = |from: i64| -> Vec<_> {
+        let row = |i: i64| (Row { at: from + i, key: Some(from + i), n: 1, place: i }, ChangeKind::Insert);
+        (0..20).map(row).collect()
+    };
+    let marks = |from: i64| Some((0..20).map(|i| from + i - 5).collect());
+    let mut out = Capture::default();
+    operator.step(Event::Batch { input: 0, batch: batch(&rows(0), marks(0)) }, &mut out).expect("steps");
+    assert!(out.emitted.iter().all(|(_, batch)| batch.marks.is_some()));
+    operator.shed(usize::MAX).expect("sheds");
+    let mut out = Capture::default();
+    operator.step(Event::Batch { input: 0, batch: batch(&rows(20), marks(20)) }, &mut out).expect("steps");
+    operator.step(Event::Watermark(TimeDomain::Event, Watermark(35)), &mut out).expect("steps");
+    assert_eq!((out.emitted.len(), out.advanced.len()), (0, 0), "both wait for the round");
+    operator.catch_up(&mut out).expect("catches up");
+    assert!(out.emitted.iter().all(|(_, batch)| batch.marks.is_none()));
+    assert_eq!(out.emitted.iter().map(|(_, batch)| batch.len()).sum::<usize>(), 20);
+    assert_eq!(out.advanced, [(TimeDomain::Event, Watermark(35))]);
+}
