@@ -25,13 +25,13 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
         NodeKind::WindowPanes(panes) => Box::new(window::panes::WindowPanes::new(panes, input?)?),
         NodeKind::Over(over) => over::build(over, input?, output.clone())?,
-        NodeKind::GroupAggregate(group) => Box::new(group::GroupAggregate::new(group, input?, output.clone())?),
+        NodeKind::GroupAggregate(group) => group::build(group, input?, output.clone())?,
         NodeKind::Join(join) => join::join(join, inputs, output)?,
         NodeKind::TemporalJoin(join) => join::temporal(join, inputs, output)?,
-        NodeKind::TopN(top) => Box::new(top_n::TopN::new(top, input?, output.clone())?),
-        NodeKind::Deduplicate(spec) => Box::new(deduplicate::Deduplicate::new(spec, input?, output.clone())?),
+        NodeKind::TopN(top) => top_n::build(top, input?, output.clone())?,
+        NodeKind::Deduplicate(spec) => deduplicate::build(spec, input?, output.clone())?,
         NodeKind::UpsertMaterialize { keys, update_before } => {
-            Box::new(upsert::UpsertMaterialize::new(keys, *update_before, input?, output.clone())?)
+            upsert::build(keys, *update_before, input?, output.clone())?
         }
         NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) => {
             return Err(Error::internal("sources and sinks are no operators"));

@@ -1,7 +1,7 @@
 //! What an operator is: a machine that is stepped with events and pushes what comes of them.
 
 use arrow::array::{Int64Array, RecordBatch};
-use millstream_core::{Batch, Error, Result, TimeDomain, Watermark};
+use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::table::{Saver, TableDef};
 use millstream_state::tier::Spill;
 use std::sync::Arc;
@@ -73,6 +73,13 @@ pub trait Operator: Send {
     fn due(&self, domain: TimeDomain) -> Option<Watermark> {
         let _ = domain;
         Some(Watermark::MIN)
+    }
+
+    /// By how much it hands this domain's watermark on behind what it has been handed, `MAX` aside. For operators that
+    /// [go to disk by shelves](crate::shelves).
+    fn behind(&self, domain: TimeDomain) -> Millis {
+        let _ = domain;
+        0
     }
 
     /// Does what has been put off because doing it now and then is cheaper than each time. Called when there is nothing

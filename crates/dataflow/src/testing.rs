@@ -41,11 +41,12 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use millstream_core::{Batch, ChangeKind, Millis, Result, TimeDomain, Watermark};
+use millstream_state::tier::MemorySpace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crew::{Crew, owners};
-pub use pressed::{pressed, pressed_with};
+pub use pressed::{pressed, pressed_if, pressed_with};
 pub use table::Table;
 
 /// `TIMESTAMP(3)`: the usual type of a script's time column.
@@ -234,6 +235,18 @@ impl Timeline {
             }
             let how = if crash { "with a crash after every line" } else { "without a crash" };
             assert_eq!(self.finals(&items), wanted, "the script on {tasks:?} tasks {how} (got left, wanted right)");
+        }
+    }
+
+    /// Plays the script in every cut with hardly any memory, with and without time to catch up. `make`: an operator that goes
+    /// to disk; it has to be a keyed one.
+    pub fn check_pressed(&self, make: impl Fn() -> Box<dyn Operator>, script: &str) {
+        for (every, leisure) in [(1, 1), (2, 1), (1, 0), (2, 3)] {
+            let space = Arc::<MemorySpace>::default();
+            let timeline = if leisure == 1 { self.clone() } else { self.clone().delayed() };
+            timeline.check(|| pressed_with(make(), every, leisure, space.clone()), script);
+            assert!(space.created() > 0, "nothing went below");
+            assert_eq!(space.runs(), 0, "scratch space is given back");
         }
     }
 

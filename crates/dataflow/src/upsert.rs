@@ -15,12 +15,21 @@ use crate::by_group;
 use crate::kept::Kept;
 use crate::operator::{Event, Operator, Output, ROWS_MAX};
 use crate::row_bytes::{Changes, RowBytes};
+use crate::shelves;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, SchemaRef};
-use millstream_core::{Batch, ChangeKind, Error, Result};
+use millstream_core::{Batch, ChangeKind, Error, Result, TimeDomain, Watermark};
 use millstream_state::keys::{KeyCodec, KeyTable};
 use millstream_state::table::{Saver, TableDef};
 use std::sync::Arc;
+
+/// The operator of a node, which goes to disk by shelves. See [`UpsertMaterialize::new`].
+pub fn build(keys: &[usize], update_before: bool, input: &SchemaRef, output: SchemaRef) -> Result<Box<dyn Operator>> {
+    let (of, by) = (input.clone(), keys.to_vec());
+    let make: shelves::Make =
+        Box::new(move || Ok(Box::new(UpsertMaterialize::new(&by, update_before, &of, output.clone())?)));
+    shelves::wrap(make, std::slice::from_ref(input), &[keys])
+}
 
 /// The operator of [`UpsertMaterialize`](crate::graph::NodeKind::UpsertMaterialize).
 pub struct UpsertMaterialize {
@@ -286,6 +295,10 @@ impl Operator for UpsertMaterialize {
             + gone
     }
 
+    fn due(&self, _: TimeDomain) -> Option<Watermark> {
+        None
+    }
+
     fn tables(&self) -> Vec<TableDef> {
         vec![self.saved.table.clone()]
     }
@@ -347,8 +360,9 @@ impl Operator for UpsertMaterialize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Crew, Table, Timeline, render};
+    use crate::testing::{Crew, Table, Timeline, pressed_if, render};
     use arrow::array::Int8Array;
+    use millstream_state::tier::MemorySpace;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -357,16 +371,14 @@ mod tests {
     }
 
     fn build(keys: &[usize], update_before: bool, input: &SchemaRef) -> Box<dyn Operator> {
-        Box::new(UpsertMaterialize::new(keys, update_before, input, input.clone()).expect("the operator builds"))
+        super::build(keys, update_before, input, input.clone()).expect("the operator builds")
     }
 
     #[test]
     fn a_row_taken_back_leaves_the_one_that_came_after_it() {
         let timeline = Timeline::new(&columns()).keyed(&[0]).by_table();
         let schema = timeline.schema();
-        timeline.check(
-            || build(&[0], true, &schema),
-            "
+        let script = "
             rows  7 oslo 1              -> 7 oslo 1
             rows  7 rome 1              -> -U 7 oslo 1, +U 7 rome 1
             rows  -D 7 oslo 1           # not the row that the table has
@@ -375,8 +387,9 @@ mod tests {
             rows  -U 8 bonn 2, +U 8 bonn 3, 9 lima 1, -D 9 lima 1 -> -U 8 bonn 2, +U 8 bonn 3
             rows  8 kyiv 5              -> -U 8 bonn 3, +U 8 kyiv 5
             rows  -D 8 kyiv 5           -> -U 8 kyiv 5, +U 8 bonn 3
-            rows  8 bonn 3, -D 8 bonn 3",
-        );
+            rows  8 bonn 3, -D 8 bonn 3";
+        timeline.check(|| build(&[0], true, &schema), script);
+        timeline.check_pressed(|| build(&[0], true, &schema), script);
     }
 
     #[test]
@@ -403,11 +416,13 @@ mod tests {
             update_before in any::<bool>(),
             cut in prop::sample::select(vec![1usize, 4, 100]),
             tasks in prop::sample::select(vec![vec![1usize], vec![2, 7, 1], vec![3]]),
+            every in 0usize..4,
         ) {
             let keys: &[usize] = if whole { &[] } else { &[0] };
             let timeline = Timeline::new(&columns());
             let schema = timeline.schema();
-            let make = || build(keys, update_before, &schema);
+            let space = Arc::<MemorySpace>::default();
+            let make = || pressed_if(build(keys, update_before, &schema), every, &space);
             let mut crew = Crew::new(&make, tasks[0]);
             let mut model: BTreeMap<i64, Vec<Row>> = BTreeMap::new();
             let (mut table, mut last, mut crashes) = (Table::default(), BTreeMap::new(), 0);

@@ -215,6 +215,14 @@ impl Running {
         }
     }
 
+    /// Bytes that did not fit into memory and were written to files, so far. A batch job has no part in it.
+    pub fn scratch_written(&self) -> u64 {
+        match self {
+            Running::Streaming(Streaming { job, .. }) => job.metrics().memory.scratch_written(),
+            Running::Batch { .. } => 0,
+        }
+    }
+
     pub fn is_finished(&self) -> bool {
         match self {
             Running::Streaming(Streaming { job, .. }) => job.is_finished(),

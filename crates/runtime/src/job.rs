@@ -38,7 +38,8 @@ pub struct JobConfig {
     pub queue_bytes_max: ByteSize,
     /// Memory for what operators remember and for queues. `None`: 60 % of what the machine or the cgroup has. What does not
     /// fit goes to files in `scratch`; results stay the same, and a row costs more. One that is set is also kept to: what
-    /// cannot go to files (sessions and OVER) ends the job with an error once it is exceeded by a tenth.
+    /// cannot go to files (what is remembered without keys, such as a join without equal columns) ends the job with an error once
+    /// it is exceeded by a tenth.
     /// Sensible 64 MiB and more, for each worker thread.
     pub memory: Option<ByteSize>,
     /// Directory for what does not fit into memory: on a local disk, with room for the whole state. Emptied at the end.

@@ -5,6 +5,7 @@
 
 use crate::exchange::lock;
 use millstream_core::Error;
+use millstream_state::tier::EXCESS_REMEDY;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -23,9 +24,7 @@ impl WarningKind {
     /// What to do where the error itself does not say it.
     fn remedy(self) -> &'static str {
         match self {
-            WarningKind::MemoryExceeded => {
-                "give it more with --memory, or let the query remember less: shorter windows, fewer keys"
-            }
+            WarningKind::MemoryExceeded => EXCESS_REMEDY,
             WarningKind::CheckpointGivenUp => {
                 "the job goes on and tries again; see that the place of its state can be written and has room"
             }

@@ -283,6 +283,10 @@ impl Budget {
     }
 }
 
+/// What to do about a budget that is exceeded.
+pub const EXCESS_REMEDY: &str = "give it more with --memory, or let the query remember less (shorter windows) or by key: what is \
+     joined by equal columns, grouped or partitioned goes to files";
+
 /// Holders that an error names.
 const NAMED_MAX: usize = 5;
 
@@ -337,8 +341,7 @@ impl Share {
     /// What must not go on: a budget that somebody has set is exceeded after everything that can be shed has been.
     pub fn check(&self) -> Result<()> {
         match self.budget.excess() {
-            Some(excess) if self.budget.explicit => Err(Error::usage(excess)
-                .remedy("give it more with --memory, or let the query remember less: shorter windows, fewer keys")),
+            Some(excess) if self.budget.explicit => Err(Error::usage(excess).remedy(EXCESS_REMEDY)),
             _ => Ok(()),
         }
     }

@@ -26,6 +26,7 @@ use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX, Watermarks};
 use crate::over::words::Words;
 use crate::row_bytes::{Changes, RowBytes, ascending};
 use crate::rows::{conform, time_column};
+use crate::shelves;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::take_record_batch;
@@ -39,6 +40,13 @@ use std::collections::BinaryHeap;
 
 /// Timers are gathered anew when there are this many more than twice the keys.
 const TIMERS_SPARE: usize = 1_024;
+
+/// The operator of `spec`, which goes to disk by shelves. `input`, `output`: see [`Deduplicate::new`].
+pub fn build(spec: &graph::Deduplicate, input: &SchemaRef, output: SchemaRef) -> Result<Box<dyn Operator>> {
+    let (spec, of, keys) = (spec.clone(), input.clone(), spec.keys.clone());
+    let make: shelves::Make = Box::new(move || Ok(Box::new(Deduplicate::new(&spec, &of, output.clone())?)));
+    shelves::wrap(make, std::slice::from_ref(input), &[&keys])
+}
 
 /// The operator of [`graph::Deduplicate`].
 pub struct Deduplicate {
@@ -304,9 +312,12 @@ impl Deduplicate {
     fn replace(&mut self, batch: &Batch, groups: &[u32], times: &Times, out: &mut dyn Output) -> Result<()> {
         let by_time = self.spec.domain == TimeDomain::Event;
         let latest = (0..batch.len()).map(|i| batch.mark(i, self.watermarks.event)).max().unwrap_or(Watermark::MIN);
+        // A later row of the batch may live shorter than the one kept: then an earlier one behind it finds nothing.
+        let lives_apart = self.spec.ttl.as_ref().is_some_and(|ttl| ttl.times[0] != self.spec.time);
         let stays = |row: &usize| {
             let id = groups[*row];
             !by_time
+                || lives_apart
                 || self.memory.states[id as usize] == State::Unknown
                 || times.order[*row] >= self.memory.times[id as usize]
                 || self.memory.is_forgotten(id, latest)
@@ -486,6 +497,14 @@ impl Operator for Deduplicate {
 
     fn state_bytes(&self) -> usize {
         self.memory.bytes() + self.changes.bytes() + self.tables.bytes()
+    }
+
+    /// Rows that wait are told; a key is forgotten in silence.
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        // Timers are for both, so all keys are looked at: this is asked where all of them are written down.
+        let waits = |(state, _): &(&State, &Millis)| **state == State::Waiting;
+        let waiting = self.memory.states.iter().zip(&self.memory.times).filter(waits).map(|(_, time)| *time);
+        waiting.min().filter(|_| domain == TimeDomain::Event).map(Watermark)
     }
 
     fn tables(&self) -> Vec<TableDef> {

@@ -3,12 +3,14 @@
 use super::tests::build;
 use crate::graph::{self, Keep, StateTtl};
 use crate::operator::Event;
-use crate::testing::{Crew, Table, Timeline, render, timestamp};
+use crate::testing::{Crew, Table, Timeline, pressed_if, render, timestamp};
 use arrow::array::Int64Array;
 use arrow::datatypes::DataType;
 use millstream_core::{Batch, Millis, TimeDomain, Watermark};
+use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
@@ -171,11 +173,13 @@ fn specs() -> impl Strategy<Value = graph::Deduplicate> {
     )
 }
 
-fn play(spec: &graph::Deduplicate, moves: &[Move], cut: usize, tasks: usize) {
+/// `every`: how often all memory is to be given back, in steps; 0 for never.
+fn play(spec: &graph::Deduplicate, moves: &[Move], cut: usize, tasks: usize, every: usize) {
     let columns = [("who", DataType::Utf8), ("id", DataType::Int64), ("ts", timestamp()), ("live", timestamp())];
     let timeline = Timeline::new(&columns);
     let schema = timeline.schema();
-    let make = || build(spec, &schema);
+    let space = Arc::<MemorySpace>::default();
+    let make = || pressed_if(build(spec, &schema), every, &space);
     let mut crew = Crew::new(&make, tasks);
     let mut model = Model { spec, states: BTreeMap::new(), told: Vec::new(), late: Vec::new() };
     let (mut table, mut last, mut late) = (Table::default(), BTreeMap::new(), Vec::new());
@@ -251,7 +255,8 @@ proptest! {
         moves in moves(),
         cut in prop::sample::select(vec![1usize, 3, 100, 10_000]),
         tasks in prop::sample::select(vec![1usize, 2, 7]),
+        every in 0usize..4,
     ) {
-        play(&spec, &moves, cut, tasks);
+        play(&spec, &moves, cut, tasks, every);
     }
 }

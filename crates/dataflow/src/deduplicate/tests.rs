@@ -1,6 +1,5 @@
 //! Timelines of deduplication. What is left is held against a model in [`super::model`].
 
-use super::Deduplicate;
 use crate::graph::{self, Keep, StateTtl};
 use crate::operator::{Event, Operator};
 use crate::testing::{Capture, Timeline, timestamp};
@@ -25,13 +24,16 @@ fn spec(keep: Keep) -> graph::Deduplicate {
 }
 
 pub(super) fn build(spec: &graph::Deduplicate, input: &SchemaRef) -> Box<dyn Operator> {
-    Box::new(Deduplicate::new(spec, input, input.clone()).expect("the operator builds"))
+    super::build(spec, input, input.clone()).expect("the operator builds")
 }
 
 fn check(spec: &graph::Deduplicate, script: &str) {
     let timeline = Timeline::new(&columns()).keyed(&spec.keys).by_table();
     let schema = timeline.schema();
     timeline.check(|| build(spec, &schema), script);
+    if !spec.keys.is_empty() {
+        timeline.check_pressed(|| build(spec, &schema), script);
+    }
 }
 
 #[test]
@@ -90,6 +92,7 @@ fn without_the_row_before_the_last_row_is_all_that_is_told() {
     let schema = timeline.schema();
     let script = "rows a x 12 -> a x 12\n rows a y 13, b z 1 -> +U a y 13, b z 1\n rows a z 1";
     timeline.check(|| build(&spec, &schema), script);
+    timeline.check_pressed(|| build(&spec, &schema), script);
 }
 
 #[test]
@@ -151,6 +154,20 @@ fn a_key_is_forgotten_in_time() {
         rows       a z 280  -> a z 280
         end",
     );
+}
+
+#[test]
+fn a_later_row_may_live_shorter_than_the_one_that_it_replaces() {
+    let columns = [("who", DataType::Utf8), ("what", DataType::Utf8), ("ts", timestamp()), ("live", timestamp())];
+    let spec = graph::Deduplicate { ttl: Some(StateTtl { keep: 1, times: vec![3] }), ..spec(Keep::Last) };
+    let timeline = Timeline::new(&columns).keyed(&[0]).by_table();
+    let schema = timeline.schema();
+    let script = "
+        rows       a x 7 23             -> a x 7 23
+        watermark  23
+        rows       a y 7 0, a z 0 0     -> -U a x 7 23, +U a y 7 0, a z 0 0
+        end";
+    timeline.check(|| build(&spec, &schema), script);
 }
 
 #[test]

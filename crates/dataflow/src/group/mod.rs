@@ -35,6 +35,7 @@ use crate::aggregate::{Accumulators, Groups, Plan, Prepared};
 use crate::graph::{self, AggregateFunction};
 use crate::operator::{Event, Operator, Output, Watermarks};
 use crate::rows::time_column;
+use crate::shelves;
 use arrow::array::*;
 use arrow::datatypes::{Schema, SchemaRef, TimestampMillisecondType};
 use expiry::Expiry;
@@ -46,6 +47,13 @@ use std::sync::Arc;
 
 /// Groups below which nothing is gained by giving memory back.
 const SHRINK_MIN: usize = 1024;
+
+/// The operator of a node, which goes to disk by shelves. `input`, `output`: see [`GroupAggregate::new`].
+pub fn build(node: &graph::GroupAggregate, input: &SchemaRef, output: SchemaRef) -> Result<Box<dyn Operator>> {
+    let (node, of, keys) = (node.clone(), input.clone(), node.keys.clone());
+    let make: shelves::Make = Box::new(move || Ok(Box::new(GroupAggregate::new(&node, &of, output.clone())?)));
+    shelves::wrap(make, std::slice::from_ref(input), &[&keys])
+}
 
 /// The operator of [`graph::GroupAggregate`].
 pub struct GroupAggregate {
@@ -120,6 +128,7 @@ fn takes_back(kind: i8) -> bool {
 }
 
 impl GroupAggregate {
+    /// `input`: columns of the rows; `output`: the keys, then one column for each call.
     pub fn new(node: &graph::GroupAggregate, input: &Schema, output: SchemaRef) -> Result<GroupAggregate> {
         let input = Arc::new(input.clone());
         let plan = match node.retracts {
@@ -486,6 +495,11 @@ impl Operator for GroupAggregate {
             + self.touched.capacity() * size_of::<Touched>()
             + self.ttl.as_ref().map_or(0, |ttl| ttl.expiry.bytes())
             + self.changes.as_ref().map_or(0, Changes::bytes)
+    }
+
+    /// A group is forgotten in silence.
+    fn due(&self, _: TimeDomain) -> Option<Watermark> {
+        None
     }
 
     fn tables(&self) -> Vec<TableDef> {

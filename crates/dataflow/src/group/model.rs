@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::graph::{AggregateCall, AggregateFunction};
-use crate::testing::{Capture, Crew, render, timestamp};
+use crate::testing::{Capture, Crew, pressed_if, render, timestamp};
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Schema};
+use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -151,8 +152,9 @@ fn output(node: &graph::GroupAggregate) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn make(node: &graph::GroupAggregate) -> Box<dyn Operator> {
-    Box::new(GroupAggregate::new(node, &schema(), output(node)).expect("the node is sound"))
+/// `every`: how often all memory is to be given back, in steps; 0 for never.
+fn make(node: &graph::GroupAggregate, every: usize, space: &Arc<MemorySpace>) -> Box<dyn Operator> {
+    pressed_if(build(node, &schema(), output(node)).expect("the node is sound"), every, space)
 }
 
 /// A group's rows.
@@ -396,13 +398,19 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
+/// How often all memory is to be given back: mostly never, since that takes time.
+fn presses() -> impl Strategy<Value = usize> {
+    prop_oneof![2 => Just(0usize), 1 => 1usize..3]
+}
+
 fn key_of(row: &Row) -> String {
     if row.key > 0 { row.key.to_string() } else { "null".into() }
 }
 
-fn play(acts: &[Act], case: Case, tasks: &[usize], crash: bool) {
+fn play(acts: &[Act], case: Case, tasks: &[usize], crash: bool, every: usize) {
     let node = node(case.rich, case.retracts, case.update_before, case.order);
-    let make = || make(&node);
+    let space = Arc::<MemorySpace>::default();
+    let make = || make(&node, every, &space);
     let mut crew = Crew::new(&make, tasks[0]);
     let mut reader = Reader { update_before: case.update_before, ..Reader::default() };
     let mut model: BTreeMap<String, Model> = BTreeMap::new();
@@ -424,8 +432,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn results_are_those_of_the_rows_that_are_left(acts in acts(), case in case()) {
-        play(&acts, case, &[1], false);
+    fn results_are_those_of_the_rows_that_are_left(acts in acts(), case in case(), every in presses()) {
+        play(&acts, case, &[1], false, every);
     }
 }
 
@@ -434,9 +442,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn crashes_and_other_numbers_of_tasks_change_nothing(acts in acts(), case in case()) {
+    fn crashes_and_other_numbers_of_tasks_change_nothing(acts in acts(), case in case(), every in presses()) {
         for tasks in [&[1][..], &[2], &[7], &[1, 2, 7, 3]] {
-            play(&acts, case, tasks, true);
+            play(&acts, case, tasks, true, every);
         }
     }
 }
@@ -505,7 +513,17 @@ fn lasting(rows: &[Timed], retracts: bool) -> BTreeMap<String, String> {
     told
 }
 
-fn play_lasting(rows: &[Timed], retracts: bool, update_before: bool, cut: usize, tasks: &[usize], marked: bool) {
+/// How the rows come, and how much memory there is for them.
+#[derive(Debug, Clone, Copy)]
+struct How<'a> {
+    cut: usize,
+    tasks: &'a [usize],
+    marked: bool,
+    every: usize,
+}
+
+fn play_lasting(rows: &[Timed], retracts: bool, update_before: bool, how: How<'_>) {
+    let How { cut, tasks, marked, every } = how;
     use AggregateFunction::*;
     let calls = vec![
         call(Count, None, DataType::Int64),
@@ -515,7 +533,8 @@ fn play_lasting(rows: &[Timed], retracts: bool, update_before: bool, cut: usize,
     ];
     let ttl = Some(graph::StateTtl { keep: KEEP, times: vec![0] });
     let node = graph::GroupAggregate { keys: vec![1], calls, retracts, update_before, ttl, order: None };
-    let make = || make(&node);
+    let space = Arc::<MemorySpace>::default();
+    let make = || make(&node, every, &space);
     let mut crew = Crew::new(&make, tasks[0]);
     let mut told: BTreeMap<String, String> = BTreeMap::new();
     let mut read = |capture: &Capture| {
@@ -564,7 +583,7 @@ fn play_lasting(rows: &[Timed], retracts: bool, update_before: bool, cut: usize,
         .into_iter()
         .map(|(key, results)| ((key.parse::<u8>().expect("a key") + 1).to_string(), results))
         .collect();
-    assert_eq!(told, wanted, "cut {cut}, tasks {tasks:?}, marked {marked} (got left, wanted right)");
+    assert_eq!(told, wanted, "{how:?} (got left, wanted right)");
 }
 
 proptest! {
@@ -572,11 +591,11 @@ proptest! {
 
     #[test]
     fn what_is_forgotten_depends_on_the_rows_and_not_on_batches(
-        rows in timed(), retracts in any::<bool>(), update_before in any::<bool>(),
+        rows in timed(), retracts in any::<bool>(), update_before in any::<bool>(), every in presses(),
     ) {
         for marked in [true, false] {
             for (cut, tasks) in [(usize::MAX, &[1][..]), (1, &[1]), (7, &[2]), (7, &[1, 2, 7, 3])] {
-                play_lasting(&rows, retracts, update_before, cut, tasks, marked);
+                play_lasting(&rows, retracts, update_before, How { cut, tasks, marked, every });
             }
         }
     }

@@ -55,14 +55,23 @@ fn node(keys: &[usize], calls: Vec<AggregateCall>) -> graph::GroupAggregate {
     graph::GroupAggregate { keys, calls, retracts: true, update_before: true, ttl: None, order: None }
 }
 
-fn operator(node: &graph::GroupAggregate) -> Result<GroupAggregate> {
+fn output(node: &graph::GroupAggregate) -> SchemaRef {
     let mut fields: Vec<Field> = node.keys.iter().map(|k| schema().field(*k).clone()).collect();
     fields.extend(node.calls.iter().map(|c| c.result.clone()));
-    GroupAggregate::new(node, &schema(), Arc::new(Schema::new(fields)))
+    Arc::new(Schema::new(fields))
+}
+
+fn operator(node: &graph::GroupAggregate) -> Result<GroupAggregate> {
+    GroupAggregate::new(node, &schema(), output(node))
 }
 
 fn make(node: &graph::GroupAggregate) -> Box<dyn Operator> {
     Box::new(operator(node).expect("the node is sound"))
+}
+
+/// As a job has it: it goes to disk by shelves.
+fn by_shelves(node: &graph::GroupAggregate) -> Box<dyn Operator> {
+    build(node, &Arc::new(schema()), output(node)).expect("the node is sound")
 }
 
 fn said(capture: &Capture) -> Vec<String> {
@@ -88,9 +97,13 @@ const NOTHING: [&str; 0] = [];
 fn check(node: &graph::GroupAggregate, script: &str) {
     let columns = [("ts", timestamp()), ("key", DataType::Int64), ("n", DataType::Int64)];
     let timeline = Timeline::new(&columns).by_table();
-    // Without keys there is one task.
-    let timeline = if node.keys.is_empty() { timeline } else { timeline.keyed(&node.keys) };
+    // Without keys there is one task, and nothing to divide.
+    if node.keys.is_empty() {
+        return timeline.check(|| make(node), script);
+    }
+    let timeline = timeline.keyed(&node.keys);
     timeline.check(|| make(node), script);
+    timeline.check_pressed(|| by_shelves(node), script);
 }
 
 #[test]
@@ -169,7 +182,9 @@ fn the_script_of_a_group_that_is_forgotten() {
         end";
     for retracts in [false, true] {
         let node = graph::GroupAggregate { retracts, update_before: false, ..with_ttl(100, &[1], vec![sum()]) };
-        Timeline::new(&columns).keyed(&[1]).identity(1).check(|| make(&node), script);
+        let timeline = Timeline::new(&columns).keyed(&[1]).identity(1);
+        timeline.check(|| make(&node), script);
+        timeline.check_pressed(|| by_shelves(&node), script);
     }
 }
 

@@ -267,6 +267,20 @@ impl Operator for Interval {
         own + self.sides.iter().map(Side::bytes).sum::<usize>()
     }
 
+    /// A row that is forgotten may come out with NULLs; of a side where it does not, nobody hears.
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        let first = |at: &usize| {
+            let side = &self.sides[*at];
+            Some(side.blocks.first_time()?.saturating_add(side.to).saturating_add(1))
+        };
+        let lonely = [LEFT, RIGHT].into_iter().filter(|at| self.shape.lonely(*at));
+        lonely.filter_map(|at| first(&at)).min().filter(|_| domain == self.domain).map(Watermark)
+    }
+
+    fn behind(&self, domain: TimeDomain) -> Millis {
+        if domain == self.domain { self.behind } else { 0 }
+    }
+
     fn tables(&self) -> Vec<TableDef> {
         self.sides.iter().map(|s| s.ledger.table.clone()).collect()
     }

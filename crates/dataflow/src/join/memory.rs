@@ -392,6 +392,12 @@ impl Blocks {
         self.entries += 1;
     }
 
+    /// The earliest time.
+    pub fn first_time(&self) -> Option<Millis> {
+        // A row later than that may stand behind it, none in another block is earlier.
+        self.blocks.first_key_value()?.1.entries.iter().map(|e| e.0).min()
+    }
+
     /// The slots with times up to this one, earliest first.
     pub fn pop_through(&mut self, through: Millis, popped: &mut Vec<(Millis, u32)>) {
         popped.clear();

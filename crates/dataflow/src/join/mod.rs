@@ -9,7 +9,8 @@
 //!           └─ saved: the same as a table of the checkpoint ────┘
 //! ```
 //!
-//! Every state belongs to one key, so an operator over some of the keys works alone.
+//! Every state belongs to one key, so an operator over some of the keys works alone; and so a join goes to disk by shelves of its
+//! keys where memory is short. One without equal columns has no keys, and stays in memory.
 
 mod held;
 mod interval;
@@ -24,6 +25,7 @@ mod window;
 
 use crate::graph::{self, JoinScope};
 use crate::operator::Operator;
+use crate::shelves;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Result};
 
@@ -45,6 +47,16 @@ pub fn join(spec: &graph::Join, inputs: &[SchemaRef], output: &SchemaRef) -> Res
             )));
         }
     }
+    let keys = [spec.keys.iter().map(|k| k.0).collect::<Vec<_>>(), spec.keys.iter().map(|k| k.1).collect()];
+    let (spec, of, output) = (spec.clone(), inputs.to_vec(), output.clone());
+    shelves::wrap(Box::new(move || join_in_memory(&spec, &of, &output)), inputs, &[&keys[0], &keys[1]])
+}
+
+pub(crate) fn join_in_memory(
+    spec: &graph::Join,
+    inputs: &[SchemaRef],
+    output: &SchemaRef,
+) -> Result<Box<dyn Operator>> {
     Ok(match &spec.scope {
         JoinScope::Always { ttl, retracts } => {
             Box::new(regular::Regular::new(spec, ttl.as_ref(), *retracts, inputs, output)?)
@@ -59,6 +71,16 @@ pub fn join(spec: &graph::Join, inputs: &[SchemaRef], output: &SchemaRef) -> Res
 
 /// The operator of a [`graph::TemporalJoin`].
 pub fn temporal(spec: &graph::TemporalJoin, inputs: &[SchemaRef], output: &SchemaRef) -> Result<Box<dyn Operator>> {
+    let keys = [spec.keys.iter().map(|k| k.0).collect::<Vec<_>>(), spec.keys.iter().map(|k| k.1).collect()];
+    let (spec, of, output) = (spec.clone(), inputs.to_vec(), output.clone());
+    shelves::wrap(Box::new(move || temporal_in_memory(&spec, &of, &output)), inputs, &[&keys[0], &keys[1]])
+}
+
+pub(crate) fn temporal_in_memory(
+    spec: &graph::TemporalJoin,
+    inputs: &[SchemaRef],
+    output: &SchemaRef,
+) -> Result<Box<dyn Operator>> {
     Ok(Box::new(temporal::Temporal::new(spec, inputs, output)?))
 }
 

@@ -301,6 +301,11 @@ impl Operator for Regular {
         own + self.sides.iter().map(Side::bytes).sum::<usize>()
     }
 
+    /// What is forgotten is forgotten in silence.
+    fn due(&self, _: TimeDomain) -> Option<Watermark> {
+        None
+    }
+
     fn tables(&self) -> Vec<TableDef> {
         self.sides.iter().map(|s| s.ledger.table.clone()).collect()
     }

@@ -362,6 +362,11 @@ impl Operator for Temporal {
         self.pending.bytes() + self.versions.bytes()
     }
 
+    /// Versions are forgotten in silence.
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        self.pending.first_time().filter(|_| domain == TimeDomain::Event).map(Watermark)
+    }
+
     fn tables(&self) -> Vec<TableDef> {
         vec![self.waiting.table.clone(), self.versions.ledger.table.clone()]
     }

@@ -45,7 +45,11 @@ pub(super) fn output(kind: JoinKind, inputs: &[SchemaRef]) -> SchemaRef {
 fn check(spec: &graph::Join, timeline: &Timeline, script: &str) {
     let inputs = timeline.schemas();
     let output = output(spec.kind, inputs);
-    timeline.check(|| join(spec, inputs, &output).expect("the join can be made"), script);
+    let make = || join(spec, inputs, &output).expect("the join can be made");
+    timeline.check(make, script);
+    if !spec.keys.is_empty() {
+        timeline.check_pressed(make, script);
+    }
 }
 
 fn people() -> Timeline {
@@ -421,8 +425,12 @@ fn an_empty_interval_joins_nothing() {
         right      10 1, 10 2      -> null null 10 1, null null 10 2
         watermark  20
         end";
-    check(&near(JoinKind::Full, 1, 0), &orders(), script);
-    check(&near(JoinKind::Inner, 1, 0), &orders(), "left 10 1\nright 10 1\nend");
+    // There is nothing that could go to disk.
+    for (kind, script) in [(JoinKind::Full, script), (JoinKind::Inner, "left 10 1\nright 10 1\nend")] {
+        let (timeline, spec) = (orders(), near(kind, 1, 0));
+        let output = output(kind, timeline.schemas());
+        timeline.check(|| join(&spec, timeline.schemas(), &output).expect("the join can be made"), script);
+    }
 }
 
 #[test]
@@ -506,7 +514,9 @@ fn as_of(outer: bool, tolerance: Option<Millis>, script: &str) {
     let spec = graph::TemporalJoin { outer, keys: vec![(2, 1)], residual: None, times: [0, 0], tolerance, order: None };
     let inputs = timeline.schemas();
     let output = output(JoinKind::Inner, inputs);
-    timeline.check(|| temporal(&spec, inputs, &output).expect("the join can be made"), script);
+    let make = || temporal(&spec, inputs, &output).expect("the join can be made");
+    timeline.check(make, script);
+    timeline.check_pressed(make, script);
 }
 
 #[test]

@@ -212,6 +212,11 @@ impl Operator for Window {
         self.open.values().flatten().map(Memory::bytes).sum()
     }
 
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        let (end, _) = self.open.first_key_value().filter(|_| domain == self.domain)?;
+        Some(Watermark(end.saturating_sub(1)))
+    }
+
     fn tables(&self) -> Vec<TableDef> {
         self.ledgers.iter().map(|l| l.table.clone()).collect()
     }

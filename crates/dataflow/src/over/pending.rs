@@ -57,7 +57,7 @@ impl Pending {
     }
 
     /// The earliest time of a row that waits.
-    pub(super) fn first_time(&self) -> Option<Millis> {
+    pub(crate) fn first_time(&self) -> Option<Millis> {
         self.pieces.iter().map(|p| p.times[p.next]).min()
     }
 

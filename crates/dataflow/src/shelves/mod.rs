@@ -36,20 +36,26 @@
 //!   what gives the names, and learn by [`Operator::take_names`] of those in a checkpoint (`window_rows` does).
 //! - [`Operator::due`] is the least watermark at which a step would emit or set anything aside by itself.
 //! - At [`Event::End`] nothing is left to say, and nothing waits for [`Operator::flush`].
+//! - [`Operator::behind`] says by how much it holds a watermark back.
 //! - Where it emits at once what a row causes, rows of it come by the next round: [`Operator::catch_up`] bounds the delay.
+//!
+//! Rows of a round come out shelf by shelf, and the marks of one shelf would go back behind those of the one before. A mark is
+//! a promise about all rows behind it, so they are left out: whoever reads the rows judges them by the watermark that was handed
+//! on before the round. None that is in time is late for that; one that was late when it came may still count further on.
 
 mod pile;
 mod shelf;
 mod stored;
 
 use self::pile::{Pile, Sorted};
-use self::shelf::Shelf;
+use self::shelf::{DOMAINS, Shelf};
 use self::stored::{Block, Stock};
 use crate::operator::{Event, LateRows, Operator, Output, Watermarks};
 use arrow::array::{RecordBatch, new_empty_array};
+use arrow::compute::max;
 use arrow::datatypes::SchemaRef;
 use millstream_core::key::hash_rows;
-use millstream_core::{Batch, Error, Result, TimeDomain, Watermark};
+use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::table::{Saver, TableDef};
 use millstream_state::tier::Spill;
 use std::sync::Arc;
@@ -103,6 +109,8 @@ struct Kind {
     /// By input.
     keys: Vec<Vec<usize>>,
     tables: Vec<TableDef>,
+    /// By domain: how far the watermark is held back.
+    behind: [Millis; 2],
     space: Option<Arc<dyn Spill>>,
     tracking: bool,
     bounds: Bounds,
@@ -134,8 +142,10 @@ struct Loading {
 struct Divided {
     shelves: Vec<Shelf>,
     pile: Pile,
-    /// What has been handed on.
+    /// The watermarks up to which something has been handed on.
     handed: Watermarks,
+    /// The highest mark of a row that has come.
+    marked: Watermark,
     /// Bytes that may be held, as far as that is known.
     room: usize,
     /// Bytes of shelves in memory.
@@ -161,7 +171,8 @@ impl Shelves {
             return Ok(operator);
         }
         let keys = keys.iter().map(|k| k.to_vec()).collect();
-        let kind = Kind { make, keys, tables, space: None, tracking: false, bounds };
+        let behind = DOMAINS.map(|domain| operator.behind(domain));
+        let kind = Kind { make, keys, tables, behind, space: None, tracking: false, bounds };
         Ok(Box::new(Shelves { kind, watermarks: Watermarks::NONE, state: State::Whole(operator) }))
     }
 
@@ -213,6 +224,7 @@ impl Divided {
             below: shelves.iter().map(Shelf::bytes_below).sum(),
             shelves,
             handed: watermarks,
+            marked: Watermark::MIN,
             room,
             hot: 0,
             changes: Vec::new(),
@@ -245,6 +257,7 @@ impl Divided {
     ) -> Result<()> {
         let keys = &kind.keys[input];
         let columns: Vec<_> = keys.iter().map(|k| batch.rows.column(*k).clone()).collect();
+        self.marked = self.marked.max(batch.marks.as_ref().and_then(max).map_or(Watermark::MIN, Watermark));
         self.pile.add(input, now, Sorted::new(batch, &columns, kind.bounds.shelves)?);
         let held_max = self.pile_held_max(kind);
         if self.pile.held() > held_max {
@@ -260,8 +273,15 @@ impl Divided {
 
     /// A watermark has come. Held back, unless there is nothing that it has to wait for.
     fn advance(&mut self, kind: &Kind, now: Watermarks, to: Watermark, out: &mut dyn Output) -> Result<()> {
-        let waits = !self.pile.is_empty() || self.shelves.iter().any(|s| s.is_below() && s.is_due(now));
+        let reached = self.reached(now);
+        let waits = !self.pile.is_empty() || self.shelves.iter().any(|s| s.is_below() && s.is_due(reached));
         if waits && to < Watermark::MAX { Ok(()) } else { self.round(kind, now, out) }
+    }
+
+    /// What every shelf is brought to. A mark is a watermark that has been promised, though it has not come by itself yet: the
+    /// shelf of its row has acted on it, and what it says to a checkpoint holds for the rows of all shelves.
+    fn reached(&self, now: Watermarks) -> Watermarks {
+        Watermarks { event: now.event.max(self.marked), ..now }
     }
 
     fn catch_up(&mut self, kind: &Kind, now: Watermarks, out: &mut dyn Output) -> Result<()> {
@@ -271,6 +291,7 @@ impl Divided {
     /// Brings every shelf to where the operator is, then hands the watermarks on.
     fn round(&mut self, kind: &Kind, now: Watermarks, out: &mut dyn Output) -> Result<()> {
         let pile = std::mem::replace(&mut self.pile, Pile::new(self.shelves.len()));
+        let reached = self.reached(now);
         self.rounds += 1;
         // Those in memory first, whichever they are: room is then given to those that come last.
         let mut order: Vec<usize> = (0..self.shelves.len()).collect();
@@ -278,7 +299,7 @@ impl Divided {
         for at in order {
             let shelf = &mut self.shelves[at];
             let has_rows = pile.has(at);
-            if shelf.is_below() && !has_rows && !shelf.is_due(now) {
+            if shelf.is_below() && !has_rows && !shelf.is_due(reached) {
                 continue;
             }
             self.hot -= shelf.bytes();
@@ -286,9 +307,9 @@ impl Divided {
             shelf.come_up(kind)?;
             if has_rows {
                 shelf.touched = self.rounds;
-                pile.play(at, |segment, batch| shelf.step(segment, batch, &mut WithoutWatermarks(&mut *out)))?;
+                pile.play(at, |segment, batch| shelf.step(segment, batch, &mut OfRound(&mut *out)))?;
             }
-            shelf.bring(now, &mut WithoutWatermarks(&mut *out))?;
+            shelf.bring(reached, &mut OfRound(&mut *out))?;
             if self.hot + shelf.measure() > self.room / HOT_SHARE {
                 shelf.go_below(kind, &mut self.changes)?;
             }
@@ -296,11 +317,12 @@ impl Divided {
             self.below += shelf.bytes_below();
         }
         self.room = self.room.saturating_add(self.room / ROOM_GROWS_BY + ROOM_GROWS_MIN);
-        for domain in [TimeDomain::Event, TimeDomain::Processing] {
+        for (domain, behind) in DOMAINS.into_iter().zip(kind.behind) {
             let to = now.of(domain);
             if to > self.handed.of(domain) {
                 self.handed.advance(domain, to);
-                out.advance(domain, to)?;
+                let held_back = if to == Watermark::MAX { to } else { Watermark(to.0.saturating_sub(behind)) };
+                out.advance(domain, held_back)?;
             }
         }
         Ok(())
@@ -367,12 +389,13 @@ impl Kind {
     }
 }
 
-/// Watermarks are handed on when all shelves have come to them.
-struct WithoutWatermarks<'a>(&'a mut dyn Output);
+/// What comes out of a shelf. Watermarks are handed on when all shelves have come to them, and marks mean nothing among rows of
+/// other shelves.
+struct OfRound<'a>(&'a mut dyn Output);
 
-impl Output for WithoutWatermarks<'_> {
+impl Output for OfRound<'_> {
     fn emit(&mut self, port: usize, batch: Batch) -> Result<()> {
-        self.0.emit(port, batch)
+        self.0.emit(port, Batch { marks: None, ..batch })
     }
 
     fn advance(&mut self, _: TimeDomain, _: Watermark) -> Result<()> {
@@ -440,6 +463,10 @@ impl Operator for Shelves {
         }
     }
 
+    fn behind(&self, domain: TimeDomain) -> Millis {
+        self.kind.behind[DOMAINS.iter().position(|d| *d == domain).unwrap_or_default()]
+    }
+
     fn catch_up(&mut self, out: &mut dyn Output) -> Result<()> {
         match &mut self.state {
             State::Divided(divided) => divided.catch_up(&self.kind, self.watermarks, out),
@@ -499,3 +526,5 @@ impl Operator for Shelves {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod updates_tests;

@@ -8,11 +8,11 @@
 
 use super::stored::{File, FileWriter};
 use crate::operator::{ROWS_MAX, Watermarks};
-use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::concat_batches;
+use arrow::array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, SchemaRef};
 use millstream_core::key::hash_rows;
-use millstream_core::{Batch, Result};
+use millstream_core::{Batch, Error, Result};
 use millstream_state::tier::{Spill, block_schema};
 use std::sync::Arc;
 
@@ -174,16 +174,59 @@ impl Pile {
 
     /// The rows of a shelf in their order, in batches of those that came by the same watermarks.
     pub fn play(&self, shelf: usize, mut each: impl FnMut(Segment, Batch) -> Result<()>) -> Result<()> {
+        let mut together = Together::default();
         for run in &self.runs {
-            run.play(shelf, self.rows.len(), &mut each)?;
+            run.play(shelf, self.rows.len(), &mut |segment, batch| together.take(segment, batch, &mut each))?;
         }
         for (segment, sorted) in &self.held {
             let (from, len) = range(&sorted.starts, shelf);
             if len > 0 {
-                each(*segment, sorted.batch.slice(from, len))?;
+                together.take(*segment, sorted.batch.slice(from, len), &mut each)?;
             }
         }
+        together.end(&mut each)
+    }
+}
+
+/// Rows that came by the same watermarks, to be one batch: what is updated is then told of once.
+#[derive(Default)]
+struct Together {
+    of: Option<Segment>,
+    parts: Vec<Batch>,
+    rows: usize,
+}
+
+impl Together {
+    fn take(
+        &mut self,
+        segment: Segment,
+        batch: Batch,
+        each: &mut impl FnMut(Segment, Batch) -> Result<()>,
+    ) -> Result<()> {
+        if self.of != Some(segment) || self.rows + batch.len() > ROWS_MAX {
+            self.end(each)?;
+        }
+        self.of = Some(segment);
+        self.rows += batch.len();
+        self.parts.push(batch);
         Ok(())
+    }
+
+    fn end(&mut self, each: &mut impl FnMut(Segment, Batch) -> Result<()>) -> Result<()> {
+        let (Some(segment), mut parts) = (self.of.take(), std::mem::take(&mut self.parts)) else { return Ok(()) };
+        self.rows = 0;
+        let last = parts.pop().ok_or_else(|| Error::internal("rows of a pile that are none"))?;
+        if parts.is_empty() {
+            return each(segment, last);
+        }
+        parts.push(last);
+        let rows = concat_batches(&parts[0].rows.schema(), parts.iter().map(|p| &p.rows))?;
+        let marks: Vec<&dyn Array> = parts.iter().filter_map(|p| p.marks.as_ref()).map(|m| m as &dyn Array).collect();
+        let kinds: Vec<&dyn Array> = parts.iter().filter_map(|p| p.kinds.as_ref()).map(|k| k as &dyn Array).collect();
+        // Of a segment all have marks or none has, and so it is with kinds.
+        let marks = segment.marked.then(|| concat(&marks)).transpose()?.map(|m| m.as_primitive::<Int64Type>().clone());
+        let kinds = segment.kinded.then(|| concat(&kinds)).transpose()?.map(|k| k.as_primitive::<Int8Type>().clone());
+        each(segment, Batch { rows, marks, kinds })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::operator::{Event, Operator, Output, Watermarks};
 use millstream_core::{Batch, Result, TimeDomain, Watermark};
 use millstream_state::table::{Saver, TableDef};
 
-const DOMAINS: [TimeDomain; 2] = [TimeDomain::Event, TimeDomain::Processing];
+pub(super) const DOMAINS: [TimeDomain; 2] = [TimeDomain::Event, TimeDomain::Processing];
 
 /// For each domain, the least watermark at which something would come out.
 pub(super) type Due = [Option<Watermark>; 2];

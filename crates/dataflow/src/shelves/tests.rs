@@ -121,7 +121,7 @@ fn plain(which: Which, keys: &[usize]) -> Make {
     }
 }
 
-fn small(pile_bytes_min: usize) -> Bounds {
+pub(super) fn small(pile_bytes_min: usize) -> Bounds {
     Bounds { shelves: 4, pile_bytes_min }
 }
 

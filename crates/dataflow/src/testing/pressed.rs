@@ -13,7 +13,12 @@ pub fn pressed(operator: Box<dyn Operator>, every: usize, space: Arc<MemorySpace
     pressed_with(operator, every, 1, space)
 }
 
-/// The same, with time to catch up after every `leisure`th step; 0: there never is any.
+/// The same where `every` is more than 0; otherwise the operator as it is.
+pub fn pressed_if(operator: Box<dyn Operator>, every: usize, space: &Arc<MemorySpace>) -> Box<dyn Operator> {
+    if every > 0 { pressed(operator, every, space.clone()) } else { operator }
+}
+
+/// As [`pressed`], with time to catch up after every `leisure`th step; 0: there never is any.
 pub fn pressed_with(
     mut operator: Box<dyn Operator>,
     every: usize,

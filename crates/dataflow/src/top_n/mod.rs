@@ -36,6 +36,7 @@ use crate::operator::{Event, LateRows, Operator, Output, Watermarks};
 use crate::over::words::Words;
 use crate::row_bytes::{Changes, RowBytes, ascending, sort_keys};
 use crate::rows::time_column;
+use crate::shelves;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
@@ -43,6 +44,13 @@ use arrow::row::{RowConverter, Rows};
 use millstream_core::{Batch, ChangeKind, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::table::{Saver, TableDef};
 use std::ops::Range;
+
+/// The operator of `spec`, which goes to disk by shelves. `input`, `output`: see [`TopN::new`].
+pub fn build(spec: &graph::TopN, input: &SchemaRef, output: SchemaRef) -> Result<Box<dyn Operator>> {
+    let (spec, of, keys) = (spec.clone(), input.clone(), spec.partition.clone());
+    let make: shelves::Make = Box::new(move || Ok(Box::new(TopN::new(&spec, &of, output.clone())?)));
+    shelves::wrap(make, std::slice::from_ref(input), &[&keys])
+}
 
 /// The operator of [`graph::TopN`].
 pub struct TopN {
@@ -426,6 +434,12 @@ impl Operator for TopN {
             + self.changes.bytes()
             + self.before.bytes()
             + self.after.bytes()
+    }
+
+    /// A partition is forgotten in silence, a window is shown.
+    fn due(&self, domain: TimeDomain) -> Option<Watermark> {
+        let end = self.partitions.first_end().filter(|_| self.window.is_some_and(|(_, follows)| follows == domain))?;
+        Some(Watermark(end.saturating_sub(1)))
     }
 
     fn tables(&self) -> Vec<TableDef> {

@@ -3,13 +3,15 @@
 use super::tests::{always, build};
 use crate::graph::{self, RankFunction, SortColumn, StateTtl, TopNScope};
 use crate::operator::{Event, Operator};
-use crate::testing::{Capture, Crew, Table, Timeline, render, timestamp};
+use crate::testing::{Capture, Crew, Table, Timeline, pressed_if, render, timestamp};
 use arrow::array::{Int8Array, Int64Array};
 use arrow::datatypes::{DataType, Field};
 use millstream_core::{Batch, ChangeKind, Millis, TimeDomain, Watermark};
+use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A row of the model: what stands in each column, as a script writes it. NULL sorts as asked, all else by value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -279,11 +281,13 @@ fn specs() -> impl Strategy<Value = graph::TopN> {
     )
 }
 
-/// Plays the moves on an operator and on the model. `cut`: rows in a batch; marks let batches go across watermarks.
-fn play(spec: &graph::TopN, moves: &[Move], cut: usize, tasks: usize) {
+/// Plays the moves on an operator and on the model. `cut`: rows in a batch; marks let batches go across watermarks. `every`: how
+/// often all memory is to be given back, in steps; 0 for never.
+fn play(spec: &graph::TopN, moves: &[Move], cut: usize, tasks: usize, every: usize) {
     let timeline = Timeline::new(&COLUMNS);
     let schema = timeline.schema();
-    let make = || build(spec, &schema) as Box<dyn Operator>;
+    let space = Arc::<MemorySpace>::default();
+    let make = || pressed_if(build(spec, &schema) as Box<dyn Operator>, every, &space);
     let mut crew = Crew::new(&make, tasks);
     let mut model = Model { spec, partitions: BTreeMap::new(), told: Vec::new(), late: Vec::new() };
     let (mut table, mut named, mut late) = (Table::default(), Named::default(), Vec::new());
@@ -368,8 +372,9 @@ proptest! {
         moves in moves(),
         cut in prop::sample::select(vec![1usize, 3, 100, 10_000]),
         tasks in prop::sample::select(vec![1usize, 2, 7]),
+        every in 0usize..4,
     ) {
-        play(&spec, &moves, cut, tasks);
+        play(&spec, &moves, cut, tasks, every);
     }
 }
 

@@ -217,6 +217,11 @@ impl Partitions {
         }
     }
 
+    /// The end of the first window.
+    pub fn first_end(&self) -> Option<Millis> {
+        self.windows.first_key_value().map(|(end, _)| *end)
+    }
+
     /// The groups of the first window that is closed by now, without the window.
     pub fn close(&mut self, by: Watermark) -> Option<Vec<u32>> {
         let first = self.windows.first_entry()?;

@@ -48,7 +48,8 @@ impl Tables {
             }
             let named = fields.len();
             fields.push(Field::new("$touched", DataType::Timestamp(TimeUnit::Millisecond, None), false));
-            TableDef::new("touched", fields, named).group_by(0..keys.len())
+            let place = |column: &usize| keys.iter().position(|k| k == column).unwrap_or_default();
+            TableDef::new("touched", fields, named).group_by(exchange.iter().map(place))
         });
         Tables { rows, touched, layout, dropped: Watermark::MIN }
     }

@@ -1,6 +1,5 @@
 //! Timelines of Top-N. What a script leaves is compared with a model in [`super::model`].
 
-use super::TopN;
 use crate::graph::{self, RankFunction, SortColumn, StateTtl, TopNScope};
 use crate::operator::{Event, Operator};
 use crate::testing::{Capture, Timeline, timestamp};
@@ -37,13 +36,16 @@ fn ranked(spec: graph::TopN, function: RankFunction) -> graph::TopN {
 pub(super) fn build(spec: &graph::TopN, input: &SchemaRef) -> Box<dyn Operator> {
     let mut fields: Vec<Field> = input.fields().iter().map(|f| f.as_ref().clone()).collect();
     fields.extend(spec.rank.clone());
-    Box::new(TopN::new(spec, input, Arc::new(Schema::new(fields))).expect("the operator builds"))
+    super::build(spec, input, Arc::new(Schema::new(fields))).expect("the operator builds")
 }
 
 fn check(spec: graph::TopN, columns: &[(&str, DataType)], script: &str) {
     let timeline = Timeline::new(columns).keyed(&spec.partition).by_table();
     let schema = timeline.schema();
     timeline.check(|| build(&spec, &schema), script);
+    if !spec.partition.is_empty() {
+        timeline.check_pressed(|| build(&spec, &schema), script);
+    }
 }
 
 #[test]
@@ -73,14 +75,13 @@ fn without_the_row_before_a_rank_says_only_what_it_is_now() {
     let spec = graph::TopN { update_before: false, ..spec };
     let timeline = Timeline::new(&COLUMNS).keyed(&[0]).show(&[0, 3, 1, 2]).identity(2);
     let schema = timeline.schema();
-    timeline.check(
-        || build(&spec, &schema),
-        "
+    let script = "
         rows  a x 5, a y 3      -> a 1 x 5, a 2 y 3
         rows  a z 4             -> +U a 2 z 4
         rows  a w 9             -> +U a 1 w 9, +U a 2 x 5
-        rows  -D a w 9          -> +U a 1 x 5, +U a 2 z 4",
-    );
+        rows  -D a w 9          -> +U a 1 x 5, +U a 2 z 4";
+    timeline.check(|| build(&spec, &schema), script);
+    timeline.check_pressed(|| build(&spec, &schema), script);
 }
 
 #[test]

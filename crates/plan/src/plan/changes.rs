@@ -132,6 +132,31 @@ pub fn keys(kind: &NodeKind, inputs: &[(&[Key], usize)], schema: &Schema) -> Vec
     keys
 }
 
+/// Takes away those of the unique columns of a node by which its changes may come out in another order than they went in. A join
+/// and a ranking do their work by columns of their own, on several tasks, and in any order where they go to disk: a row that goes
+/// under one value of these and comes under another may come first.
+pub fn retain_ordered(kind: &NodeKind, inputs: &[(&[Key], usize)], changes: &[Changes], keys: &mut Vec<Key>) {
+    let grows = |side: usize| changes.get(side).is_none_or(|c| *c == Changes::Insert);
+    match kind {
+        NodeKind::TopN(t) if !grows(0) => keys.retain(|key| t.partition.iter().all(|c| key.contains(c))),
+        NodeKind::Join(j) => {
+            let width = inputs.first().map_or(0, |(_, width)| *width);
+            keys.retain(|key| {
+                let by_left = j.keys.iter().all(|pair| key.contains(&pair.0));
+                let by_right = j.keys.iter().all(|pair| key.contains(&(pair.1 + width)));
+                // A row that stays has one value to be joined by.
+                let by_what_stays = |side: usize| {
+                    let shift = if side == 0 { 0 } else { width };
+                    let of_side = inputs.get(side).map_or(&[][..], |(keys, _)| keys);
+                    grows(side) && of_side.iter().any(|k| k.iter().all(|c| key.contains(&(c + shift))))
+                };
+                by_left || by_right || by_what_stays(0) || by_what_stays(1)
+            });
+        }
+        _ => {}
+    }
+}
+
 /// Tells each node whether it has to emit `-U`, and what it then emits. `sink_needs` says it of the sinks, by index.
 pub fn settle(nodes: &mut [Node], sink_needs: impl Fn(usize) -> bool) {
     let mut needed = vec![false; nodes.len()];

@@ -24,6 +24,8 @@ pub struct Graph {
     ids: BTreeSet<String>,
     /// By node: its unique columns.
     pub keys: Vec<Vec<Key>>,
+    /// By node: those of them by which its changes come in their order.
+    pub ordered: Vec<Vec<Key>>,
 }
 
 impl Graph {
@@ -51,11 +53,16 @@ impl Graph {
             id = format!("{base}-{twin}");
         }
         let index = self.nodes.len();
-        let changes: Vec<Changes> = inputs.iter().map(|i| self.nodes[i.node].changes).collect();
-        let changes = changes::emitted(&kind, &changes);
-        let of = |i: &Input| (self.keys[i.node].as_slice(), self.nodes[i.node].schema.fields().len());
+        let brought: Vec<Changes> = inputs.iter().map(|i| self.nodes[i.node].changes).collect();
+        let changes = changes::emitted(&kind, &brought);
+        let width = |i: &Input| self.nodes[i.node].schema.fields().len();
+        let of = |i: &Input| (self.keys[i.node].as_slice(), width(i));
         let keys = changes::keys(&kind, &inputs.iter().map(of).collect::<Vec<_>>(), &schema);
+        let of: Vec<_> = inputs.iter().map(|i| (self.ordered[i.node].as_slice(), width(i))).collect();
+        let mut ordered = changes::keys(&kind, &of, &schema);
+        changes::retain_ordered(&kind, &of, &brought, &mut ordered);
         self.keys.push(keys);
+        self.ordered.push(ordered);
         self.nodes.push(Node { id, label, kind, inputs, schema, changes });
         self.known.insert(key, index);
         index

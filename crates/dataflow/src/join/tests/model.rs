@@ -4,8 +4,9 @@
 //! steps, so that only rows are taken back that are there, but for some that never were.
 
 use super::*;
-use crate::testing::{Crew, Table, render};
+use crate::testing::{Crew, Table, pressed_if, render};
 use arrow::array::{Int8Array, TimestampMillisecondArray};
+use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -43,6 +44,8 @@ struct Play {
     crash: usize,
     /// A save without a crash after so many steps.
     save: usize,
+    /// All memory is to be given back after so many steps; 0: never.
+    every: usize,
 }
 
 fn moves(goes: u32) -> impl Strategy<Value = Vec<Move>> {
@@ -56,8 +59,9 @@ fn moves(goes: u32) -> impl Strategy<Value = Vec<Move>> {
 
 fn plays() -> impl Strategy<Value = Play> {
     let tasks = prop::collection::vec(prop::sample::select(vec![1usize, 2, 3, 7]), 1..4);
-    let one = (prop::sample::select(vec![1usize, 2, 5, 100]), any::<bool>(), tasks, 1usize..12, 1usize..6);
-    one.prop_map(|(cut, marked, tasks, crash, save)| Play { cut, marked, tasks, crash, save })
+    let every = prop_oneof![1 => Just(0usize), 1 => 1usize..4];
+    let one = (prop::sample::select(vec![1usize, 2, 5, 100]), any::<bool>(), tasks, 1usize..12, 1usize..6, every);
+    one.prop_map(|(cut, marked, tasks, crash, save, every)| Play { cut, marked, tasks, crash, save, every })
 }
 
 fn kinds() -> impl Strategy<Value = JoinKind> {
@@ -128,6 +132,8 @@ fn play(
     play: &Play,
 ) -> (Vec<String>, Vec<String>) {
     let (mut table, mut late) = (Table::default(), Vec::new());
+    let space = Arc::<MemorySpace>::default();
+    let make = || pressed_if(make(), play.every, &space);
     let mut crew = Crew::new(&make, play.tasks[0]);
     let (mut held, mut marks, mut of, mut now) = (Vec::new(), Vec::new(), 0, Millis::MIN);
     let (mut crashes, mut told) = (0, Millis::MIN);

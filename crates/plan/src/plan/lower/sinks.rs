@@ -89,7 +89,7 @@ impl Lowering<'_, '_> {
                     sink.table.primary_key.iter().map(|name| schema.index_of(name).ok()).collect();
                 let key = key.ok_or_else(|| Error::internal("a primary key that is no column of its table"))?;
                 let columns: Vec<usize> = key.iter().copied().collect();
-                if self.graph.keys[node].iter().any(|k| k.is_subset(&key)) {
+                if self.graph.ordered[node].iter().any(|k| k.is_subset(&key)) {
                     return Ok(Input { node, port: 0, exchange: Exchange::Hash(columns) });
                 }
                 // Rows of one key of the table come from several of the query, in any order.

@@ -1,6 +1,7 @@
 //! Joins and results that are updated: what each construct becomes.
 
-use super::{check, refused};
+use super::{check, plan, refused};
+use crate::explain;
 
 #[test]
 fn a_condition_decides_what_kind_of_join_it_is() {
@@ -729,4 +730,31 @@ Top-N keeps 3000000 rows of each key in memory
   at q.sql:1:1
   help: ask for at most 1000000",
     );
+}
+
+/// A join of what is updated works by its own columns: a row of the table may go under one value of them and come under another,
+/// and whoever writes the table may hear of it in any order.
+#[test]
+fn rows_that_change_the_join_they_are_in_are_put_in_order_for_a_table() {
+    const COUNTS: &str = "(SELECT bidder, count(*) AS n FROM bid GROUP BY bidder)";
+    let put_in_order = |sql: &str| explain::text(&plan(sql).dataflow).contains("UpsertMaterialize(by auction)");
+    // The highest bidder of an auction changes.
+    let last = "(SELECT auction, max(bidder) AS b FROM bid GROUP BY auction)";
+    let joined = format!("INSERT INTO upserts SELECT l.auction, r.n FROM {last} l JOIN {COUNTS} r ON l.b = r.bidder");
+    assert!(put_in_order(&joined));
+    assert!(put_in_order(&joined.replace(" JOIN ", " LEFT JOIN ")));
+    // Rows that stay, and a join by the key itself.
+    let stays = format!(
+        "INSERT INTO upserts SELECT l.auction, r.n FROM (SELECT DISTINCT auction FROM bid) l JOIN {COUNTS} r ON l.auction = r.bidder"
+    );
+    assert!(!put_in_order(&stays));
+    let by_key =
+        format!("INSERT INTO upserts SELECT l.auction, r.n FROM {last} l JOIN {COUNTS} r ON l.auction = r.bidder");
+    assert!(!put_in_order(&by_key));
+    // A ranking among the rows of the highest bidder, by the auction.
+    let first = format!(
+        "INSERT INTO upserts SELECT auction, b FROM (SELECT auction, b, ROW_NUMBER() OVER (PARTITION BY b ORDER BY auction) AS r \
+         FROM {last}) WHERE r <= 3"
+    );
+    assert!(put_in_order(&first));
 }
