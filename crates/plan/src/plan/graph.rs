@@ -53,7 +53,11 @@ impl Graph {
         let index = self.nodes.len();
         let changes: Vec<Changes> = inputs.iter().map(|i| self.nodes[i.node].changes).collect();
         let changes = changes::emitted(&kind, &changes);
-        let of = |i: &Input| (self.keys[i.node].as_slice(), self.nodes[i.node].schema.fields().len());
+        let of = |i: &Input| changes::Known {
+            keys: &self.keys[i.node],
+            width: self.nodes[i.node].schema.fields().len(),
+            changes: self.nodes[i.node].changes,
+        };
         let keys = changes::keys(&kind, &inputs.iter().map(of).collect::<Vec<_>>(), &schema);
         self.keys.push(keys);
         self.nodes.push(Node { id, label, kind, inputs, schema, changes });
