@@ -1,6 +1,7 @@
 //! Small things that several operators do with rows: completing columns to a schema, showing a row to a person.
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use millstream_core::{Error, Result};
 use millstream_state::table::TableDef;
@@ -24,6 +25,15 @@ pub(crate) fn conform(schema: &SchemaRef, mut columns: Vec<ArrayRef>, rows: usiz
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+/// Rows by index, also of no columns.
+pub(crate) fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    if rows.num_columns() > 0 {
+        return Ok(take_record_batch(rows, indices)?);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    Ok(RecordBatch::try_new_with_options(rows.schema(), Vec::new(), &options)?)
 }
 
 /// Fails unless the type is that of a time attribute.

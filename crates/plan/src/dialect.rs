@@ -4,14 +4,16 @@
 //! construct, and says no to what Flink has not: fewer words are special, so more names are free, and a slip (a comma
 //! too many, a forgotten column list) is an error instead of another vendor's extension.
 //!
-//! What sqlparser has no fork for is caught at the start of an expression, in [`MillstreamDialect::parse_prefix`]:
+//! What sqlparser has no fork for is caught at the start of an expression ([`MillstreamDialect::parse_prefix`]) or behind a value
+//! ([`MillstreamDialect::parse_infix`]):
 //!
 //! ```text
 //!  TABLE t                      ──▶ __table(t)            the table argument of a window function
 //!  TABLE t PARTITION BY a, b    ──▶ __table(t, a, b)
 //!  TABLE (SELECT ..)            ──▶ __table((SELECT ..))
 //!  MAP['k', v, ..]              ──▶ Expr::Map
-//!  JSON_VALUE(x, p RETURNING t) ──▶ TRY_CAST(JSON_VALUE(x, p) AS t)
+//!  JSON_QUERY(x, p WITH WRAPPER) ─▶ JSON_QUERY(x, p, 'WITH', ..): see `json`
+//!  x BETWEEN SYMMETRIC a AND b  ──▶ x BETWEEN a AND b OR x BETWEEN b AND a
 //!  TRIM(BOTH FROM x)            ──▶ TRIM(BOTH x)
 //!  CAST(x AS ROW<a INT>)        ──▶ Expr::Cast, the type as text where sqlparser has no words for it
 //! ```
@@ -19,13 +21,14 @@
 //! `dialect()` answers with the type id of `GenericDialect`, because some forks inside sqlparser go by type and not by
 //! question.
 
-use crate::parse::fail;
+mod json;
+
 use crate::parse::types::parse_type;
 use datafusion_sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    Map, MapEntry, ObjectName, ObjectNamePart,
+    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, Map, MapEntry, ObjectName, ObjectNamePart, UnaryOperator,
 };
-use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::Token;
@@ -114,16 +117,16 @@ impl Dialect for MillstreamDialect {
                 Some(parse_cast(parser))
             }
             Keyword::TRIM if trims_blanks(parser) => Some(parse_trim(parser)),
-            Keyword::NoKeyword
-                if word.quote_style.is_none()
-                    && word.value.eq_ignore_ascii_case("JSON_VALUE")
-                    && parser.peek_nth_token_ref(1).token == Token::LParen =>
-            {
-                Some(parse_json_value(parser))
-            }
             Keyword::MAP if parser.peek_nth_token_ref(1).token == Token::LBracket => Some(parse_map(parser)),
+            _ if word.quote_style.is_none() && parser.peek_nth_token_ref(1).token == Token::LParen => {
+                json::parser_of(&word.value, parser).map(|parse| parse(parser))
+            }
             _ => None,
         }
+    }
+
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        json::is_json(parser, expr).or_else(|| parse_between(parser, expr))
     }
 }
 
@@ -253,51 +256,41 @@ fn parse_trim(parser: &mut Parser) -> Result<Expr, ParserError> {
     Ok(Expr::Trim { expr, trim_where, trim_what: None, trim_characters: None })
 }
 
-/// `JSON_VALUE(x, path [RETURNING type] [NULL ON EMPTY] [NULL ON ERROR])`.
-///
-/// RETURNING becomes a TRY_CAST around the plain call: NULL ON ERROR is the default. What asks for something else than
-/// NULL is refused, since it would have to be told apart from a value that is there and NULL.
-fn parse_json_value(parser: &mut Parser) -> Result<Expr, ParserError> {
-    let name = parser.parse_identifier()?;
-    parser.expect_token(&Token::LParen)?;
-    let mut args = vec![unnamed(parser.parse_expr()?)];
-    while parser.consume_token(&Token::Comma) {
-        args.push(unnamed(parser.parse_expr()?));
+/// `[NOT] BETWEEN [A]SYMMETRIC low AND high` behind a value; `None` where something else follows. SYMMETRIC takes the bounds in
+/// either order.
+fn parse_between(parser: &mut Parser, value: &Expr) -> Option<Result<Expr, ParserError>> {
+    let word = |n: usize| match &parser.peek_nth_token_ref(n).token {
+        Token::Word(w) if w.quote_style.is_none() => w.value.to_ascii_uppercase(),
+        _ => String::new(),
+    };
+    let negated = word(0) == "NOT";
+    let at = usize::from(negated);
+    let (between, symmetric) = (word(at) == "BETWEEN", word(at + 1));
+    if !between || !["SYMMETRIC", "ASYMMETRIC"].contains(&symmetric.as_str()) {
+        return None;
     }
-    let mut returning = None;
-    if parser.parse_keyword(Keyword::RETURNING) {
-        let (data_type, text) = parse_cast_type(parser)?;
-        returning = (text != "STRING").then_some(data_type);
+    (0..at + 2).for_each(|_| parser.advance_token());
+    Some(bounds(parser, value, negated, symmetric == "SYMMETRIC"))
+}
+
+fn bounds(parser: &mut Parser, value: &Expr, negated: bool, symmetric: bool) -> Result<Expr, ParserError> {
+    let precedence = MillstreamDialect.prec_value(Precedence::Between);
+    let low = parser.parse_subexpr(precedence)?;
+    parser.expect_keyword_is(Keyword::AND)?;
+    let high = parser.parse_subexpr(precedence)?;
+    let between = |low: &Expr, high: &Expr| Expr::Between {
+        expr: Box::new(value.clone()),
+        negated: false,
+        low: Box::new(low.clone()),
+        high: Box::new(high.clone()),
+    };
+    let mut test = between(&low, &high);
+    if symmetric {
+        let turned = Box::new(between(&high, &low));
+        test = Expr::BinaryOp { left: Box::new(test), op: BinaryOperator::Or, right: turned };
     }
-    while let Token::Word(word) = &parser.peek_token_ref().token {
-        let (behaviour, at) = (word.value.to_uppercase(), parser.peek_token_ref().span.start);
-        if !["NULL", "ERROR", "DEFAULT"].contains(&behaviour.as_str()) {
-            break;
-        }
-        parser.advance_token();
-        let mut shown = behaviour.clone();
-        if behaviour == "DEFAULT" {
-            parser.parse_expr()?;
-            shown.push_str(" ..");
-        }
-        parser.expect_keyword_is(Keyword::ON)?;
-        let on = parser.next_token().token.to_string().to_uppercase();
-        if behaviour != "NULL" {
-            return fail(
-                format!("JSON_VALUE with {shown} ON {on} is not supported"),
-                "write COALESCE(JSON_VALUE(x, path), value)",
-                at,
-            );
-        }
-    }
-    parser.expect_token(&Token::RParen)?;
-    let value = call(name, args);
-    Ok(match returning {
-        Some(data_type) => {
-            Expr::Cast { kind: CastKind::TryCast, expr: Box::new(value), data_type, array: false, format: None }
-        }
-        None => value,
-    })
+    let test = Expr::Nested(Box::new(test));
+    Ok(if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(test) } } else { test })
 }
 
 /// `MAP[key, value, ..]`.

@@ -1,8 +1,8 @@
 //! What a side of a join remembers of its rows, whatever way they are found again.
 
 use super::store::{NONE, Rows};
+use crate::rows::take_rows;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, UInt64Array};
-use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use millstream_core::{Batch, ChangeKind, Error, Millis, Result};
@@ -151,7 +151,7 @@ impl Memory {
         }
         let rows = match new_rows.len() == batch.len() {
             true => batch.rows.clone(),
-            false => take_record_batch(&batch.rows, &UInt32Array::from(new_rows))?,
+            false => take_rows(&batch.rows, &UInt32Array::from(new_rows))?,
         };
         self.rows.add(rows, new_slots)
     }

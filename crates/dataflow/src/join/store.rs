@@ -245,7 +245,7 @@ fn own(rows: RecordBatch) -> Result<RecordBatch> {
         return Ok(rows);
     }
     let all: UInt32Array = (0..rows.num_rows() as u32).collect::<Vec<_>>().into();
-    Ok(arrow::compute::take_record_batch(&rows, &all)?)
+    crate::rows::take_rows(&rows, &all)
 }
 
 #[cfg(test)]

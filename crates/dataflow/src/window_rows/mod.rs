@@ -5,9 +5,9 @@
 //!                                    12:07 ann [12:05, 12:15)
 //! ```
 //!
-//! A row is late for a window, not for the stream: it is left out of the windows that the watermark it is judged by
-//! has closed, and set aside when these were all its windows. Fixed windows hand a row on at once; a row of a session
-//! waits until its session has closed, because only then is the window known ([`sessions`]).
+//! Fixed windows hand every row on at once, with all of its windows, whatever the watermark says, as in Flink: nothing is
+//! computed here that a late row could miss, and what stands behind judges the row by its mark. A row of a session waits until its
+//! session has closed, because only then is the window known; it is late when no session that is open takes it ([`sessions`]).
 //!
 //! Over `TIMESTAMP_LTZ` windows are cut in local time; `window_start` and `window_end` are readings of that clock and
 //! `window_time` is an instant again.
@@ -108,7 +108,7 @@ impl WindowRows {
         })
     }
 
-    fn take_in(&mut self, mut batch: Batch, out: &mut dyn Output) -> Result<()> {
+    fn take_in(&mut self, batch: Batch, out: &mut dyn Output) -> Result<()> {
         let times = batch.rows.column(self.column);
         if times.null_count() > 0 {
             let name = batch.rows.schema().field(self.column).name().clone();
@@ -117,18 +117,11 @@ impl WindowRows {
         }
         let times = Words::of(times)?;
         let locals = self.locals(&times);
+        let Some(sessions) = &mut self.sessions else { return self.assign(&batch, &locals, out) };
         let mut judge =
             Judge::new(self.zone, self.watermark, batch.marks.as_ref().filter(|_| self.domain == TimeDomain::Event));
         let mut late = Late::default();
-        match &mut self.sessions {
-            Some(sessions) => sessions.take_in(&batch.rows, &times, &locals, &mut judge, &mut late)?,
-            None => {
-                // The usual case: no row is at or behind the watermark, so none of its windows has closed.
-                let on_time = times.iter().copied().min().unwrap_or(Millis::MAX) > judge.highest();
-                self.assign(&batch, &times, &locals, (!on_time).then_some(&mut judge), &mut late, out)?;
-            }
-        }
-        batch.marks = None;
+        sessions.take_in(&batch.rows, &times, &locals, &mut judge, &mut late)?;
         late.set_aside(&batch.rows, out)
     }
 
@@ -137,32 +130,15 @@ impl WindowRows {
         self.zone.map_or_else(|| times.to_vec(), |zone| zone.column_to_local(times))
     }
 
-    fn assign(
-        &self,
-        batch: &Batch,
-        times: &[Millis],
-        locals: &[Millis],
-        mut judge: Option<&mut Judge>,
-        late: &mut Late,
-        out: &mut dyn Output,
-    ) -> Result<()> {
+    fn assign(&self, batch: &Batch, locals: &[Millis], out: &mut dyn Output) -> Result<()> {
         let mut piece = Piece::default();
         // Row by row, because each row has windows of its own; the rows themselves are moved in columns.
         for (i, &local) in locals.iter().enumerate() {
-            let closed = judge.as_mut().map_or(Watermark::MIN, |j| j.local(i));
-            let (mut windows, mut open) = (0, 0);
             for_each_window(&self.window, local, |start, end| {
-                windows += 1;
-                if !closed.closes(end) {
-                    open += 1;
-                    piece.rows.push(i as u32);
-                    piece.starts.push(start);
-                    piece.ends.push(end);
-                }
+                piece.rows.push(i as u32);
+                piece.starts.push(start);
+                piece.ends.push(end);
             });
-            if windows > 0 && open == 0 {
-                late.push(i, times[i], judge.as_ref().map_or(self.watermark, |j| j.mark(i)));
-            }
             if piece.rows.len() >= ROWS_MAX {
                 self.emit(batch, std::mem::take(&mut piece), out)?;
             }
@@ -243,11 +219,6 @@ impl Judge<'_> {
             self.last = (mark, self.zone.map_or(mark, |z| z.watermark_to_local(mark)));
         }
         self.last.1
-    }
-
-    fn highest(&self) -> Millis {
-        let highest = self.marks.and_then(|m| m.values().iter().copied().max());
-        highest.map_or(self.watermark.0, |m| m.max(self.watermark.0))
     }
 }
 

@@ -32,7 +32,7 @@ fn check(window: Window, script: &str) {
 }
 
 #[test]
-fn a_row_has_one_tumbling_window_and_is_late_when_it_has_closed() {
+fn a_row_has_one_tumbling_window_also_when_it_has_closed() {
     check(
         Window::Tumble { size: 10 * MINUTE, offset: 0 },
         "
@@ -40,20 +40,20 @@ fn a_row_has_one_tumbling_window_and_is_late_when_it_has_closed() {
         watermark  12:09:59.998
         rows       12:00:00 bob     -> 12:00:00 bob 12:00:00 12:10:00 12:09:59.999
         watermark  12:09:59.999
-        rows       12:09:00 cid     -> late 12:09:00 cid
+        rows       12:09:00 cid     -> 12:09:00 cid 12:00:00 12:10:00 12:09:59.999
         end",
     );
 }
 
 #[test]
-fn a_row_too_late_for_one_hop_still_counts_in_the_others() {
+fn a_row_has_all_its_hops_also_those_that_have_closed() {
     check(
         Window::Hop { size: 10, slide: 5, offset: 0 },
         "
         rows       8 ann     -> 8 ann 0 10 9, 8 ann 5 15 14
         watermark  12
-        rows       8 bob     -> 8 bob 5 15 14
-        rows       4 cid     -> late 4 cid
+        rows       8 bob     -> 8 bob 0 10 9, 8 bob 5 15 14
+        rows       4 cid     -> 4 cid -5 5 4, 4 cid 0 10 9
         end",
     );
 }
@@ -150,7 +150,7 @@ fn local_days_are_cut_by_the_wall_clock_and_end_as_instants() {
         watermark  1698620399998
         rows       1698530400000 cid -> 1698530400000 cid 1698537600000 1698624000000 1698620399999
         watermark  1698620399999
-        rows       1698620399999 dan -> late 1698620399999 dan
+        rows       1698620399999 dan -> 1698620399999 dan 1698537600000 1698624000000 1698620399999
         end",
     );
 }

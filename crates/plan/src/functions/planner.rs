@@ -111,8 +111,25 @@ fn plain_call(expr: &mut Sql) {
                 };
             }
         }
+        Sql::Interval(interval) => {
+            if let Some(written) = interval.last_field.clone().and_then(|last| fields_of(interval, &last)) {
+                *interval.value = text(written);
+                (interval.leading_field, interval.last_field) = (None, None);
+                (interval.leading_precision, interval.fractional_seconds_precision) = (None, None);
+            }
+        }
         Sql::Function(function) => {
             let name = function.name.to_string().to_lowercase();
+            if let Some(or) = default_of_lag(&name, function) {
+                *expr = or;
+                return;
+            }
+            if name == "typeof" {
+                literal_is_int(function);
+            }
+            if name == "grouping_id" {
+                function.name = ObjectName::from(vec![Ident::with_span(function.name.span(), "grouping")]);
+            }
             if let FunctionArguments::List(list) = &mut function.args
                 && let Some(other) = arguments(&name, list)
             {
@@ -121,6 +138,79 @@ fn plain_call(expr: &mut Sql) {
         }
         _ => {}
     }
+}
+
+/// A whole number in the text is an INT where it fits, and DataFusion reads a BIGINT.
+fn literal_is_int(function: &mut ast::Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))) = list.args.first_mut() else { return };
+    let (sign, digits) = match &*arg {
+        Sql::UnaryOp { op: ast::UnaryOperator::Minus, expr } => ("-", expr.as_ref()),
+        other => ("", other),
+    };
+    let Sql::Value(ast::ValueWithSpan { value: ast::Value::Number(digits, _), .. }) = digits else { return };
+    if format!("{sign}{digits}").parse::<i32>().is_ok() {
+        *arg = Sql::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(arg.clone()),
+            data_type: ast::DataType::Int(None),
+            array: false,
+            format: None,
+        };
+    }
+}
+
+/// `LAG(x, n, d) OVER w` is `d` in the first rows, and `LAG(x, n) OVER w` in the others.
+fn default_of_lag(name: &str, function: &mut ast::Function) -> Option<Sql> {
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    if name != "lag" || function.over.is_none() || list.args.len() != 3 {
+        return None;
+    }
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(default))) = list.args.pop() else { return None };
+    let FunctionArg::Unnamed(FunctionArgExpr::Expr(offset)) = list.args[1].clone() else { return None };
+    let mut number = function.clone();
+    number.name = ObjectName::from(vec![Ident::with_span(function.name.span(), "row_number")]);
+    number.null_treatment = None;
+    if let FunctionArguments::List(list) = &mut number.args {
+        list.args.clear();
+    }
+    let first =
+        Sql::BinaryOp { left: Box::new(Sql::Function(number)), op: ast::BinaryOperator::LtEq, right: Box::new(offset) };
+    Some(Sql::Case {
+        case_token: ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![ast::CaseWhen { condition: first, result: default }],
+        else_result: Some(Box::new(Sql::Function(function.clone()))),
+    })
+}
+
+/// `'1 02:03' DAY TO MINUTE` as `1 DAY 2 HOUR 3 MINUTE`; `None` where it does not have these fields.
+fn fields_of(interval: &ast::Interval, last: &DateTimeField) -> Option<String> {
+    let Sql::Value(value) = interval.value.as_ref() else { return None };
+    let ast::Value::SingleQuotedString(written) = &value.value else { return None };
+    let units: [(&str, &[DateTimeField]); 6] = [
+        ("YEAR", &[DateTimeField::Year, DateTimeField::Years]),
+        ("MONTH", &[DateTimeField::Month, DateTimeField::Months]),
+        ("DAY", &[DateTimeField::Day, DateTimeField::Days]),
+        ("HOUR", &[DateTimeField::Hour, DateTimeField::Hours]),
+        ("MINUTE", &[DateTimeField::Minute, DateTimeField::Minutes]),
+        ("SECOND", &[DateTimeField::Second, DateTimeField::Seconds]),
+    ];
+    let unit = |field: &DateTimeField| units.iter().position(|(_, names)| names.contains(field));
+    let (from, to) = (unit(interval.leading_field.as_ref()?)?, unit(last)?);
+    let written = written.trim();
+    let (sign, digits) = match written.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", written.strip_prefix('+').unwrap_or(written)),
+    };
+    let parts: Vec<&str> = digits.split([' ', ':', '-']).collect();
+    let numbers = parts.iter().all(|p| p.starts_with(|c: char| c.is_ascii_digit()) && p.parse::<f64>().is_ok());
+    if from > to || parts.len() != to - from + 1 || !numbers {
+        return None;
+    }
+    let fields = parts.iter().zip(&units[from..]).map(|(part, (name, _))| format!("{sign}{part} {name}"));
+    Some(fields.collect::<Vec<_>>().join(" "))
 }
 
 /// TIMESTAMP(0) or TIMESTAMP_LTZ(0).

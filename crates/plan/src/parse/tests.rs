@@ -552,7 +552,7 @@ mod any_text {
 }
 
 #[test]
-fn json_value_takes_flinks_clauses_where_they_say_what_is_so_anyway() {
+fn json_functions_take_flinks_clauses() {
     let shown = |text: &str| expression(text, "t").map(|e| e.to_string()).map_err(|e| e.what().to_string());
     let plain = "JSON_VALUE(x, '$.a')";
     for same in [
@@ -563,13 +563,39 @@ fn json_value_takes_flinks_clauses_where_they_say_what_is_so_anyway() {
         assert_eq!(shown(same).as_deref(), Ok(plain));
     }
     assert_eq!(shown("json_value(x, '$.a' RETURNING INT)").as_deref(), Ok("TRY_CAST(json_value(x, '$.a') AS INT)"));
-    assert_eq!(
-        shown("JSON_VALUE(x, '$.a' DEFAULT 0 ON EMPTY)").unwrap_err(),
-        "JSON_VALUE with DEFAULT .. ON EMPTY is not supported"
-    );
-    assert_eq!(
-        shown("JSON_VALUE(x, '$.a' ERROR ON ERROR)").unwrap_err(),
-        "JSON_VALUE with ERROR ON ERROR is not supported"
-    );
+    for (written, plain) in [
+        ("JSON_VALUE(x, '$.a' DEFAULT 0 ON EMPTY)", "JSON_VALUE(x, '$.a', 'STRING', 'DEFAULT', 0, 'NULL', NULL)"),
+        (
+            "JSON_VALUE(x, '$.a' RETURNING INT ERROR ON ERROR)",
+            "JSON_VALUE(x, '$.a', 'INT', 'NULL', NULL, 'ERROR', NULL)",
+        ),
+        ("JSON_QUERY(x, '$')", "JSON_QUERY(x, '$')"),
+        ("JSON_QUERY(x, '$' WITH ARRAY WRAPPER)", "JSON_QUERY(x, '$', 'WITH', 'NULL', 'NULL')"),
+        (
+            "JSON_QUERY(x, '$' WITH CONDITIONAL WRAPPER EMPTY ARRAY ON EMPTY ERROR ON ERROR)",
+            "JSON_QUERY(x, '$', 'CONDITIONAL', 'EMPTY ARRAY', 'ERROR')",
+        ),
+        ("JSON_EXISTS(x, '$.a' TRUE ON ERROR)", "JSON_EXISTS(x, '$.a', 'TRUE')"),
+        ("JSON_OBJECT(KEY 'a' VALUE b, 'c' VALUE d)", "json_object('a', b, 'c', d)"),
+        ("JSON_OBJECT(KEY 'a' VALUE b ABSENT ON NULL)", "json_object_absent_on_null('a', b)"),
+        ("JSON_ARRAYAGG(x)", "json(concat('[', coalesce(listagg(json_string(x), ','), ''), ']'))"),
+        ("x IS JSON", "is_json(x, 'VALUE')"),
+        ("x IS NOT JSON ARRAY", "NOT is_json(x, 'ARRAY')"),
+        ("x BETWEEN ASYMMETRIC 1 AND 2", "(x BETWEEN 1 AND 2)"),
+        ("x NOT BETWEEN SYMMETRIC 1 AND 2", "NOT (x BETWEEN 1 AND 2 OR x BETWEEN 2 AND 1)"),
+        ("x BETWEEN SYMMETRIC 1 AND 2 AND y", "(x BETWEEN 1 AND 2 OR x BETWEEN 2 AND 1) AND y"),
+    ] {
+        assert_eq!(shown(written).as_deref(), Ok(plain), "{written}");
+    }
+    for (written, wrong) in [
+        (
+            "JSON_VALUE(x, '$.a' RETURNING DATE DEFAULT 1 ON EMPTY)",
+            "JSON_VALUE with ON EMPTY or ON ERROR returns STRING, BOOLEAN, INT or DOUBLE, not DATE",
+        ),
+        ("JSON_VALUE(x, '$.a' NULL ON EMPTY NULL ON EMPTY)", "ON EMPTY is said twice"),
+        ("JSON_QUERY(x, '$' EMPTY ON ERROR)", "expected ARRAY or OBJECT after EMPTY, found `ON`"),
+    ] {
+        assert_eq!(shown(written).unwrap_err(), wrong);
+    }
     assert_eq!(shown("TRIM(BOTH FROM x)").as_deref(), Ok("TRIM(BOTH x)"));
 }

@@ -57,10 +57,24 @@ fn updates(update_before: bool) -> Changes {
     if update_before { Changes::Retract } else { Changes::Upsert }
 }
 
-/// The unique columns of what a node emits; `inputs` are those of its inputs with their number of columns, `schema` its own
-/// columns.
-pub fn keys(kind: &NodeKind, inputs: &[(&[Key], usize)], schema: &Schema) -> Vec<Key> {
-    let of = |i: usize| inputs.get(i).map_or(&[][..], |(keys, _)| keys);
+/// What is known of an input of a node.
+pub struct Known<'k> {
+    pub keys: &'k [Key],
+    /// Its number of columns.
+    pub width: usize,
+    pub changes: Changes,
+}
+
+/// The unique columns of what a node emits, whose columns are `schema`, such that the changes of one key come in order.
+///
+/// A row that is updated may move to another task, where its new state comes out before its old one is taken back. So of a node
+/// whose rows are divided by some columns, only those keys are left that have them among theirs, unless the rows stay as they are.
+pub fn keys(kind: &NodeKind, inputs: &[Known<'_>], schema: &Schema) -> Vec<Key> {
+    let of = |i: usize| inputs.get(i).map_or(&[][..], |input| input.keys);
+    let stays = |i: usize| inputs.get(i).is_some_and(|input| input.changes == Changes::Insert);
+    let in_order = |i: usize, divided: &Key| -> Vec<Key> {
+        of(i).iter().filter(|key| stays(i) || divided.is_subset(key)).cloned().collect()
+    };
     let mut keys: Vec<Key> = match kind {
         NodeKind::Calc(calc) => match &calc.columns {
             None => of(0).to_vec(),
@@ -79,12 +93,12 @@ pub fn keys(kind: &NodeKind, inputs: &[(&[Key], usize)], schema: &Schema) -> Vec
         NodeKind::Deduplicate(d) => vec![d.keys.iter().copied().collect()],
         NodeKind::UpsertMaterialize { keys, .. } => vec![keys.iter().copied().collect()],
         NodeKind::TopN(t) => {
-            let mut keys = of(0).to_vec();
             let partition: Key = t.partition.iter().copied().collect();
-            if let (Some(_), Some((_, width))) = (&t.rank, inputs.first())
+            let mut keys = in_order(0, &partition);
+            if let (Some(_), Some(input)) = (&t.rank, inputs.first())
                 && matches!(t.function, millstream_dataflow::graph::RankFunction::RowNumber)
             {
-                keys.push(partition.iter().copied().chain([*width]).collect());
+                keys.push(partition.iter().copied().chain([input.width]).collect());
             }
             // One row for each partition.
             if t.from == t.to && matches!(t.function, millstream_dataflow::graph::RankFunction::RowNumber) {
@@ -92,10 +106,13 @@ pub fn keys(kind: &NodeKind, inputs: &[(&[Key], usize)], schema: &Schema) -> Vec
             }
             keys
         }
-        NodeKind::Join(j) if matches!(j.kind, JoinKind::Semi | JoinKind::Anti | JoinKind::Mark) => of(0).to_vec(),
+        NodeKind::Join(j) if matches!(j.kind, JoinKind::Semi | JoinKind::Anti | JoinKind::Mark) => {
+            in_order(0, &j.keys.iter().map(|k| k.0).collect())
+        }
         NodeKind::Join(j) => {
-            let width = inputs.first().map_or(0, |(_, width)| *width);
-            let (left, right) = (of(0), of(1));
+            let width = inputs.first().map_or(0, |input| input.width);
+            let left = in_order(0, &j.keys.iter().map(|k| k.0).collect());
+            let right = in_order(1, &j.keys.iter().map(|k| k.1).collect());
             let joined = |key: &Key, side: fn(&(usize, usize)) -> usize| {
                 key.iter().all(|c| j.keys.iter().any(|pair| side(pair) == *c))
             };
@@ -108,12 +125,12 @@ pub fn keys(kind: &NodeKind, inputs: &[(&[Key], usize)], schema: &Schema) -> Vec
             if left.iter().any(|k| joined(k, |p| p.0)) && matches!(j.kind, JoinKind::Inner | JoinKind::Right) {
                 keys.extend(right.iter().map(shifted));
             }
-            for l in left {
+            for l in &left {
                 keys.extend(right.iter().map(|r| l.iter().copied().chain(shifted(r)).collect::<Key>()));
             }
             keys
         }
-        NodeKind::TemporalJoin(_) => of(0).to_vec(),
+        NodeKind::TemporalJoin(j) => in_order(0, &j.keys.iter().map(|k| k.0).collect()),
         // Declared, and not enforced: taken at its word, as in Flink.
         NodeKind::Source(s) if !s.table.primary_key.is_empty() => {
             let key: Option<Key> = s.table.primary_key.iter().map(|name| schema.index_of(name).ok()).collect();
@@ -130,31 +147,6 @@ pub fn keys(kind: &NodeKind, inputs: &[(&[Key], usize)], schema: &Schema) -> Vec
     keys.dedup();
     keys.truncate(KEYS_MAX);
     keys
-}
-
-/// Takes away those of the unique columns of a node by which its changes may come out in another order than they went in. A join
-/// and a ranking do their work by columns of their own, on several tasks, and in any order where they go to disk: a row that goes
-/// under one value of these and comes under another may come first.
-pub fn retain_ordered(kind: &NodeKind, inputs: &[(&[Key], usize)], changes: &[Changes], keys: &mut Vec<Key>) {
-    let grows = |side: usize| changes.get(side).is_none_or(|c| *c == Changes::Insert);
-    match kind {
-        NodeKind::TopN(t) if !grows(0) => keys.retain(|key| t.partition.iter().all(|c| key.contains(c))),
-        NodeKind::Join(j) => {
-            let width = inputs.first().map_or(0, |(_, width)| *width);
-            keys.retain(|key| {
-                let by_left = j.keys.iter().all(|pair| key.contains(&pair.0));
-                let by_right = j.keys.iter().all(|pair| key.contains(&(pair.1 + width)));
-                // A row that stays has one value to be joined by.
-                let by_what_stays = |side: usize| {
-                    let shift = if side == 0 { 0 } else { width };
-                    let of_side = inputs.get(side).map_or(&[][..], |(keys, _)| keys);
-                    grows(side) && of_side.iter().any(|k| k.iter().all(|c| key.contains(&(c + shift))))
-                };
-                by_left || by_right || by_what_stays(0) || by_what_stays(1)
-            });
-        }
-        _ => {}
-    }
 }
 
 /// Tells each node whether it has to emit `-U`, and what it then emits. `sink_needs` says it of the sinks, by index.

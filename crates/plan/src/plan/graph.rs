@@ -22,10 +22,8 @@ pub struct Graph {
     /// Everything that tells two nodes apart, to their index.
     known: BTreeMap<String, usize>,
     ids: BTreeSet<String>,
-    /// By node: its unique columns.
+    /// By node: its unique columns by which changes come in their order.
     pub keys: Vec<Vec<Key>>,
-    /// By node: those of them by which its changes come in their order.
-    pub ordered: Vec<Vec<Key>>,
 }
 
 impl Graph {
@@ -53,16 +51,15 @@ impl Graph {
             id = format!("{base}-{twin}");
         }
         let index = self.nodes.len();
-        let brought: Vec<Changes> = inputs.iter().map(|i| self.nodes[i.node].changes).collect();
-        let changes = changes::emitted(&kind, &brought);
-        let width = |i: &Input| self.nodes[i.node].schema.fields().len();
-        let of = |i: &Input| (self.keys[i.node].as_slice(), width(i));
+        let changes: Vec<Changes> = inputs.iter().map(|i| self.nodes[i.node].changes).collect();
+        let changes = changes::emitted(&kind, &changes);
+        let of = |i: &Input| changes::Known {
+            keys: &self.keys[i.node],
+            width: self.nodes[i.node].schema.fields().len(),
+            changes: self.nodes[i.node].changes,
+        };
         let keys = changes::keys(&kind, &inputs.iter().map(of).collect::<Vec<_>>(), &schema);
-        let of: Vec<_> = inputs.iter().map(|i| (self.ordered[i.node].as_slice(), width(i))).collect();
-        let mut ordered = changes::keys(&kind, &of, &schema);
-        changes::retain_ordered(&kind, &of, &brought, &mut ordered);
         self.keys.push(keys);
-        self.ordered.push(ordered);
         self.nodes.push(Node { id, label, kind, inputs, schema, changes });
         self.known.insert(key, index);
         index

@@ -20,6 +20,7 @@ mod locate;
 mod lower;
 mod marks;
 mod narrow;
+mod placed;
 mod proctime;
 mod provider;
 mod rewrite;
@@ -131,7 +132,7 @@ fn plan_on_stack(
             Some(insert) => provider.insert(insert, place.clone()),
             None => provider.select(query, place.clone()),
         };
-        statements.push(planned.map_err(|e| provider.placed(e, query).at(place))?);
+        statements.push(planned.map_err(|e| provider.placed(quotes(e, query), query).at(place))?);
     }
     let mut needs = Needs { batch: catalog.settings.batch, ..Needs::default() };
     for s in &statements {
@@ -143,7 +144,11 @@ fn plan_on_stack(
         scans.insert(name.clone(), provider.table(name)?.scan(needed, &provider)?);
     }
     provider.validate(&statements, &scans, connectors)?;
-    let (late_output, bad_output) = provider.side_outputs(connectors)?;
+    let first = statements.first().map(|s| s.place.clone());
+    let (late_output, bad_output) = provider.side_outputs(connectors).map_err(|e| match first {
+        Some(place) => e.at(place),
+        None => e,
+    })?;
     let mut dataflow = Dataflow::default();
     if !catalog.settings.batch {
         let mut lowering = Lowering::new(&provider, &scans, connectors);
@@ -154,6 +159,25 @@ fn plan_on_stack(
     }
     (dataflow.late_output, dataflow.bad_output) = (late_output, bad_output);
     Ok(Planned { ordered: needs.ordered, dataflow, statements, scans, notices: Vec::new(), start })
+}
+
+/// An unknown column whose name stands in double quotes was meant for a text.
+fn quotes(e: Error, query: &ast::Query) -> Error {
+    let Some(name) = e.what().strip_prefix("column `").and_then(|what| what.strip_suffix("` is unknown")) else {
+        return e;
+    };
+    let quoted = ast::visit_expressions(query, |expr| match expr {
+        ast::Expr::Identifier(i) if i.quote_style == Some('"') && i.value == name => std::ops::ControlFlow::Break(()),
+        _ => std::ops::ControlFlow::Continue(()),
+    });
+    if quoted.is_continue() {
+        return e;
+    }
+    let meant = Error::sql(e.what()).remedy(format!("a text stands in single quotes: '{name}'"));
+    match e.place() {
+        Some(place) => meant.at(place.clone()),
+        None => meant,
+    }
 }
 
 impl Provider<'_> {

@@ -137,6 +137,28 @@ pub(super) fn json_string(c: &Call) -> Result<ArrayRef> {
     })
 }
 
+/// JSON_QUOTE(text): the text as a JSON string.
+pub(super) fn json_quote(c: &Call) -> Result<ArrayRef> {
+    let text = c.text(0)?;
+    c.make_text(|row, out| {
+        out.push_str(&Value::from(some!(text.at(row))).to_string());
+        Ok(Some(()))
+    })
+}
+
+/// JSON_UNQUOTE(text): what a JSON string says. What is none comes back as it is.
+pub(super) fn json_unquote(c: &Call) -> Result<ArrayRef> {
+    let text = c.text(0)?;
+    c.make_text(|row, out| {
+        let text = some!(text.at(row));
+        match serde_json::from_str::<Value>(text) {
+            Ok(Value::String(said)) => out.push_str(&said),
+            _ => out.push_str(text),
+        }
+        Ok(Some(()))
+    })
+}
+
 /// JSON(text): the text is JSON, to be put into JSON_OBJECT or JSON_ARRAY as it is.
 pub(super) fn json(c: &Call) -> Result<ArrayRef> {
     let text = c.text(0)?;

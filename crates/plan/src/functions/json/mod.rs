@@ -24,6 +24,8 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("json_query", &[Text, Text, Text, Text, Text], Utf8, json_query).optional(3).makes_json(),
         Function::new("json_exists", &[Text, Text, Text], Boolean, json_exists).optional(1),
         Function::new("is_json", &[Text, Text], Boolean, is_json).optional(1),
+        Function::new("json_quote", &[Text], Utf8, make::json_quote),
+        Function::new("json_unquote", &[Text], Utf8, make::json_unquote),
         Function::new("json_string", &[Any], Utf8, make::json_string).makes_json(),
         Function::new("json", &[Text], Utf8, make::json).makes_json(),
         Function::new("json_object", &[], Utf8, |c| make::json_object(c, false)).rest(Any).makes_json(),
@@ -100,6 +102,8 @@ fn json_value(c: &Call) -> Result<ArrayRef> {
                 None => (on_error, 6, &if_error, "the value is of another type than asked for".to_string()),
             },
             Ok(Found::Nothing) => (on_empty, 4, &if_empty, "nothing is there".to_string()),
+            // What is no scalar is nothing for a path that is lax.
+            Ok(_) if is_lax(c, row)? => (on_empty, 4, &if_empty, "nothing is there".to_string()),
             Ok(_) => (on_error, 6, &if_error, "there is no single scalar value".to_string()),
             Err(why) => (on_error, 6, &if_error, why),
         };
@@ -136,6 +140,11 @@ fn json_value(c: &Call) -> Result<ArrayRef> {
         .map(|(row, default)| default.map_or((0, row), |(argument, at)| (argument / 2 - 1, at)))
         .collect();
     Ok(arrow::compute::interleave(&sources, &picks)?)
+}
+
+fn is_lax(c: &Call, row: usize) -> Result<bool> {
+    let path = c.text(1)?.at(row).unwrap_or_default().trim_start();
+    Ok(path.get(..4).is_some_and(|mode| mode.eq_ignore_ascii_case("lax ")))
 }
 
 /// A number as JSON writes it, but whole doubles as Java does: `1.0`.

@@ -1,6 +1,6 @@
 //! Paths into a document: `[lax|strict] $.name['any name'][0][*]..name`.
 //!
-//! As Flink reads them: `lax` answers nothing where `strict` (and no word means lax for us) fails, and neither looks into the
+//! As Flink reads them: `lax` answers nothing where `strict` (which is meant without a word) fails, and neither looks into the
 //! items of an array unasked. A path with `[*]`, `.*`, `..`, a list or a slice of places can match many values.
 
 use datafusion_common::{Result, plan_err};
@@ -50,7 +50,7 @@ impl Path {
         let (strict, rest) = match (lower.starts_with("strict "), lower.starts_with("lax ")) {
             (true, _) => (true, trimmed[7..].trim_start()),
             (_, true) => (false, trimmed[4..].trim_start()),
-            _ => (false, trimmed),
+            _ => (true, trimmed),
         };
         let wrong = |what: &str| plan_err!("the JSON path `{text}` {what}; write it like $.a.b[0]['c d'][*]");
         let Some(mut rest) = rest.strip_prefix('$') else { return wrong("does not begin with $") };

@@ -152,15 +152,25 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     (
         "json_value",
         "A scalar by path; type, ON EMPTY, default, ON ERROR, default may follow as arguments.",
-        "`RETURNING` as in Flink, the other clauses as arguments.",
+        "The clauses as in Flink, or as arguments.",
     ),
     (
         "json_query",
         "An object or array by path; wrapper, ON EMPTY and ON ERROR may follow.",
-        "The clauses are arguments.",
+        "The clauses as in Flink, or as arguments.",
     ),
-    ("json_exists", "Whether a path leads somewhere; ON ERROR may follow.", "The clause is an argument."),
-    ("is_json", "Whether the text is JSON; VALUE, SCALAR, ARRAY or OBJECT may follow.", "Flink writes `x IS JSON`."),
+    (
+        "json_exists",
+        "Whether a path leads somewhere; ON ERROR may follow.",
+        "The clause as in Flink, or as an argument.",
+    ),
+    (
+        "is_json",
+        "Whether the text is JSON; VALUE, SCALAR, ARRAY or OBJECT may follow.",
+        "Also as `x IS [NOT] JSON [ARRAY]`.",
+    ),
+    ("json_quote", "The text as a JSON string, in quotes.", ""),
+    ("json_unquote", "What a JSON string says; what is none comes back as it is.", ""),
     ("json_string", "Any value as JSON.", ""),
     ("json", "The text is JSON already, for JSON_OBJECT and JSON_ARRAY.", "A wrong text is an error."),
     (

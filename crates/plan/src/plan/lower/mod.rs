@@ -299,6 +299,10 @@ impl<'p, 'c> Lowering<'p, 'c> {
                         .remedy("leave it out, or run the query with SET 'execution.runtime-mode' = 'batch'")),
                 }
             }
+            LogicalPlan::Sort(s) if s.fetch.is_none() => {
+                let input = self.lower(&s.input, true)?;
+                self.in_time(input, s.input.schema(), &s.expr)?.ok_or_else(|| refuse::refuse(plan))
+            }
             other => Err(refuse::refuse(other)),
         }
     }

@@ -5,11 +5,12 @@ use super::super::window::no_time_attribute;
 use super::calls::CallSpec;
 use super::{Col, Lowering, Rel, as_column, by};
 use super::{literal, own_name};
-use arrow::datatypes::{Field, Schema};
-use datafusion_common::{ExprSchema, ScalarValue};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion_common::{DFSchema, ExprSchema, ScalarValue};
 use datafusion_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
 use datafusion_expr::{
-    Expr as Logical, Window as LogicalWindow, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+    Expr as Logical, SortExpr, Window as LogicalWindow, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition,
 };
 use millstream_core::{Error, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
@@ -152,6 +153,35 @@ impl Lowering<'_, '_> {
         Ok(rel)
     }
 
+    /// `ORDER BY time`: rows wait for the watermark and then come in order, as they do in OVER. `None`: by something else.
+    pub fn in_time(&mut self, rel: Rel, input: &DFSchema, by: &[SortExpr]) -> Result<Option<Rel>> {
+        let [SortExpr { expr, asc: true, .. }] = by else { return Ok(None) };
+        let column = as_column(expr).and_then(|c| input.index_of_column(c).ok());
+        let Some((column, domain)) = column.and_then(|i| rel.columns[i].time.map(|d| (i, d))) else { return Ok(None) };
+        self.insert_only(&rel, "ORDER BY")?;
+        let rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
+        let mut rel = self.settle(rel)?;
+        let schema = self.schema(rel.node);
+        let at = |e: Option<&Expr>| e.and_then(Expr::as_column);
+        let Some(time) = at(rel.columns[column].value()) else {
+            return Err(Error::internal("a settled time attribute that is no column"));
+        };
+        // A call makes the rows wait; its result is read by nobody.
+        let number = Field::new("row_number", DataType::UInt64, false);
+        let call = OverCall {
+            function: OverFunction::RowNumber { result: number.clone() },
+            frame: Frame::Rows { preceding: None },
+        };
+        let fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).chain([number]).collect();
+        let label = format!("Over({}: row_number)", schema.field(time).name());
+        let order = at(rel.order.as_ref());
+        let kind = NodeKind::Over(Over { keys: Vec::new(), time, domain, order, calls: vec![call] });
+        let input = Input { node: rel.node, port: 0, exchange: Exchange::Single };
+        rel.node = self.graph.add(label, kind, vec![input], Arc::new(Schema::new(fields)));
+        (rel.clock, rel.watermark) = (None, None);
+        Ok(Some(rel))
+    }
+
     fn over_call(&self, rel: &Rel, w: &LogicalWindow, e: &Logical, result: usize) -> Result<Call> {
         let call = match e {
             Logical::Alias(a) => return self.over_call(rel, w, &a.expr, result),
@@ -194,7 +224,15 @@ impl Lowering<'_, '_> {
             return Err(match as_column(&sort.expr) {
                 Some(c) => {
                     let t = input.data_type(c).map_err(|e| self.compiler.fail(e))?;
-                    no_time_attribute(&format!("{name} OVER"), c.name(), c.relation.as_ref().map(|r| r.table()), t)
+                    let e =
+                        no_time_attribute(&format!("{name} OVER"), c.name(), c.relation.as_ref().map(|r| r.table()), t);
+                    match name.as_str() {
+                        "ROW_NUMBER" | "RANK" | "DENSE_RANK" => Error::sql(e.what()).remedy(
+                            "for the first rows of each key filter the rank: FROM (SELECT *, ROW_NUMBER() OVER (..) AS rn FROM t) \
+                             WHERE rn <= n; else order by a time attribute",
+                        ),
+                        _ => e,
+                    }
                 }
                 None => Error::sql(format!("{name} OVER is ordered by an expression, `{}`", sort.expr)).remedy(usage),
             });

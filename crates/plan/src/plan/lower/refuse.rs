@@ -50,7 +50,9 @@ pub fn refuse(plan: &LogicalPlan) -> Error {
             "keep one row of each key with ROW_NUMBER() OVER (PARTITION BY key ORDER BY time) = 1, {batch}"
         )),
         LogicalPlan::Sort(_) => Error::sql("ORDER BY is not there in streaming: a stream has no end to sort by")
-            .remedy(format!("leave it out, add LIMIT n to keep the first rows up to date, {batch}")),
+            .remedy(format!(
+                "leave it out, order by the time attribute alone, add LIMIT n to keep the first rows up to date, {batch}"
+            )),
         LogicalPlan::RecursiveQuery(_) => Error::sql("recursive queries are not there").remedy("unfold the recursion"),
         LogicalPlan::Unnest(_) => {
             Error::sql("UNNEST in SELECT is not there").remedy("write FROM t CROSS JOIN UNNEST(t.array) AS e (x)")

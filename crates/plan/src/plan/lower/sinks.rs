@@ -1,5 +1,6 @@
 //! Where rows go: the tables that a job writes to, and which changes they take.
 
+use super::super::placed::placed;
 use super::super::{PlannedStatement, UPDATES, changes};
 use super::{Lowering, refuse, says_proctime, says_watermark};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -89,8 +90,10 @@ impl Lowering<'_, '_> {
                     sink.table.primary_key.iter().map(|name| schema.index_of(name).ok()).collect();
                 let key = key.ok_or_else(|| Error::internal("a primary key that is no column of its table"))?;
                 let columns: Vec<usize> = key.iter().copied().collect();
-                if self.graph.ordered[node].iter().any(|k| k.is_subset(&key)) {
-                    return Ok(Input { node, port: 0, exchange: Exchange::Hash(columns) });
+                if self.graph.keys[node].iter().any(|k| k.is_subset(&key)) {
+                    let in_order = placed(&self.graph.nodes, node).iter().any(|p| p.is_subset(&key));
+                    let exchange = if in_order { Exchange::Forward } else { Exchange::Hash(columns) };
+                    return Ok(Input { node, port: 0, exchange });
                 }
                 // Rows of one key of the table come from several of the query, in any order.
                 let names = sink.table.primary_key.join(", ");

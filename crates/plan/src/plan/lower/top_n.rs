@@ -14,7 +14,7 @@ use datafusion_expr::expr::WindowFunctionParams;
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{
     Expr as Logical, FetchType, LogicalPlan, Operator, Projection, SkipType, SortExpr, Window as LogicalWindow,
-    WindowFunctionDefinition,
+    WindowFunctionDefinition, lit,
 };
 use datafusion_physical_expr::expressions::{CastExpr, Literal};
 use millstream_core::{Error, Result, TimeDomain};
@@ -99,6 +99,11 @@ impl Lowering<'_, '_> {
             }
         }
         let Some(to) = to else { return Ok(None) };
+        if to >= 1 && to < from {
+            // Conditions from different places, which no rank fulfils together.
+            rest.push(lit(false));
+            from = 1;
+        }
         let reads_rank = reads_rank
             || rest.iter().any(|e| e.column_refs().iter().any(|c| schema.index_of_column(c).ok() == Some(rank)));
         let versions = std::mem::take(&mut self.versions);
@@ -122,7 +127,7 @@ impl Lowering<'_, '_> {
         {
             return Ok(None);
         }
-        if to < from {
+        if to < 1 {
             return Err(Error::sql("no row has such a rank").remedy("compare the rank with a whole number from 1"));
         }
         if to > RANKS_MAX {

@@ -776,3 +776,17 @@ Sink(result)
                watermark dateTime - 4000 ms",
     );
 }
+
+#[test]
+fn rows_in_the_order_of_their_times() {
+    check(
+        "SELECT price FROM bid ORDER BY ts",
+        "
+Sink(result)
+└─ Calc(price)
+   └─ Over(ts: row_number)
+      └─ single ─ Source(bid)
+            reads price, ts, $order
+            watermark ts - 4000 ms",
+    );
+}
