@@ -111,7 +111,7 @@ impl Runner {
                 millstream_batch::check_bounded(&scan.node.table, &self.options.tables)?;
             }
             let mut catalog = catalog.clone();
-            catalog.settings.batch = false;
+            (catalog.settings.batch, catalog.settings.final_results) = (false, true);
             match plan(&catalog, request, file, &self.options.tables) {
                 Ok(ours) if watermarks || !updates(&ours.dataflow) => planned = ours,
                 Err(e) if watermarks => return Err(e.at(statement.place(file))),

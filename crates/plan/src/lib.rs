@@ -7,6 +7,7 @@
 
 pub mod catalog;
 pub mod dialect;
+pub mod emit;
 pub mod explain;
 pub mod functions;
 pub mod message;

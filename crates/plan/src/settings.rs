@@ -14,10 +14,14 @@ use millstream_core::{Error, Millis, Result};
 use millstream_dataflow::graph::NotNull;
 
 /// The keys that have an effect, with what they expect.
-pub const KEYS: [(&str, &str); 18] = [
+pub const KEYS: [(&str, &str); 22] = [
     ("table.local-time-zone", "a time zone such as 'Europe/Berlin', 'UTC' or '+02:00'"),
     ("table.exec.source.idle-timeout", "a length of time such as '30 s'; '0 ms' is off"),
     ("table.exec.emit.allow-lateness", "a length of time such as '1 h'; '0 ms' is off"),
+    ("table.exec.emit.early-fire.enabled", "'true' or 'false'"),
+    ("table.exec.emit.early-fire.delay", "a length of time such as '10 s'; '0 ms' is with each row"),
+    ("table.exec.emit.late-fire.enabled", "'true' or 'false'"),
+    ("table.exec.emit.late-fire.delay", "a length of time such as '10 s'; '0 ms' is with each row"),
     ("table.exec.state.ttl", "a length of time such as '1 d'; '0 ms' is off"),
     ("table.exec.sink.not-null-enforcer", "'ERROR' or 'DROP'"),
     ("millstream.watermark.wall-clock-fallback", "a length of time such as '5 s', or 'off'"),
@@ -112,6 +116,10 @@ impl Settings {
             "table.local-time-zone" => self.local_time_zone = time_zone(value)?,
             "table.exec.source.idle-timeout" => self.idle_timeout = duration(key, value)?,
             "table.exec.emit.allow-lateness" => self.allowed_lateness = duration(key, value)?,
+            "table.exec.emit.early-fire.enabled" => self.early_fire = truth(key, value)?,
+            "table.exec.emit.early-fire.delay" => self.early_fire_delay = Some(duration(key, value)?),
+            "table.exec.emit.late-fire.enabled" => self.late_fire = truth(key, value)?,
+            "table.exec.emit.late-fire.delay" => self.late_fire_delay = Some(duration(key, value)?),
             "table.exec.state.ttl" => self.state_ttl = Some(duration(key, value)?).filter(|ms| *ms > 0),
             "millstream.watermark.wall-clock-fallback" => {
                 self.wall_clock_fallback = match value.to_lowercase().as_str() {
@@ -184,6 +192,10 @@ impl Settings {
             "table.local-time-zone" => self.local_time_zone = default.local_time_zone,
             "table.exec.source.idle-timeout" => self.idle_timeout = default.idle_timeout,
             "table.exec.emit.allow-lateness" => self.allowed_lateness = default.allowed_lateness,
+            "table.exec.emit.early-fire.enabled" => self.early_fire = default.early_fire,
+            "table.exec.emit.early-fire.delay" => self.early_fire_delay = default.early_fire_delay,
+            "table.exec.emit.late-fire.enabled" => self.late_fire = default.late_fire,
+            "table.exec.emit.late-fire.delay" => self.late_fire_delay = default.late_fire_delay,
             "table.exec.state.ttl" => self.state_ttl = default.state_ttl,
             "millstream.watermark.wall-clock-fallback" => self.wall_clock_fallback = default.wall_clock_fallback,
             "table.exec.sink.not-null-enforcer" => self.not_null = default.not_null,
@@ -209,9 +221,14 @@ impl Settings {
 fn foreign(key: &str) -> Result<Taken> {
     let meant = did_you_mean(key, KEYS.iter().map(|(k, _)| *k));
     if FOREIGN.iter().any(|prefix| key.starts_with(prefix)) && !key.ends_with('.') {
-        // A long beginning in common makes no slip of a key that Flink has: `execution.checkpointing.mode` is not `.dir`.
-        let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-        let slip = |meant: &&str| did_you_mean(&last(key), [last(meant).as_str()]).is_some();
+        // A long beginning or end in common makes no slip of a key that Flink has: `execution.checkpointing.mode` is not
+        // `.dir`. Each part of it has to be meant.
+        let parts = |key: &str| key.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let alike = |(one, other): (String, String)| one == other || did_you_mean(&one, [other.as_str()]).is_some();
+        let slip = |meant: &&str| {
+            let (key, meant) = (parts(key), parts(meant));
+            key.len() == meant.len() && key.into_iter().zip(meant).all(alike)
+        };
         return Ok(match meant.filter(slip) {
             Some(meant) => Taken::Slip(format!("'{key}' has no effect here; did you mean '{meant}'?")),
             None => Taken::Foreign,
@@ -226,6 +243,14 @@ fn foreign(key: &str) -> Result<Taken> {
         None => format!("keys are {}, and Flink's", KEYS.map(|(k, _)| k).join(", ")),
     };
     Err(Error::sql(format!("the setting '{key}' is unknown")).remedy(remedy))
+}
+
+fn truth(key: &str, value: &str) -> Result<bool> {
+    match value.trim().to_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Error::sql(format!("'{value}' is not possible for '{key}'")).remedy("give 'true' or 'false'")),
+    }
 }
 
 fn table_name(key: &str, value: &str) -> Result<String> {
@@ -306,6 +331,10 @@ mod tests {
             ("table.local-time-zone", "Europe/Berlin"),
             ("table.exec.source.idle-timeout", "30 s"),
             ("table.exec.emit.allow-lateness", "1h"),
+            ("table.exec.emit.early-fire.enabled", "TRUE"),
+            ("table.exec.emit.early-fire.delay", "10 s"),
+            ("table.exec.emit.late-fire.enabled", "true"),
+            ("table.exec.emit.late-fire.delay", "0 ms"),
             ("table.exec.state.ttl", "1 d"),
             ("table.exec.sink.not-null-enforcer", "DROP"),
             ("millstream.watermark.wall-clock-fallback", "5 min"),
@@ -327,6 +356,11 @@ mod tests {
             idle_timeout: 30_000,
             wall_clock_fallback: Some(300_000),
             allowed_lateness: 3_600_000,
+            early_fire: true,
+            early_fire_delay: Some(10_000),
+            late_fire: true,
+            late_fire_delay: Some(0),
+            final_results: false,
             state_ttl: Some(86_400_000),
             late_rows_table: Some("late".into()),
             bad_rows_table: Some("bad".into()),

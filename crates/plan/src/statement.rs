@@ -68,6 +68,16 @@ pub struct Settings {
     pub wall_clock_fallback: Option<Millis>,
     /// `table.exec.emit.allow-lateness`: how long a closed window still takes rows. Default 0 ms.
     pub allowed_lateness: Millis,
+    /// `table.exec.emit.early-fire.enabled`: windows are told before they close.
+    pub early_fire: bool,
+    /// `table.exec.emit.early-fire.delay`: how often, by the clock; 0 ms: with each row. `None` unless set.
+    pub early_fire_delay: Option<Millis>,
+    /// `table.exec.emit.late-fire.enabled`: late rows within the allowed lateness change what was told.
+    pub late_fire: bool,
+    /// `table.exec.emit.late-fire.delay`: how often, by the clock; 0 ms: with each row. `None` unless set.
+    pub late_fire_delay: Option<Millis>,
+    /// Windows are told once, when they close, whatever `EMIT` says: a bounded job in batch mode, run by our own operators.
+    pub final_results: bool,
     /// `table.exec.state.ttl`: how long a key is remembered after its last row, by event time. `None`: for ever.
     pub state_ttl: Option<Millis>,
     /// `millstream.late-rows.table`: the declared table that late rows go to.
@@ -102,6 +112,11 @@ impl Default for Settings {
             idle_timeout: 0,
             wall_clock_fallback: None,
             allowed_lateness: 0,
+            early_fire: false,
+            early_fire_delay: None,
+            late_fire: false,
+            late_fire_delay: None,
+            final_results: false,
             state_ttl: None,
             late_rows_table: None,
             bad_rows_table: None,

@@ -302,6 +302,14 @@ impl Lint<'_> {
     }
 
     fn function(&mut self, function: &Function) {
+        if let Some(name) = function.name.0.first().and_then(|part| part.as_ident())
+            && name.value == crate::plan::emit::NAME
+        {
+            let at = Span { line: name.span.start.line, column: name.span.start.column };
+            let remedy =
+                "SET 'table.exec.emit.early-fire.enabled' and its delay say the same in Flink, for its group windows";
+            return self.warn(at, "EMIT is a clause of Millstream's own", remedy);
+        }
         let [ObjectNamePart::Identifier(ident)] = function.name.0.as_slice() else { return };
         let (name, at) = (ident.value.to_uppercase(), span_of(ident.span));
         if ident.value == TABLE_ARGUMENT {
@@ -596,6 +604,10 @@ mod tests {
     #[test]
     fn what_would_not_run_is_named_at_its_place() {
         for (sql, expected) in [
+            (
+                "SELECT window_end FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end EMIT ON CHANGE",
+                "t:1:116: EMIT is a clause of Millstream's own",
+            ),
             (
                 "SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)",
                 "t:1:15: Flink needs TABLE( ) around TUMBLE",

@@ -5,6 +5,7 @@ mod architecture;
 mod bucket;
 mod cli;
 mod dice;
+mod emit;
 mod fuzz;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -106,6 +106,16 @@ fn windows(dice: &mut Dice, source: &str) -> String {
     }
 }
 
+/// Now and then, panes: in the end the result is the same.
+fn emit(dice: &mut Dice) -> String {
+    match dice.below(6) {
+        0 => " EMIT ON CHANGE".into(),
+        1 => format!(" EMIT EARLY EVERY {} ROWS ALLOWED LATENESS INTERVAL '3' SECOND", 1 + dice.below(9)),
+        2 => " EMIT EARLY EVERY INTERVAL '0.001' SECOND".into(),
+        _ => String::new(),
+    }
+}
+
 fn query(dice: &mut Dice) -> String {
     let named = |list: &[&str]| -> String {
         list.iter().enumerate().fold(String::new(), |mut text, (i, a)| {
@@ -119,9 +129,10 @@ fn query(dice: &mut Dice) -> String {
             let keys: String = dice.some(&["k", "g", "b"], 0, 2).iter().map(|k| format!("{k}, ")).collect();
             let aggregates = named(&dice.some(AGGREGATES, 1, 5));
             let having = if dice.below(4) == 0 { " HAVING COUNT(*) > 1" } else { "" };
+            let emit = emit(dice);
             let window = windows(dice, "events");
             format!(
-                "SELECT {keys}window_start, window_end{aggregates} FROM {window}{filter} GROUP BY {keys}window_start, window_end{having}"
+                "SELECT {keys}window_start, window_end{aggregates} FROM {window}{filter} GROUP BY {keys}window_start, window_end{having}{emit}"
             )
         }
         3 => {
@@ -151,19 +162,19 @@ fn query(dice: &mut Dice) -> String {
             format!("SELECT k, g, v, ts{} FROM events{filter}", named(&aggregates))
         }
         5 => {
-            let inner = windows(dice, "events");
+            let (inner, emit) = (windows(dice, "events"), emit(dice));
             format!(
                 "SELECT window_start, window_end, MAX(n) AS most, COUNT(*) AS groups, SUM(s) AS total FROM \
                  (SELECT k, window_start, window_end, COUNT(*) AS n, SUM(v) AS s FROM {inner}{filter} \
-                 GROUP BY k, window_start, window_end) GROUP BY window_start, window_end"
+                 GROUP BY k, window_start, window_end{emit}) GROUP BY window_start, window_end"
             )
         }
         6 => {
             let sets = dice.one(&["GROUPING SETS ((k), (g), ())", "ROLLUP (k, g)", "CUBE (k, g)"]);
             let aggregates = named(&dice.some(AGGREGATES, 1, 3));
-            let window = windows(dice, "events");
+            let (window, emit) = (windows(dice, "events"), emit(dice));
             format!(
-                "SELECT k, g, window_start, window_end{aggregates} FROM {window}{filter} GROUP BY window_start, window_end, {sets}"
+                "SELECT k, g, window_start, window_end{aggregates} FROM {window}{filter} GROUP BY window_start, window_end, {sets}{emit}"
             )
         }
         _ => format!(

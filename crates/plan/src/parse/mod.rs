@@ -19,6 +19,7 @@
 mod balance;
 mod check;
 mod ddl;
+mod emit;
 mod errors;
 mod hints;
 pub mod types;
@@ -209,7 +210,7 @@ impl Source<'_> {
         let read = || {
             guard_depth(piece.tokens)?;
             let hints = hints::find(piece.tokens)?;
-            let mut tokens = piece.tokens.to_vec();
+            let mut tokens = emit::rewrite(piece.tokens)?.unwrap_or_else(|| piece.tokens.to_vec());
             tokens.push(TokenWithSpan::new(Token::EOF, TokenSpan::new(piece.end, piece.end)));
             let mut parser = parser_over(tokens);
             let mut statement = self.one(&mut parser)?;

@@ -12,6 +12,7 @@
 mod as_of;
 mod changes;
 mod counted;
+pub mod emit;
 mod errors;
 mod expressions;
 mod graph;
@@ -137,6 +138,8 @@ fn plan_on_stack(
     let mut needs = Needs { batch: catalog.settings.batch, ..Needs::default() };
     for s in &statements {
         let (clock, watermarks) = (lower::says_proctime(&s.logical), lower::says_watermark(&s.logical));
+        // Panes by the clock ask the sources for it, though no column does.
+        let clock = clock || provider.emits_by_the_clock(&s.logical);
         needs.add(&s.logical, false, clock, watermarks);
     }
     let mut scans = BTreeMap::new();

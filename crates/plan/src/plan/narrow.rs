@@ -4,6 +4,7 @@
 //! of ARRAY<INT>, `SUM(1)` one of INT. DataFusion reads them as BIGINT. So the column may go where Flink's would; a value
 //! that does not fit fails at run time.
 
+use super::emit::EmitNode;
 use super::types::fits;
 use arrow::datatypes::{DataType, Field};
 use datafusion_common::{DFSchema, ScalarValue};
@@ -20,6 +21,9 @@ pub fn fits_in_flink(plan: &LogicalPlan, column: usize, to: &DataType) -> bool {
         LogicalPlan::Limit(l) => fits_in_flink(&l.input, column, to),
         LogicalPlan::Sort(s) => fits_in_flink(&s.input, column, to),
         LogicalPlan::Distinct(datafusion_expr::Distinct::All(input)) => fits_in_flink(input, column, to),
+        LogicalPlan::Extension(e) if e.node.as_any().is::<EmitNode>() => {
+            e.node.inputs().first().is_some_and(|input| fits_in_flink(input, column, to))
+        }
         LogicalPlan::Union(u) => u.inputs.iter().all(|input| fits_in_flink(input, column, to)),
         LogicalPlan::Aggregate(a) => {
             if a.group_expr.iter().any(|e| {

@@ -116,7 +116,8 @@ impl<'a> Provider<'a> {
         let mut query = Box::new(query.clone());
         rewrite_query(&mut query, self.file).map_err(external)?;
         plain_calls(query.as_mut());
-        self.sql().sql_statement_to_plan(ast::Statement::Query(query))
+        let plan = self.sql().sql_statement_to_plan(ast::Statement::Query(query))?;
+        super::emit::place(plan, !self.catalog.settings.batch)
     }
 
     /// The declared table of this name with its columns resolved.
@@ -219,6 +220,9 @@ impl ContextProvider for Provider<'_> {
         }
         if name == super::as_of::NAME {
             return Some(Arc::new(super::as_of::as_of()));
+        }
+        if name == super::emit::NAME {
+            return Some(Arc::new(super::emit::marker()));
         }
         self.functions.scalar(name)
     }

@@ -1,7 +1,9 @@
 //! `GROUP BY window_start, window_end, ..` to a windowed aggregation.
 
 use super::super::window::{WindowKind, describe};
+use super::panes::describe_panes;
 use super::{At, Bound, Col, Lowering, Part, Pending, Rel, as_column, by, own_name, window_of};
+use crate::emit::Emit;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::utils::grouping_set_to_exprlist;
@@ -9,7 +11,9 @@ use datafusion_expr::{Aggregate, Expr as Logical, GroupingSet};
 use datafusion_physical_expr::expressions::Literal;
 use millstream_core::{Error, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{Exchange, Expand, Input, NodeKind, Window, WindowAggregate, WindowTime};
+use millstream_dataflow::graph::{
+    Exchange, Expand, Input, NodeKind, Panes, Window, WindowAggregate, WindowPanes, WindowTime,
+};
 use std::sync::Arc;
 
 /// Where a grouping expression ends up.
@@ -20,7 +24,7 @@ pub enum Group {
 }
 
 impl Lowering<'_, '_> {
-    pub fn aggregate(&mut self, mut rel: Rel, a: &Aggregate) -> Result<Rel> {
+    pub fn aggregate(&mut self, mut rel: Rel, a: &Aggregate, emit: Option<Emit>) -> Result<Rel> {
         let input = a.input.schema().clone();
         let sets = match a.group_expr.as_slice() {
             [Logical::GroupingSet(set)] => Some(grouping_sets(set)?),
@@ -76,6 +80,9 @@ impl Lowering<'_, '_> {
         // A grouping set without the window has no end.
         let has_bound = |e: &Logical| self.bound_of(&rel, &input, e).is_some();
         if !groups.iter().any(has_bound) || sets.iter().flatten().any(|set| !set.iter().any(has_bound)) {
+            if let Some(emit) = emit {
+                return Err(self.no_window(&emit));
+            }
             let rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
             return self.group(rel, a, &groups, sets.as_deref(), specs);
         }
@@ -143,6 +150,7 @@ impl Lowering<'_, '_> {
             None => (TimeDomain::Event, false),
         };
 
+        let (panes, lateness) = self.panes(emit, pending.as_ref().map(|p| &p.kind), domain)?;
         let (mut node, mut at) = self.emit(&rel, &wanted)?;
         let mut keys: Vec<usize> = at[..key_count].to_vec();
         if let Some(sets) = &sets {
@@ -187,16 +195,19 @@ impl Lowering<'_, '_> {
         };
         let made: Vec<&str> = calls.iter().map(|c| c.result.name().as_str()).collect();
         let made = if made.is_empty() { String::new() } else { format!(": {}", made.join(", ")) };
-        let label = format!("WindowAggregate({what}{}{})", by(&schema, &keys), made);
+        let what = format!("{what}{}{made}", by(&schema, &keys));
         let n_keys = keys.len();
-        let kind = NodeKind::WindowAggregate(WindowAggregate {
-            window: shape,
-            time,
-            keys,
-            calls,
-            lateness: self.provider.catalog.settings.allowed_lateness,
-            order,
-        });
+        let windows = WindowAggregate { window: shape, time, keys, calls, lateness, order };
+        // What is updated has no time of its own any more: it is a table, and not rows that come in an order.
+        let updated = panes.as_ref().is_some_and(|p| p.panes == Panes::Retracting);
+        let (label, kind) = match panes {
+            None => (format!("WindowAggregate({what})"), NodeKind::WindowAggregate(windows)),
+            Some(p) => {
+                let label = format!("WindowPanes({what}; {})", describe_panes(&p));
+                let (early, late, panes) = (p.early, p.late, p.panes);
+                (label, NodeKind::WindowPanes(WindowPanes { windows, early, late, panes, update_before: true }))
+            }
+        };
         let node = self.graph.add(label, kind, vec![Input { node, port: 0, exchange }], out.clone());
 
         // The logical columns among those of the node.
@@ -208,7 +219,9 @@ impl Lowering<'_, '_> {
                 Group::Window(part) => n_keys + *part as usize,
             };
             let mut col = Col::plain(named(&out, index, f.name()));
-            if let Group::Window(part) = g {
+            if let Group::Window(part) = g
+                && !updated
+            {
                 col.bound = Some(Bound { part: *part, window: id, domain, local });
                 col.time = (*part == Part::Time).then_some(domain);
             }

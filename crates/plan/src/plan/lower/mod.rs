@@ -20,6 +20,7 @@ mod join;
 mod needs;
 mod nodes;
 mod over;
+mod panes;
 mod refuse;
 mod settle;
 mod sinks;
@@ -28,12 +29,14 @@ mod top_n;
 mod watermark;
 
 use super::as_of::Versions;
+use super::emit::EmitNode;
 use super::expressions::{Compiler, is_work, substitute};
 use super::graph::Graph;
 use super::provider::Provider;
 use super::table::{DeclaredTable, Scan};
 use super::unnest::CrossUnnest;
 use super::window::{WindowKind, WindowTvf, no_time_attribute};
+use crate::emit::Emit;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as LogicalColumn, DFSchema, ScalarValue};
@@ -67,6 +70,8 @@ pub struct Lowering<'p, 'c> {
     windows: u32,
     /// What is lowered stands straight under a [`Versions`]: see [`Lowering::deduplicate`].
     versions: bool,
+    /// The clause of the aggregate that is lowered next.
+    emit: Option<Emit>,
     /// The statement says `PROCTIME()`.
     clock: bool,
     /// The statement says `CURRENT_WATERMARK(..)`.
@@ -188,6 +193,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             connectors,
             windows: 0,
             versions: false,
+            emit: None,
             clock: false,
             watermarks: false,
         }
@@ -236,6 +242,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
                     let rel = self.lower(&versions.input, order);
                     self.versions = false;
                     self.versions(rel?)
+                } else if let Some(node) = e.node.as_any().downcast_ref::<EmitNode>() {
+                    self.emitted(node, order)
                 } else if let Some(unnest) = e.node.as_any().downcast_ref::<CrossUnnest>() {
                     let input = self.lower(&unnest.input, order)?;
                     self.unnest(input, unnest)
@@ -244,8 +252,9 @@ impl<'p, 'c> Lowering<'p, 'c> {
                 }
             }
             LogicalPlan::Aggregate(a) => {
+                let emit = self.emit.take();
                 let input = self.lower(&a.input, wants_order_below(plan, order))?;
-                self.aggregate(input, a)
+                self.aggregate(input, a, emit)
             }
             LogicalPlan::Window(w) => {
                 let input = self.lower(&w.input, wants_order_below(plan, order))?;

@@ -75,6 +75,15 @@ impl Lowering<'_, '_> {
                 // Late rows within the allowed lateness may never come.
                 Ok(Input::forward(node))
             }
+            Takes::Inserts if self.tells_panes(node) => Err(at(Error::sql(format!(
+                "EMIT updates what it has told (RETRACTING), and `{}` ('{}') can only add rows",
+                sink.table.name,
+                sink.table.connector()
+            ))
+            .remedy(
+                "add DISCARDING or ACCUMULATING to EMIT, so that each pane is a new row, or write to a table with a PRIMARY KEY \
+                 that takes updates ('jdbc')",
+            ))),
             Takes::Inserts => Err(at(Error::sql(format!(
                 "the result is updated while rows come, and `{}` ('{}') can only add rows",
                 sink.table.name,

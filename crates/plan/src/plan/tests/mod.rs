@@ -2,6 +2,7 @@
 //! here what the text of a graph does not show.
 
 mod dialect;
+mod emit;
 mod graphs;
 mod refusals;
 mod updating;
