@@ -20,13 +20,16 @@ pub(crate) const VALUES: &str = "values";
 /// newest counts.
 const NOTED_MAX: usize = 64;
 
+/// Names of partitions, and where they stood.
+type Positions = Vec<(String, String)>;
+
 pub(crate) struct SourceDriver {
     /// The source's cell in the chain.
     cell: usize,
     origin: Origin,
     pub ended: bool,
     /// Positions by epoch, oldest first, until the epoch is committed and the readers are told.
-    noted: RefCell<VecDeque<(u64, Vec<(String, String)>)>>,
+    noted: RefCell<VecDeque<(u64, Positions)>>,
 }
 
 enum Origin {
