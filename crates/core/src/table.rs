@@ -52,7 +52,7 @@ impl fmt::Debug for TableSpec {
 /// Whether the value of an option is nobody's business: by what its key is called, or as a URL with a login in it.
 pub fn holds_a_secret(key: &str, value: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    let named = ["password", "secret", "token", "credential", "access-key", "api-key", "jaas"];
+    let named = ["password", "secret", "token", "credential", "access-key", "api-key", "jaas", "ssl.key"];
     let value = value.to_ascii_lowercase();
     named.iter().any(|n| key.contains(n) || value.contains(&format!("{n}=")))
         || value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))

@@ -20,7 +20,7 @@ pub(crate) const VALUES: &str = "values";
 /// newest counts.
 const NOTED_MAX: usize = 64;
 
-/// Of partitions by their name.
+/// Names of partitions, and where they stood.
 type Positions = Vec<(String, String)>;
 
 pub(crate) struct SourceDriver {

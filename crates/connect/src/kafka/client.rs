@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 /// How long brokers may take to answer a question before it is given up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// And how long at a time, before the first answer.
+/// And how long at a time: in between it is looked whether the client has been refused, which would be half a minute's
+/// silence otherwise.
 const CONTACT_SLICE: Duration = Duration::from_secs(1);
 
 pub type ReadClient = BaseConsumer<Said>;
@@ -30,6 +31,8 @@ pub struct Said(Arc<Mutex<Kept>>);
 #[derive(Default)]
 struct Kept {
     log: Option<String>,
+    /// A word that no other try will change: a login that is refused.
+    refused: Option<RDKafkaErrorCode>,
     /// The first record that was not taken.
     lost: Option<RDKafkaErrorCode>,
 }
@@ -41,6 +44,11 @@ impl Said {
 
     pub fn log(&self) -> Option<String> {
         self.kept().log.clone()
+    }
+
+    /// Why nothing will ever come of this client, if that has been said.
+    pub fn refused(&self) -> Option<RDKafkaErrorCode> {
+        self.kept().refused
     }
 
     /// Why a record was not delivered, if any was not.
@@ -56,8 +64,13 @@ impl ClientContext for Said {
         self.kept().log = Some(text.chars().take(300).collect());
     }
 
-    fn error(&self, _error: KafkaError, reason: &str) {
-        self.kept().log = Some(reason.chars().take(300).collect());
+    fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode as Code;
+        let mut kept = self.kept();
+        kept.log = Some(reason.chars().take(300).collect());
+        let refusals =
+            [Code::Authentication, Code::SaslAuthenticationFailed, Code::UnsupportedSASLMechanism, Code::SSL];
+        kept.refused = error.rdkafka_error_code().filter(|code| refusals.contains(code)).or(kept.refused);
     }
 }
 
@@ -182,7 +195,7 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
     }
 }
 
-/// Waits until a broker has answered. Without this, a login that is refused would be a brokers' silence of half a minute.
+/// Waits until a broker has answered a client that nobody polls yet.
 pub fn first_contact(properties: &Properties, client: &ReadClient, said: &Said, topic: Option<&str>) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -208,8 +221,20 @@ pub fn partitions_of(
     said: &Said,
     topic: &str,
 ) -> Result<Option<Vec<i32>>> {
-    let asked = client.fetch_metadata(Some(topic), PATIENCE);
-    let metadata = asked.map_err(|e| explain(properties, &format!("describe the topic '{topic}'"), &e, said))?;
+    let (doing, until) = (format!("describe the topic '{topic}'"), Instant::now() + PATIENCE);
+    let metadata = loop {
+        match client.fetch_metadata(Some(topic), CONTACT_SLICE) {
+            Ok(metadata) => break metadata,
+            Err(e) => {
+                if let Some(code) = said.refused() {
+                    return Err(explain_code(properties, &doing, code, said));
+                }
+                if Instant::now() >= until {
+                    return Err(explain(properties, &doing, &e, said));
+                }
+            }
+        }
+    };
     Ok(described(properties, said, &metadata, topic)?.filter(|p| !p.is_empty()))
 }
 

@@ -3,7 +3,7 @@
 //! The topic is compacted: of each transactional id the last note is kept for ever. All are in its first partition. A note
 //! is a record of JSON that any tool can read.
 
-use super::client::{PATIENCE, Said, explain, partitions_of};
+use super::client::{PATIENCE, Said, explain, first_contact, partitions_of};
 use super::options::{MARKER_TOPIC, Settings};
 use super::properties::refused;
 use futures::executor::block_on;
@@ -67,6 +67,7 @@ fn client(settings: &Settings, isolation: &str) -> Result<(BaseConsumer<Said>, S
 pub fn make_topic(settings: &Settings) -> Result<()> {
     let topic = &settings.sink.marker_topic;
     let (reader, said) = client(settings, "read_committed")?;
+    first_contact(&settings.properties, &reader, &said, Some(topic))?;
     if partitions_of(&settings.properties, reader.client(), &said, topic)?.is_some() {
         return Ok(());
     }

@@ -64,7 +64,9 @@ impl Asking<'_> {
             };
             element.error().map_err(|e| self.failed(&format!("list the offsets of {}", p.name()), &e))?;
             match element.offset() {
-                Offset::Offset(at) => drop(found.insert(p.clone(), at)),
+                Offset::Offset(at) => {
+                    found.insert(p.clone(), at);
+                }
                 _ => beyond.push(p.clone()),
             }
         }
@@ -92,7 +94,9 @@ impl Asking<'_> {
     /// What the group has committed.
     fn committed(&self, partitions: &[Partition]) -> Result<Offsets> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
-        partitions.iter().for_each(|p| drop(list.add_partition(&p.topic, p.number)));
+        for p in partitions {
+            list.add_partition(&p.topic, p.number);
+        }
         let doing = "read the offsets of the group";
         let list = self.client.committed_offsets(list, PATIENCE).map_err(|e| self.failed(doing, &e))?;
         let mut found = Offsets::new();

@@ -167,6 +167,8 @@ impl Properties {
     pub fn config(&self, ours: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "millstream");
+        // A broker that comes back is found again after two seconds at most; the library would wait up to ten.
+        config.set("reconnect.backoff.max.ms", "2000");
         for (key, value) in ours {
             config.set(*key, *value);
         }

@@ -38,6 +38,16 @@ pub struct Position {
     pub end: Option<i64>,
 }
 
+/// Where a run stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// Records from here on are not read.
+    pub before: i64,
+    /// So far had the topic come when the run started: to have read what is there is to be at the end. An end that lies
+    /// farther is waited for.
+    pub there: bool,
+}
+
 pub struct Reader {
     pub partition: Partition,
     pub name: String,
@@ -47,7 +57,7 @@ pub struct Reader {
     pub gather: Gather,
     pub position: Position,
     /// Where this run stops, which a bounded table does not go beyond and `--available-now` chooses anew each time.
-    pub stop: Option<i64>,
+    pub stop: Option<Stop>,
     /// The end has been seen.
     pub ended: bool,
     /// One reader of the table hands on the partitions that have come since.
@@ -56,7 +66,7 @@ pub struct Reader {
 
 impl Reader {
     fn at_end(&self) -> bool {
-        self.stop.is_some_and(|stop| self.position.next >= stop)
+        self.stop.is_some_and(|stop| self.position.next >= stop.before)
     }
 
     /// Takes in what has come. True when the partition has come to its end.
@@ -67,18 +77,17 @@ impl Reader {
             match queue.poll(Duration::ZERO) {
                 None => return Ok(false),
                 Some(Ok(record)) => {
-                    if self.stop.is_some_and(|stop| record.offset() >= stop) {
+                    if self.stop.is_some_and(|stop| record.offset() >= stop.before) {
                         return Ok(true);
                     }
                     self.gather.push(&record);
                     self.position.next = record.offset() + 1;
-                    if self.stop.is_some_and(|stop| self.position.next >= stop) {
+                    if self.stop.is_some_and(|stop| self.position.next >= stop.before) {
                         return Ok(true);
                     }
                 }
-                // What is there now has been read, and a bounded table does not go beyond what was there at its start.
                 Some(Err(KafkaError::PartitionEOF(_))) => {
-                    if self.stop.is_some() {
+                    if self.stop.is_some_and(|stop| stop.there) {
                         return Ok(true);
                     }
                 }

@@ -25,6 +25,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// The headers of a record.
+type HeaderPairs = Vec<(String, Option<Vec<u8>>)>;
+
 /// A part of the records that have come.
 struct Gathered {
     decoder: Box<dyn RecordDecoder>,
@@ -62,7 +65,9 @@ pub struct Gather {
     offsets: Vec<i64>,
     millis: Vec<i64>,
     time_types: Vec<&'static str>,
-    headers: Vec<Vec<(String, Option<Vec<u8>>)>>,
+    headers: Vec<HeaderPairs>,
+    with_times: bool,
+    with_headers: bool,
     /// Records that have come since the last rows.
     count: usize,
     bytes: usize,
@@ -89,6 +94,8 @@ impl Gather {
         Ok(Gather {
             key: reading.key.as_ref().map(|part| gathered(part, key_mode)).transpose()?,
             value: gathered(&reading.value, value_mode)?,
+            with_times: reading.reads(Beside::Timestamp) || reading.reads(Beside::TimestampType),
+            with_headers: reading.reads(Beside::Headers),
             reading,
             topic: topic.to_owned(),
             partition,
@@ -125,7 +132,7 @@ impl Gather {
             keys.push(key);
         }
         self.offsets.push(record.offset());
-        if self.reading.reads(Beside::Timestamp) || self.reading.reads(Beside::TimestampType) {
+        if self.with_times {
             let (millis, kind) = match record.timestamp() {
                 Timestamp::CreateTime(at) => (at, "CreateTime"),
                 Timestamp::LogAppendTime(at) => (at, "LogAppendTime"),
@@ -134,9 +141,9 @@ impl Gather {
             self.millis.push(millis);
             self.time_types.push(kind);
         }
-        if self.reading.reads(Beside::Headers) {
+        if self.with_headers {
             let found = record.headers().map(|all| {
-                let mut pairs: Vec<(String, Option<Vec<u8>>)> = Vec::with_capacity(all.count());
+                let mut pairs = HeaderPairs::with_capacity(all.count());
                 for header in all.iter() {
                     let value = header.value.map(<[u8]>::to_vec);
                     // A map has each key once; of a header given twice the last one counts, as in Flink.

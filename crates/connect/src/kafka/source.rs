@@ -15,7 +15,7 @@ use super::client::{
 use super::layout::Reading;
 use super::offsets::{Asking, Offsets, Partition};
 use super::options::{End, Settings, TOPIC, TOPIC_PATTERN, Topics};
-use super::reader::{Position, Reader, queue_of};
+use super::reader::{Position, Reader, Stop, queue_of};
 use super::rows::Gather;
 use crate::position;
 use millstream_core::{Error, PartitionReader, Result, SavedPartition, Source, TableSpec};
@@ -67,7 +67,7 @@ impl KafkaSource {
     /// Readers of `positions`, over one client that has just been made.
     fn readers(
         &self,
-        positions: BTreeMap<Partition, (Position, Option<i64>)>,
+        positions: BTreeMap<Partition, (Position, Option<Stop>)>,
         found: Found,
     ) -> Result<Vec<Box<dyn PartitionReader>>> {
         let Found { client, said, all, topics } = found;
@@ -160,12 +160,14 @@ impl Source for KafkaSource {
     fn partitions(&mut self, _parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
         let found = self.find()?;
         let asking = Asking { settings: &self.settings, client: &found.client, said: &found.said };
-        let (starts, ends) = (asking.starts(&found.all)?, asking.limits(&found.all)?);
+        let (starts, limits) = (asking.starts(&found.all)?, asking.limits(&found.all)?);
+        let ends = asking.ends(&limits.keys().cloned().collect::<Vec<_>>())?;
         // Named offsets and those of the group may be gone; what was asked of the brokers just now is there.
         asking.check(&starts)?;
         let positions = starts.into_iter().map(|(partition, next)| {
-            let stop = ends.get(&partition).copied();
-            let end = stop.filter(|_| self.settings.end != End::Now);
+            let limit = limits.get(&partition).copied();
+            let stop = limit.map(|before| Stop { before, there: before <= ends[&partition] });
+            let end = limit.filter(|_| self.settings.end != End::Now);
             (partition, (Position { next, end }, stop))
         });
         self.readers(positions.collect(), found)
@@ -196,19 +198,18 @@ impl Source for KafkaSource {
         let begun: Offsets =
             if self.bounded() && self.settings.end != End::Now { Offsets::new() } else { asking.beginnings(&new)? };
         positions.extend(begun.into_iter().map(|(p, next)| (p, Position { next, end: None })));
-        let now: Offsets = match self.settings.end {
-            End::Now => asking.ends(&positions.keys().cloned().collect::<Vec<_>>())?,
-            // A table that has been bounded only now ends where it would if it began now.
-            End::At(_) => asking.limits(&positions.keys().cloned().collect::<Vec<_>>())?,
-            End::Never => Offsets::new(),
-        };
+        let all: Vec<Partition> = positions.keys().cloned().collect();
+        // A table that has been bounded only now ends where it would if it began now.
+        let limits = asking.limits(&all)?;
+        let ends = if limits.is_empty() { Offsets::new() } else { asking.ends(&all)? };
         let positions = positions.into_iter().map(|(partition, mut position)| {
-            let stop = match self.settings.end {
+            let limit = match self.settings.end {
                 End::Never => None,
-                End::Now => now.get(&partition).copied(),
-                End::At(_) => position.end.or_else(|| now.get(&partition).copied()),
+                End::Now => limits.get(&partition).copied(),
+                End::At(_) => position.end.or_else(|| limits.get(&partition).copied()),
             };
-            position.end = stop.filter(|_| self.settings.end != End::Now);
+            position.end = limit.filter(|_| self.settings.end != End::Now);
+            let stop = limit.map(|before| Stop { before, there: before <= ends[&partition] });
             (partition, (position, stop))
         });
         self.readers(positions.collect(), found)
@@ -249,12 +250,12 @@ impl Hub {
     }
 
     /// Adds partitions to the client and makes their readers.
-    fn assign(self: Arc<Hub>, positions: BTreeMap<Partition, (Position, Option<i64>)>) -> Result<Vec<Reader>> {
+    fn assign(self: Arc<Hub>, positions: BTreeMap<Partition, (Position, Option<Stop>)>) -> Result<Vec<Reader>> {
         let Recipe { settings, reading, modes, topics } = &self.recipe;
         let mut list = TopicPartitionList::new();
         let mut readers = Vec::with_capacity(positions.len());
         for (partition, (position, stop)) in positions {
-            let empty = stop.is_some_and(|stop| position.next >= stop);
+            let empty = stop.is_some_and(|stop| position.next >= stop.before);
             // Before it is assigned: what is fetched then goes into its own queue from the first record on.
             let queue = if empty { None } else { Some(queue_of(&self.client, &partition)?) };
             if !empty {

@@ -157,8 +157,19 @@ impl Broker {
         config.create().expect("a consumer")
     }
 
-    /// All that stands in a topic, by partition; what a reader of committed records sees.
+    /// All that stands in a topic, by partition; what a reader of committed records sees. A broker says that a transaction is
+    /// committed a moment before readers see it, so that moment is waited for.
     pub fn records(&self, topic: &str) -> Vec<Record> {
+        let (committed, all) = (self.reader("read_committed"), self.reader("read_uncommitted"));
+        let metadata = all.fetch_metadata(Some(topic), PATIENCE).expect("described");
+        let until = Instant::now() + PATIENCE;
+        for partition in 0..metadata.topics()[0].partitions().len() {
+            let end = |of: &BaseConsumer| of.fetch_watermarks(topic, partition as i32, PATIENCE).expect("an answer").1;
+            while end(&committed) < end(&all) {
+                assert!(Instant::now() < until, "a transaction stays open in {topic}[{partition}]");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
         self.records_as(topic, "read_committed")
     }
 

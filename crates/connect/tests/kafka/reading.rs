@@ -1,13 +1,13 @@
 //! Topics as sources.
 
-use crate::broker::{Broker, PATIENCE, broker, fails};
+use crate::broker::{Broker, PATIENCE, broker, broker_alone, control, fails, variable};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use millstream_connect::Registry;
 use millstream_core::metadata::ROW_ORDER;
 use millstream_core::table::{Connectors, TableUse};
-use millstream_core::{BadRow, ErrorKind, PartitionReader, Polled, Result, SavedPartition, TableSpec};
+use millstream_core::{BadRow, ErrorKind, PartitionReader, Polled, Result, SavedPartition, SinkContext, TableSpec};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -86,11 +86,11 @@ fn some(readers: &mut [Box<dyn PartitionReader>], rows: usize) -> Read {
 }
 
 fn saved(readers: &[Box<dyn PartitionReader>]) -> Vec<SavedPartition> {
-    let position = |r: &Box<dyn PartitionReader>| SavedPartition {
+    let position = |r: &dyn PartitionReader| SavedPartition {
         name: r.name().to_owned(),
         position: r.position().expect("a position"),
     };
-    readers.iter().map(position).collect()
+    readers.iter().map(|r| position(r.as_ref())).collect()
 }
 
 fn resume(spec: &TableSpec, saved: &[SavedPartition]) -> Result<Vec<Box<dyn PartitionReader>>> {
@@ -130,6 +130,17 @@ fn a_table_begins_and_ends_where_it_says() {
     assert_eq!(all(&numbers(&broker, &topic, &until)), ["1", "10"]);
     let until = [("scan.bounded.mode", "specific-offsets"), ("scan.bounded.specific-offsets", "partition:0,offset:1")];
     assert_eq!(all(&numbers(&broker, &topic, &until)), ["1", "10", "20"]);
+    // An end that the topic has not come to is waited for.
+    let later = [
+        ("scan.bounded.mode", "specific-offsets"),
+        ("scan.bounded.specific-offsets", "partition:0,offset:4;partition:1,offset:0"),
+    ];
+    let mut readers = open(&numbers(&broker, &topic, &later)).expect("opened");
+    assert_eq!(some(&mut readers[..1], 3).rows, ["1", "2", "3"]);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(matches!(readers[0].poll().expect("it waits"), Polled::Pending));
+    broker.values(&topic, 0, &["4", "5"]);
+    assert_eq!(drain(&mut readers).expect("read").rows, ["4"]);
     let e = fails(open(&numbers(&broker, &broker.name("missing"), &[])));
     assert!(e.what().contains("has no topic") && e.help().expect("help").contains("kafka-topics"), "{e}");
 }
@@ -394,4 +405,64 @@ fn a_broker_that_is_not_there_is_named() {
     let e = fails(open(&numbers(&broker, "t", &[])));
     assert_eq!(e.kind(), ErrorKind::Io);
     assert!(e.what().contains("no broker of Kafka at 127.0.0.1:1 can be reached"), "{e}");
+}
+
+#[test]
+fn a_login_lets_in_and_a_wrong_one_is_said_at_once_without_the_password() {
+    let Some(mut broker) = broker() else { return };
+    let Some(login) = variable("MILLSTREAM_TEST_KAFKA_LOGIN") else { return };
+    let (login, address) = login.split_once('@').expect("user:password@host:port");
+    let (user, password) = login.split_once(':').expect("user:password");
+    let topic = broker.topic("login", 1, &[]);
+    broker.values(&topic, 0, &["1"]);
+    broker.address = address.to_owned();
+    let with = |password: &str| {
+        let jaas = format!(
+            "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"{user}\" password=\"{password}\";"
+        );
+        let options = [
+            ("properties.security.protocol", "SASL_PLAINTEXT"),
+            ("properties.sasl.mechanism", "PLAIN"),
+            ("properties.sasl.jaas.config", jaas.as_str()),
+        ];
+        numbers(&broker, &topic, &options)
+    };
+    assert_eq!(all(&with(password)), ["1"]);
+    let begun = Instant::now();
+    let e = fails(open(&with("hunter2")));
+    assert_eq!(e.kind(), ErrorKind::Usage, "{e}");
+    assert!(e.what().contains("refuses the login") && !e.to_string().contains("hunter2"), "{e}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+    let spec = with("hunter2");
+    assert!(!format!("{spec:?}").contains("hunter2"));
+    // A sink is refused as well.
+    let mut sink = broker.spec("kafka", &topic, one(), &[("format", "csv")]);
+    sink.options.extend(spec.options.into_iter().filter(|(k, _)| k.starts_with("properties.")));
+    let e = fails(Registry::new().open_sink(&sink, &SinkContext::one_of(0, 1)));
+    assert!(
+        e.kind() == ErrorKind::Usage && e.what().contains("refuses the login") && !e.to_string().contains("hunter2"),
+        "{e}"
+    );
+}
+
+#[test]
+fn a_reader_lives_through_a_restart_of_the_broker() {
+    if variable("MILLSTREAM_TEST_KAFKA_CONTROL").is_none() {
+        return;
+    }
+    let Some(broker) = broker_alone() else { return };
+    let topic = broker.topic("lives", 2, &[]);
+    broker.values(&topic, 0, &["1"]);
+    let mut readers = open(&numbers(&broker, &topic, &[("scan.bounded.mode", "unbounded")])).expect("opened");
+    assert_eq!(some(&mut readers, 1).rows, ["1"]);
+    control("stop");
+    for reader in &mut readers {
+        assert!(matches!(reader.poll().expect("it waits"), Polled::Pending));
+    }
+    control("start");
+    broker.values(&topic, 0, &["2"]);
+    broker.values(&topic, 1, &["3"]);
+    let mut rows = some(&mut readers, 2).rows;
+    rows.sort();
+    assert_eq!(rows, ["2", "3"]);
 }

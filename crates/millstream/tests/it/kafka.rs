@@ -17,18 +17,39 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The tests share the broker, but for the one that stops it.
+static UP: RwLock<()> = RwLock::new(());
+
+enum Use {
+    Shared { _up: RwLockReadGuard<'static, ()> },
+    Alone { _up: RwLockWriteGuard<'static, ()> },
+}
 
 /// The broker and a folder; `None` where this run is without a broker, which is said loudly, and is a failure in CI.
 struct World {
     address: String,
     unique: u128,
     folder: tempfile::TempDir,
+    _use: Use,
 }
 
 fn world() -> Option<World> {
+    let up = UP.read().unwrap_or_else(|e| e.into_inner());
+    world_as(Use::Shared { _up: up })
+}
+
+/// Nobody else uses its broker.
+fn world_alone() -> Option<World> {
+    let up = UP.write().unwrap_or_else(|e| e.into_inner());
+    world_as(Use::Alone { _up: up })
+}
+
+fn world_as(used: Use) -> Option<World> {
     let Some(address) = std::env::var("MILLSTREAM_TEST_KAFKA").ok().filter(|a| !a.is_empty()) else {
         assert!(std::env::var_os("CI").is_none(), "MILLSTREAM_TEST_KAFKA is not set, and CI must not skip");
         // Past the test harness, which shows what a test prints only if it fails.
@@ -39,7 +60,7 @@ fn world() -> Option<World> {
         return None;
     };
     let unique = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970").as_nanos();
-    Some(World { address, unique, folder: tempfile::tempdir().expect("a folder") })
+    Some(World { address, unique, folder: tempfile::tempdir().expect("a folder"), _use: used })
 }
 
 impl World {
@@ -76,11 +97,33 @@ impl World {
         producer.flush(PATIENCE).expect("arrived");
     }
 
-    /// Keys and values of what is committed, by partition and offset.
-    fn records(&self, topic: &str) -> Vec<(Option<String>, Option<String>)> {
+    fn reader(&self, isolation: &str) -> BaseConsumer {
         let mut config = self.config();
         config.set("group.id", "onlooker").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
-        let reader: BaseConsumer = config.set("isolation.level", "read_committed").create().expect("a consumer");
+        config.set("isolation.level", isolation).create().expect("a consumer")
+    }
+
+    /// What is committed once no transaction is open: a broker says that one is committed a moment before readers see it.
+    fn settled(&self, topic: &str) -> Vec<(Option<String>, Option<String>)> {
+        let (committed, all) = (self.reader("read_committed"), self.reader("read_uncommitted"));
+        let metadata = all.fetch_metadata(Some(topic), PATIENCE).expect("described");
+        for partition in 0..metadata.topics()[0].partitions().len() {
+            let end = |of: &BaseConsumer| of.fetch_watermarks(topic, partition as i32, PATIENCE).expect("an answer").1;
+            wait_until("no transaction is open", || end(&committed) == end(&all));
+        }
+        self.records(topic)
+    }
+
+    /// Values of what is committed in the end, sorted.
+    fn values(&self, topic: &str) -> Vec<String> {
+        let mut rows: Vec<String> = self.settled(topic).iter().map(|r| plain(r.1.as_ref().expect("a value"))).collect();
+        rows.sort();
+        rows
+    }
+
+    /// Keys and values of what is committed, by partition and offset.
+    fn records(&self, topic: &str) -> Vec<(Option<String>, Option<String>)> {
+        let reader = self.reader("read_committed");
         let metadata = reader.fetch_metadata(Some(topic), PATIENCE).expect("described");
         let partitions = metadata.topics()[0].partitions().len();
         let mut list = TopicPartitionList::new();
@@ -108,7 +151,9 @@ impl World {
         let mut config = self.config();
         let reader: BaseConsumer = config.set("group.id", group).create().expect("a consumer");
         let mut list = TopicPartitionList::new();
-        (0..partitions).for_each(|p| drop(list.add_partition(topic, p)));
+        for partition in 0..partitions {
+            list.add_partition(topic, partition);
+        }
         let list = reader.committed_offsets(list, PATIENCE).expect("an answer");
         let offset = |offset| if let Offset::Offset(at) = offset { Some(at) } else { None };
         list.elements().iter().map(|e| offset(e.offset())).collect()
@@ -248,13 +293,70 @@ fn a_job_that_is_killed_again_and_again_gives_each_window_once() {
     let (code, _, err) =
         world.run(&["run", &script, "--state", &state, "--available-now", "-p", "2", "--progress", "none"]);
     assert_eq!(code, 0, "seed {seed}: {err}");
-    let mut rows: Vec<String> = world.records(&output).iter().map(|r| plain(r.1.as_ref().expect("a value"))).collect();
-    rows.sort();
+    let rows = world.values(&output);
     let expected = oracle(u64::from(kills) * per_kill);
     assert!(rows == expected, "seed {seed}, {seen:?}: {}", difference(&rows, &expected));
     // Some of it has been visible before the last run, or the kills have shown nothing.
     assert!(seen.last().is_some_and(|n| *n > 0 && *n < expected.len()), "{seen:?} of {}", expected.len());
     eprintln!("{kills} kills, rows visible after each: {seen:?}; in the end {}", rows.len());
+}
+
+#[test]
+fn a_job_lives_through_a_broker_that_stands_still_and_one_that_restarts() {
+    let Some(world) = world_alone() else { return };
+    let Some(control) = std::env::var("MILLSTREAM_TEST_KAFKA_CONTROL").ok().filter(|c| !c.is_empty()) else {
+        assert!(std::env::var_os("CI").is_none(), "MILLSTREAM_TEST_KAFKA_CONTROL is not set, and CI must not skip");
+        return;
+    };
+    let control = |what: &str| {
+        let done = Command::new(&control).arg(what).status().expect("it runs");
+        assert!(done.success(), "the broker does not {what}");
+    };
+    let (input, output) = (world.topic("lived", 2), world.topic("lived-sums", 2));
+    // Transactions run out while the broker stands still.
+    let short = ", 'properties.transaction.timeout.ms' = '2000')";
+    let sums = sums(&world, &output).replace(");\n", &format!("{short};\n"));
+    let script = world.script("lived.sql", &(world.events(&input, "") + &sums + WINDOWS));
+    let state = world.state();
+    let args = ["run", &script, "--state", &state, "--trigger", "100ms", "-p", "2", "--progress", "none"];
+    let mut child = world.spawn(&args);
+    let mut events = 0;
+    let mut send = |number: u64| {
+        let records: Vec<_> = (events..events + number).map(|n| ((n % 2) as i32, json(event(n)))).collect();
+        world.produce(&input, &records);
+        events += number;
+    };
+    let mut seen = 0;
+    for what in ["nothing", "pause", "stop"] {
+        send(1000);
+        match what {
+            "pause" => {
+                control("pause");
+                std::thread::sleep(Duration::from_secs(5));
+                control("go-on");
+            }
+            "stop" => {
+                control("stop");
+                std::thread::sleep(Duration::from_secs(1));
+                control("start");
+            }
+            _ => {}
+        }
+        send(1000);
+        wait_until(&format!("it goes on after {what}"), || {
+            let ended = child.0.try_wait().expect("a child can be asked");
+            assert!(ended.is_none(), "after {what} it ended: {}", world.said());
+            world.records(&output).len() > seen
+        });
+        seen = world.records(&output).len();
+    }
+    drop(child);
+    world.produce(&input, &[(0, json((800_000, 0, 0))), (1, json((800_000, 0, 0)))]);
+    let (code, _, err) = world.run(&["run", &script, "--state", &state, "--available-now", "--progress", "none"]);
+    assert_eq!(code, 0, "{err}");
+    let rows = world.values(&output);
+    let expected = oracle(6000);
+    assert!(rows == expected, "{}", difference(&rows, &expected));
 }
 
 #[test]
@@ -288,8 +390,7 @@ fn a_running_job_tells_its_group_and_finds_new_partitions() {
     world.produce(&input, &[(0, json((800_000, 0, 0))), (1, json((800_000, 0, 0)))]);
     let (code, _, err) = world.run(&["run", &script, "--state", &state, "--available-now", "--progress", "none"]);
     assert_eq!(code, 0, "{err}");
-    let mut rows: Vec<String> = world.records(&output).iter().map(|r| plain(r.1.as_ref().expect("a value"))).collect();
-    rows.sort();
+    let rows = world.values(&output);
     let expected = oracle(600);
     assert!(rows == expected, "{}", difference(&rows, &expected));
 }
@@ -320,7 +421,7 @@ fn counts_by_key_go_into_an_upsert_topic_run_after_run() {
         assert_eq!(code, 0, "{err}");
         // The last record of each key counts, as for whoever reads a compacted topic.
         let last: HashMap<String, Option<String>> =
-            world.records(&output).into_iter().map(|(key, value)| (key.expect("a key"), value)).collect();
+            world.settled(&output).into_iter().map(|(key, value)| (key.expect("a key"), value)).collect();
         assert_eq!(last.len(), counts.len());
         for (name, (events, total)) in &counts {
             assert_eq!(

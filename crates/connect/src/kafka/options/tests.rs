@@ -85,7 +85,7 @@ fn slips_are_named_with_what_was_meant() {
     for (options, what) in [
         (&[("topic", "a;b")][..], "rows are written to one"),
         (&[("sink.partitioner", "round_robin")], "did you mean 'round-robin'?"),
-        (&[("sink.delivery-guarantee", "exactly")], "did you mean 'exactly-once'?"),
+        (&[("sink.delivery-guarantee", "exactly_once")], "did you mean 'exactly-once'?"),
         (
             &[("sink.partitioner", "round-robin"), ("key.format", "raw"), ("key.fields", "name")],
             "tear the rows of one key",
