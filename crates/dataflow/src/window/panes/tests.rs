@@ -193,6 +193,42 @@ fn a_key_of_several_windows_has_panes_in_each() {
 }
 
 #[test]
+fn windows_by_processing_time_have_early_panes_and_no_late_ones() {
+    let mut node = node(Some(Trigger::Every(4)), Trigger::Change, 0, Retracting);
+    node.windows.time.domain = TimeDomain::Processing;
+    let script = "
+        clock      0
+        rows       1 7 5
+        clock      2                     # 3 ms: no multiple of 4 yet
+        rows       3 7 3
+        clock      3                     -> 7 0 10 8
+        rows       4 7 1, 8 7 2, 9 8 1
+        clock      9                     -> -U 7 0 10 8, +U 7 0 10 11, 8 0 10 1
+        rows       11 7 1
+        end                              -> 7 10 20 1";
+    check(&node, script);
+}
+
+#[test]
+fn windows_that_rows_bring_along_have_panes_too() {
+    let columns = [("s", timestamp()), ("e", timestamp()), ("key", DataType::Int64), ("n", DataType::Int64)];
+    let mut node = node(Some(Trigger::Rows(2)), Trigger::Change, 0, Retracting);
+    node.windows.window = Window::Attached { start: 0, end: 1 };
+    node.windows.keys = vec![2];
+    node.windows.calls = vec![call(AggregateFunction::Sum, Some(3))];
+    let timeline = Timeline::new(&columns).show(&[0, 1, 2, 4]).keyed(&[2, 0, 1]);
+    let schema = timeline.schema();
+    let make = || -> Box<dyn Operator> { Box::new(WindowPanes::new(&node, &schema).expect("the node is sound")) };
+    let script = "
+        rows       0 10 7 5, 10 20 7 1, 0 10 7 3, 0 20 7 1, 0 10 8 1   -> 7 0 10 8
+        rows       10 20 7 2, 0 10 7 4                                -> 7 10 20 3
+        watermark  9                     -> -U 7 0 10 8, +U 7 0 10 12, 8 0 10 1
+        rows       0 10 7 1, 0 20 7 2    -> late 0 10 7 1, 7 0 20 3
+        end";
+    timeline.check(make, script);
+}
+
+#[test]
 fn distinct_values_begin_anew_with_each_pane_that_discards() {
     let distinct = AggregateCall { distinct: true, ..call(AggregateFunction::Count, Some(2)) };
     let mut node = node(Some(Trigger::Rows(3)), Trigger::Change, 3, Discarding);
