@@ -15,3 +15,4 @@ mod state;
 mod state_v1;
 mod subqueries;
 mod support;
+mod wrong;
