@@ -1,15 +1,15 @@
 //! `CROSS JOIN UNNEST` as a plain relational plan: the collection becomes a list of rows, which DataFusion unnests.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StructArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, StructArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DataFusionError, Result, ScalarValue};
 use datafusion_expr::{
-    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, col,
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility, col,
 };
 use millstream_plan::plan::unnest::CrossUnnest;
 use std::sync::Arc;
@@ -30,13 +30,16 @@ fn rows(unnest: &CrossUnnest) -> Result<LogicalPlan> {
     let input = unnest.input.as_ref().clone();
     let before = input.schema().fields().len();
     let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    // A number in place of an array: as many elements, which nobody reads.
+    let counted = unnest.array.get_type(input.schema())? == DataType::Int64;
     let made = unnest.schema.fields().iter().skip(before);
-    let fields: Fields = made.map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    let copy = counted.then(|| Field::new("$copy", DataType::Boolean, true));
+    let fields: Fields = made.map(|f| f.as_ref().clone().with_nullable(true)).chain(copy).collect();
     let elements = Elements { fields: fields.clone(), outer: unnest.outer, ordinality: unnest.with_ordinality };
     let element = ScalarUDF::new_from_impl(elements).call(vec![unnest.array.clone()]).alias("$element");
     let plan = LogicalPlanBuilder::from(input).project(columns.iter().cloned().chain([element]))?;
     let plan = plan.unnest_column(Column::new_unqualified("$element"))?;
-    let parts = fields.iter().map(|f| {
+    let parts = fields.iter().filter(|_| !counted).map(|f| {
         let part = get_field(col("$element"), f.name().as_str());
         part.alias_qualified(unnest.alias.clone(), f.name())
     });
@@ -80,6 +83,17 @@ impl ScalarUDFImpl for Elements {
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
                 (list.offsets().to_vec(), list.values().clone())
+            }
+            DataType::Int64 => {
+                let mut offsets = vec![0i32];
+                for count in array.as_primitive::<Int64Type>() {
+                    let end = i64::from(offsets[offsets.len() - 1]) + count.unwrap_or(0).max(0);
+                    let end = i32::try_from(end)
+                        .map_err(|_| DataFusionError::Execution("a row comes more than 2^31 times".to_owned()))?;
+                    offsets.push(end);
+                }
+                let copies = vec![true; offsets[offsets.len() - 1] as usize];
+                (offsets, Arc::new(BooleanArray::from(copies)))
             }
             DataType::Map(..) => {
                 let map = array.as_map();

@@ -10,7 +10,7 @@ use crate::testing::{Capture, Timeline, render};
 use crate::union::Union;
 use crate::unnest::Unnest;
 use arrow::array::builder::{Int64Builder, ListBuilder, MapBuilder, StringBuilder};
-use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion_common::ScalarValue;
@@ -212,4 +212,49 @@ fn a_long_array_comes_in_pieces() {
     let out = unnest(Arc::new(list.finish()), &[("x", DataType::Int64)], false, false);
     let lengths: Vec<usize> = out.emitted.iter().map(|(_, b)| b.len()).collect();
     assert_eq!(lengths, [8_192, 8_192, 3_616]);
+}
+
+#[test]
+fn a_number_in_place_of_an_array_gives_the_row_so_often_and_of_an_update_what_comes_or_goes() {
+    let input =
+        Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("n", DataType::Int64, true)]));
+    // -U 1 2, +U 1 3: one more; -U 1 3, +U 2 3: another row; -U 2 3, +U 2 1: two fewer; then rows by themselves.
+    let rows = [
+        (0, Some(1), Some(2)),
+        (1, Some(1), Some(2)),
+        (2, Some(1), Some(3)),
+        (1, Some(1), Some(3)),
+        (2, Some(2), Some(3)),
+        (1, Some(2), Some(3)),
+        (2, Some(2), Some(1)),
+        (1, None, Some(1)),
+        (2, None, Some(2)),
+        (3, Some(2), Some(1)),
+        (0, Some(4), Some(0)),
+        (0, Some(5), None),
+        (2, Some(6), Some(-1)),
+    ];
+    let column = |of: fn(&(i8, Option<i64>, Option<i64>)) -> Option<i64>| -> ArrayRef {
+        Arc::new(rows.iter().map(of).collect::<Int64Array>())
+    };
+    let batch = RecordBatch::try_new(input.clone(), vec![column(|r| r.1), column(|r| r.2)]).expect("columns fit");
+    let kinds = Some(rows.iter().map(|r| r.0).collect::<arrow::array::Int8Array>());
+    let spec = graph::Unnest { array: Expr::column(&input, 1), outer: false, with_ordinality: false };
+    let out = step(&mut Unnest::new(&spec, input), Batch { rows: batch, marks: None, kinds });
+    let told: Vec<String> = out
+        .emitted
+        .iter()
+        .flat_map(|(_, b)| {
+            let kinds: Vec<i8> = (0..b.len()).map(|i| b.kinds.as_ref().map_or(0, |k| k.value(i))).collect();
+            let ids = b.rows.column(0).as_primitive::<arrow::datatypes::Int64Type>();
+            let ids: Vec<String> = ids.iter().map(|id| id.map_or("null".to_owned(), |id| id.to_string())).collect();
+            kinds
+                .into_iter()
+                .zip(ids)
+                .map(|(k, id)| format!("{}{id}", if k == 0 { "+" } else { "-" }))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let wanted = "+1 +1 +1 -1 -1 -1 +2 +2 +2 -2 -2 +null -2";
+    assert_eq!(told.join(" "), wanted);
 }

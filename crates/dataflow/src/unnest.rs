@@ -3,15 +3,22 @@
 //! The element's columns follow the row's own: one column for a plain element, one for each field of a ROW, key and
 //! value of a map, then the ordinality (1, 2, 3 …) where it is asked for. Output comes in pieces of bounded length:
 //! one row may hold any number of elements.
+//!
+//! In place of an array, a number: the row so many times, and no column more. When such a row is updated in its number alone, only the
+//! copies that come or go are told: a row that is there a million times costs no more than another.
 
 use crate::graph;
 use crate::operator::{Event, Operator, Output, ROWS_MAX};
 use crate::rows::conform;
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, StructArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DynComparator, Int8Array, Int32Array, Int64Array, StructArray, UInt32Array, UInt64Array,
+    make_comparator,
+};
 use arrow::buffer::NullBuffer;
-use arrow::compute::take;
-use arrow::datatypes::{DataType, SchemaRef};
-use millstream_core::{Batch, Error, Result};
+use arrow::compute::{SortOptions, take};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use millstream_core::{Batch, ChangeKind, Error, Result};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 pub struct Unnest {
@@ -34,6 +41,9 @@ impl Unnest {
 
     fn unnest(&self, batch: &Batch, out: &mut dyn Output) -> Result<()> {
         let array = self.spec.array.evaluate(&batch.rows)?;
+        if let Some(counts) = array.as_primitive_opt::<Int64Type>() {
+            return self.repeat(batch, counts, out);
+        }
         let (elements, ranges) = elements_of(&array)?;
         let mut piece = Piece::default();
         // Row by row, because each row has its own number of elements; the elements are moved in columns.
@@ -54,6 +64,59 @@ impl Unnest {
             }
         }
         if piece.rows.is_empty() { Ok(()) } else { self.emit(batch, &elements, piece, out) }
+    }
+
+    fn repeat(&self, batch: &Batch, counts: &Int64Array, out: &mut dyn Output) -> Result<()> {
+        let kind =
+            |row: usize| batch.kinds.as_ref().map_or(ChangeKind::Insert, |k| ChangeKind::from_code(k.value(row)));
+        let times = |row: usize| if counts.is_null(row) { 0 } else { counts.value(row).max(0) };
+        let same = self.same_but_for_the_count(batch);
+        let (mut rows, mut kinds): (Vec<u32>, Vec<i8>) = (Vec::new(), Vec::new());
+        let mut row = 0;
+        // Row by row, because each comes so often as it says; the rows themselves are moved in columns.
+        while row < batch.len() {
+            let pair = row + 1 < batch.len()
+                && (kind(row), kind(row + 1)) == (ChangeKind::UpdateBefore, ChangeKind::UpdateAfter)
+                && same.iter().all(|same| same(row, row + 1).is_eq());
+            let (change, copies) = match (pair, kind(row)) {
+                (true, _) => {
+                    row += 1;
+                    let more = times(row) - times(row - 1);
+                    (if more > 0 { ChangeKind::Insert } else { ChangeKind::Delete }, more.abs())
+                }
+                (false, ChangeKind::UpdateBefore | ChangeKind::Delete) => (ChangeKind::Delete, times(row)),
+                (false, _) => (ChangeKind::Insert, times(row)),
+            };
+            for _ in 0..copies {
+                rows.push(row as u32);
+                kinds.push(change as i8);
+                if rows.len() == ROWS_MAX {
+                    self.emit_copies(batch, std::mem::take(&mut rows), std::mem::take(&mut kinds), out)?;
+                }
+            }
+            row += 1;
+        }
+        if rows.is_empty() { Ok(()) } else { self.emit_copies(batch, rows, kinds, out) }
+    }
+
+    /// For each column but the count, how two of its rows compare; nothing where no row is updated.
+    fn same_but_for_the_count(&self, batch: &Batch) -> Vec<DynComparator> {
+        if batch.kinds.is_none() {
+            return Vec::new();
+        }
+        let count = self.spec.array.as_column();
+        let columns = batch.rows.columns().iter().enumerate().filter(|(i, _)| Some(*i) != count);
+        // Where a type has no order, all copies go and all come.
+        let comparator = |c: &ArrayRef| make_comparator(c, c, SortOptions::default());
+        columns.map(|(_, c)| comparator(c).unwrap_or_else(|_| Box::new(|_, _| Ordering::Less))).collect()
+    }
+
+    fn emit_copies(&self, batch: &Batch, rows: Vec<u32>, kinds: Vec<i8>, out: &mut dyn Output) -> Result<()> {
+        let len = rows.len();
+        let taken = batch.take(&UInt32Array::from(rows))?;
+        let rows = conform(&self.output, taken.rows.columns().to_vec(), len)?;
+        let kinds = kinds.iter().any(|k| *k != ChangeKind::Insert as i8).then(|| Int8Array::from(kinds));
+        out.emit(0, Batch { rows, marks: taken.marks, kinds })
     }
 
     fn emit(&self, batch: &Batch, elements: &[ArrayRef], piece: Piece, out: &mut dyn Output) -> Result<()> {

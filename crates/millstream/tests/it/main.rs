@@ -18,3 +18,4 @@ mod state;
 mod state_v1;
 mod subqueries;
 mod support;
+mod wrong;

@@ -182,6 +182,11 @@ fn before(index: usize, tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
     tokens[..index.min(tokens.len())].iter().rev().find(|t| !matches!(t.token, Token::Whitespace(_)))
 }
 
+/// The first token behind `index` that is no blank.
+fn after(index: usize, tokens: &[TokenWithSpan]) -> Option<&Token> {
+    tokens[index + 1..].iter().map(|t| &t.token).find(|t| !matches!(t, Token::Whitespace(_)))
+}
+
 /// `Expected: x, found: y` with what to do about it.
 fn explain(message: &str, at: Location, index: Option<usize>, tokens: &[TokenWithSpan]) -> ParserError {
     let said = |what: &str, remedy: &str, at: Location| ParserError::ParserError(format!("{what}{REMEDY}{remedy}{at}"));
@@ -231,6 +236,12 @@ fn explain(message: &str, at: Location, index: Option<usize>, tokens: &[TokenWit
         _ => format!("`{found}`"),
     };
     let what = format!("expected {wanted}, found {shown}");
+    if let ("GROUP" | "ORDER" | "PARTITION", Some(i)) = (found.to_ascii_uppercase().as_str(), index)
+        && !matches!(after(i, tokens), Some(Token::Word(w)) if w.keyword == Keyword::BY)
+    {
+        let word = found.to_ascii_uppercase();
+        return said(&format!("{word} without BY"), &format!("write {word} BY"), at);
+    }
     let previous = before(index.unwrap_or(tokens.len()), tokens);
     let remedy = remedy(&wanted, index.map(|i| &tokens[i].token), previous.map(|t| &t.token), index, tokens);
     said(&what, &remedy, at)

@@ -15,7 +15,6 @@ use datafusion_common::{Column, Result as DfResult};
 use datafusion_expr::expr::AggregateFunction;
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, lit, when};
-use datafusion_functions_nested::repeat::array_repeat;
 use datafusion_sql::sqlparser::ast::{
     Expr as Ast, Ident, Query, SetExpr, SetOperator, SetQuantifier, Spanned, Statement, TableFactor, TableWithJoins,
 };
@@ -134,10 +133,10 @@ impl RelationPlanner for CountedPlanner {
             }
             false => (left.clone().gt(right.clone()), left.clone() - right.clone()),
         };
-        let copies = array_repeat(lit(true), times).alias("$copies");
+        let copies = times.alias("$copies");
         let counted = counted.filter(some)?.project(rows.iter().cloned().chain([copies]))?.build()?;
         let copies = Expr::Column(Column::new_unqualified("$copies"));
-        let node = CrossUnnest::new(Arc::new(counted), copies, false, false, None, vec!["$copy".to_owned()])?;
+        let node = CrossUnnest::new(Arc::new(counted), copies, false, false, None, Vec::new())?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         let plan = LogicalPlanBuilder::from(plan).project(rows.to_vec())?.build()?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))

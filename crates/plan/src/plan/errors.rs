@@ -50,9 +50,17 @@ fn explain_at(e: DataFusionError, file: &str, functions: &[String], place: &mut 
         }
         DataFusionError::SchemaError(e, _) => placed(explain_schema(*e, place, file), place),
         DataFusionError::Plan(what) => placed(explain_plan(&what, functions), place),
-        DataFusionError::NotImplemented(what) => placed(Error::sql(format!("not there yet: {}", clean(&what))), place),
+        DataFusionError::NotImplemented(what) => {
+            let e = explain_other(&what);
+            let e = match (what.strip_prefix("Unsupported binary operator: "), e.help()) {
+                (Some("PGOverlap"), _) => Error::sql("the operator `&&` is not there").remedy("write AND"),
+                (_, None) => Error::sql(format!("not there yet: {}", e.what())),
+                _ => e,
+            };
+            placed(e, place)
+        }
         DataFusionError::Internal(what) => placed(Error::new(ErrorKind::Internal, clean(&what)), place),
-        other => placed(Error::sql(clean(&other.strip_backtrace())), place),
+        other => placed(explain_other(&other.strip_backtrace()), place),
     }
 }
 
@@ -105,7 +113,12 @@ fn explain_plan(what: &str, functions: &[String]) -> Error {
             "function",
             name,
             functions.iter().map(String::as_str),
-            "the documentation lists the functions that are there",
+            match name.to_ascii_uppercase().as_str() {
+                "TUMBLE" | "HOP" | "CUMULATE" | "SESSION" => {
+                    "windows stand in FROM: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), size)) .. GROUP BY window_start, window_end"
+                }
+                _ => "the documentation lists the functions that are there",
+            },
         );
     }
     if what.starts_with("Column in SELECT must be in GROUP BY or an aggregate function") {
@@ -115,11 +128,109 @@ fn explain_plan(what: &str, functions: &[String]) -> Error {
         return Error::sql(format!("column `{column}` is neither in GROUP BY nor inside an aggregate"))
             .remedy(format!("add `{column}` to GROUP BY, or aggregate it, for example MAX({column})"));
     }
-    let e = Error::sql(clean(what));
-    if what.contains("coerc") || what.contains("argument types") {
-        return e.remedy("write CAST(.. AS ..) where the types differ");
+    explain_other(what)
+}
+
+/// What DataFusion says in other words than a person who writes SQL needs.
+fn explain_other(what: &str) -> Error {
+    let types = "write CAST(.. AS ..) where the types differ";
+    let what = clean(what);
+    // A function's own words, between DataFusion's.
+    if let Some((_, own)) = what.split_once("user-defined coercion failed with: ") {
+        let own = own.trim_start_matches("Error during planning: ");
+        let own = own.split(". No function matches").next().unwrap_or(own);
+        return match own.split_once("; ") {
+            Some((own, remedy)) => Error::sql(own).remedy(remedy),
+            None => Error::sql(own).remedy(types),
+        };
     }
-    e
+    if let Some((own, given)) = what.split_once(". No function matches the given name and argument types '") {
+        let given = given.split('\'').next().unwrap_or(given);
+        return Error::sql(own).remedy(format!("it is given {given}; {types}"));
+    }
+    let between =
+        |from: &str, to: &str| -> Option<String> { Some(what.split_once(from)?.1.split_once(to)?.0.to_string()) };
+    let rewritten = if let Some(name) = between("unique expression names but the expression \"", "\"") {
+        Some((format!("two columns have the name `{name}`"), "give one of them another name with AS".to_string()))
+    } else if what.starts_with("Cannot create filter with non-boolean predicate") {
+        let (column, of) = (between("predicate '", "'"), what.rsplit(' ').next().unwrap_or_default());
+        let column = column.unwrap_or_default();
+        Some((format!("a condition is TRUE or FALSE, and `{column}` is {of}"), format!("compare it: `{column}` = ..")))
+    } else if let Some(columns) = between("The subquery should only return one column: ", "\u{0}")
+        .or_else(|| what.split_once("The subquery should only return one column: ").map(|(_, c)| c.to_string()))
+    {
+        Some((
+            format!("the subquery gives more than one column: {columns}"),
+            "select one, or compare rows: (a, b) IN (SELECT c, d ..)".to_string(),
+        ))
+    } else if what.ends_with("queries have different number of columns") {
+        let operation = what.split(' ').next().unwrap_or_default();
+        Some((
+            format!("{operation} takes as many columns of each side"),
+            "name the same columns, in the same order, in both SELECTs".to_string(),
+        ))
+    } else if let Some(rest) = what.strip_prefix("Incompatible inputs for Union: Previous inputs were of type ") {
+        let (of, rest) = rest.split_once(", but got incompatible type ").unwrap_or((rest, ""));
+        let (other, column) = rest.split_once(" on column ").unwrap_or((rest, ""));
+        Some((
+            format!("UNION of {of} with {other} in the column {}", column.replace('\'', "`")),
+            "write CAST(.. AS ..) in one of the SELECTs".to_string(),
+        ))
+    } else if what.starts_with("Aggregate functions are not allowed in the WHERE clause") {
+        Some((
+            "WHERE takes single rows, and no aggregate".to_string(),
+            "put the condition behind GROUP BY: HAVING SUM(x) > 1".to_string(),
+        ))
+    } else if what.starts_with("Aggregate function calls cannot be nested") {
+        Some((
+            "an aggregate stands inside another".to_string(),
+            "aggregate in a subquery: SELECT SUM(m) FROM (SELECT MAX(x) AS m FROM t GROUP BY k)".to_string(),
+        ))
+    } else if let Some(column) = what
+        .starts_with("Column in HAVING")
+        .then(|| between("column \"", "\""))
+        .flatten()
+        .or_else(|| between("HAVING clause references: ", " must appear"))
+    {
+        Some((
+            format!("`{column}` in HAVING is neither in GROUP BY nor inside an aggregate"),
+            "conditions on single rows stand in WHERE; or aggregate it, for example MAX(..)".to_string(),
+        ))
+    } else if let Some(position) = between("Cannot find column with position ", " in SELECT clause") {
+        let valid = what.rsplit(": ").next().unwrap_or_default();
+        Some((
+            format!("there is no column {position} in SELECT"),
+            format!("write an expression, or a position from {valid}"),
+        ))
+    } else if what.contains("Physical plan does not support logical expression WindowFunction") {
+        Some((
+            "OVER cannot stand in WHERE: it is computed behind".to_string(),
+            "compute it in a subquery: FROM (SELECT *, ROW_NUMBER() OVER (..) AS rn FROM t) WHERE rn = 1".to_string(),
+        ))
+    } else if let Some(from) = between("Unsupported CAST from ", " to ") {
+        let to = what.rsplit(" to ").next().unwrap_or_default();
+        Some((format!("{from} cannot be cast to {to}"), "pick a part of it that can".to_string()))
+    } else if what.starts_with("Cannot access field at argument 1") {
+        let of = between("type ", " is not").unwrap_or_default();
+        Some((
+            format!("{of} has no fields"),
+            "an ARRAY is read by the number of the item, from 1: a[1]; a ROW by name; a MAP by key".to_string(),
+        ))
+    } else if let Some(text) = between("Cannot cast string '", "' to value of ") {
+        let to = what.rsplit("to value of ").next().unwrap_or_default().trim_end_matches(" type");
+        Some((format!("'{text}' is no {to}"), format!("write a {to}, or CAST the other side AS STRING")))
+    } else if let Some(of) = what.strip_prefix("Unary operator 'NOT' requires a boolean expression, got ") {
+        Some((format!("NOT takes a condition, and this is {of}"), "compare it: NOT x = ..".to_string()))
+    } else if what.starts_with("Unary operator '-' only supports") {
+        Some(("this is no number that has a sign".to_string(), "write - CAST(.. AS BIGINT)".to_string()))
+    } else {
+        None
+    };
+    match rewritten {
+        Some((what, remedy)) => Error::sql(what).remedy(remedy),
+        None if what.contains("coerc") || what.contains("argument type") => Error::sql(what).remedy(types),
+        None => Error::sql(what),
+    }
 }
 
 fn list(names: &[&str]) -> String {
@@ -134,8 +245,15 @@ fn list(names: &[&str]) -> String {
 /// DataFusion's words without what is of no use to a person who writes SQL.
 fn clean(what: &str) -> String {
     let mut what = what.lines().next().unwrap_or(what).trim();
-    for prefix in ["Error during planning: ", "This feature is not implemented: ", "Schema error: ", "Optimizer rule "]
-    {
+    for prefix in [
+        "Arrow error: ",
+        "Cast error: ",
+        "Execution error: ",
+        "Error during planning: ",
+        "This feature is not implemented: ",
+        "Schema error: ",
+        "Optimizer rule ",
+    ] {
         what = what.strip_prefix(prefix).unwrap_or(what);
     }
     let mut what = what.trim_end_matches('.').to_string();
@@ -158,6 +276,11 @@ fn clean(what: &str) -> String {
         ("Timestamp(ms, \"UTC\")", "TIMESTAMP_LTZ(3)"),
     ] {
         what = what.replace(arrow, sql);
+    }
+    // From the inside outwards.
+    while let Some(at) = what.rfind("List(") {
+        let Some(end) = what[at..].find(')').map(|end| at + end) else { break };
+        what = format!("{}ARRAY<{}>{}", &what[..at], &what[at + 5..end], &what[end + 1..]);
     }
     what
 }

@@ -117,7 +117,11 @@ impl Provider<'_> {
         if e.place().is_some() {
             return e;
         }
-        let quoted = e.what().split(['\'', '`']).skip(1).step_by(2);
+        let first = e.what().split(' ').next().unwrap_or_default();
+        if ["UNION", "INTERSECT", "EXCEPT"].contains(&first) {
+            return self.at(e, query, Construct::SetOperation);
+        }
+        let quoted = e.what().split(['\'', '`']).skip(1).step_by(2).chain([first]);
         let names: Vec<String> = quoted.map(|q| q.split('(').next().unwrap_or(q).to_string()).collect();
         let found = names.iter().find_map(|name| locate(query, Construct::Function(name))).or_else(|| {
             // `FLOOR(ts TO HOUR)` is called by another name in the plan.

@@ -4,9 +4,10 @@ use super::counted::count_rows;
 use super::tuples::{in_condition, in_value};
 use super::unnest::{UNNEST, UNNEST_WITH_ORDINALITY};
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, LimitClause, NullInclusion, ObjectName, Query,
-    Select, SelectItem, Spanned, TableFactor, TableVersion, TableWithJoins, Value, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, Distinct, DuplicateTreatment, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, LimitClause, NullInclusion,
+    ObjectName, Query, Select, SelectItem, Spanned, TableFactor, TableVersion, TableWithJoins, Value, VisitMut,
+    VisitorMut,
 };
 use millstream_core::{Error, Place, Result};
 use std::ops::ControlFlow;
@@ -41,11 +42,24 @@ impl VisitorMut for Unnests<'_> {
     }
 
     fn pre_visit_expr(&mut self, e: &mut Expr) -> ControlFlow<Error> {
+        if counts_distinct_everything(e) {
+            let wrong = Error::sql("COUNT(DISTINCT *) names no columns");
+            let wrong = wrong.remedy("write SELECT COUNT(*) FROM (SELECT DISTINCT * FROM t)");
+            return ControlFlow::Break(self.fail(e, wrong));
+        }
         in_value(e);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        if let Some(Distinct::On(columns)) = &select.distinct {
+            let e = Error::sql("DISTINCT ON is not there");
+            let e = e.remedy("keep one row of each key with ROW_NUMBER() OVER (PARTITION BY key ORDER BY time) = 1");
+            return ControlFlow::Break(match columns.first() {
+                Some(column) => self.fail(column, e),
+                None => e,
+            });
+        }
         name_nested_fields(select);
         select.selection.iter_mut().for_each(in_condition);
         if let Err(e) = self.versions(&mut select.from) {
@@ -162,6 +176,18 @@ impl Unnests<'_> {
                 return Err(self.fail(&item.relation, e));
             }
             for join in &mut item.joins {
+                let without = match &join.join_operator {
+                    JoinOperator::Join(c) | JoinOperator::Inner(c) => matches!(c, JoinConstraint::None),
+                    JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => matches!(c, JoinConstraint::None),
+                    JoinOperator::Right(c) | JoinOperator::RightOuter(c) => matches!(c, JoinConstraint::None),
+                    JoinOperator::FullOuter(c) => matches!(c, JoinConstraint::None),
+                    _ => false,
+                };
+                if without && !matches!(join.relation, TableFactor::UNNEST { .. }) {
+                    let e = Error::sql("JOIN without ON");
+                    let e = e.remedy("write JOIN t ON left.key = t.key; every row with every row is CROSS JOIN");
+                    return Err(self.fail(&join.relation, e));
+                }
                 let TableFactor::Table { version, .. } = &join.relation else { continue };
                 let Some(version) = version.clone() else { continue };
                 let TableVersion::ForSystemTimeAsOf(time) = version else {
@@ -174,8 +200,8 @@ impl Unnests<'_> {
                     | JoinOperator::Left(JoinConstraint::On(on))
                     | JoinOperator::LeftOuter(JoinConstraint::On(on)) => on,
                     _ => {
-                        let e = Error::sql("FOR SYSTEM_TIME AS OF without ON");
-                        let e = e.remedy("write JOIN or LEFT JOIN .. ON left.key = v.key");
+                        let e = Error::sql("FOR SYSTEM_TIME AS OF takes JOIN or LEFT JOIN with ON");
+                        let e = e.remedy("write left JOIN v FOR SYSTEM_TIME AS OF left.time ON left.key = v.key");
                         return Err(self.fail(&join.relation, e));
                     }
                 };
@@ -270,6 +296,14 @@ impl Unnests<'_> {
         let at = of.span().start;
         if at.line > 0 { e.at(Place::line_column(self.file, at.line, at.column)) } else { e }
     }
+}
+
+fn counts_distinct_everything(e: &Expr) -> bool {
+    let Expr::Function(f) = e else { return false };
+    let FunctionArguments::List(list) = &f.args else { return false };
+    f.name.to_string().eq_ignore_ascii_case("count")
+        && matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct))
+        && matches!(list.args.as_slice(), [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)])
 }
 
 fn as_factor(t: TableWithJoins) -> TableFactor {

@@ -85,7 +85,9 @@ impl Provider<'_> {
         for name in &insert.columns {
             let Ok(index) = table.schema.index_of(name) else {
                 let known = writable.iter().map(|i| table.schema.field(*i).name().as_str());
-                let e = unknown_name("column", name, known, "name columns of the table");
+                let all: Vec<String> = known.clone().map(|c| format!("`{c}`")).collect();
+                let remedy = format!("the columns of `{}` are {}", table.name, all.join(", "));
+                let e = unknown_name("column", name, known, &remedy);
                 return Err(e);
             };
             if !writable.contains(&index) {
@@ -191,7 +193,12 @@ impl Provider<'_> {
             for (key, field) in spec.metadata.iter().filter(|(key, _)| key != ROW_ORDER) {
                 let Some(found) = known.iter().find(|f| f.name() == key) else {
                     let keys = known.iter().map(|f| f.name().as_str());
-                    let e = unknown_name("metadata column", key, keys, "the connector has no metadata of this name");
+                    let all = known.iter().map(|f| format!("'{}'", f.name())).collect::<Vec<_>>().join(", ");
+                    let remedy = match known.is_empty() {
+                        true => "the connector has no metadata".to_string(),
+                        false => format!("the connector has {all}"),
+                    };
+                    let e = unknown_name("metadata column", key, keys, &remedy);
                     return Err(e.at(table.def.place.clone()));
                 };
                 if found.data_type() != field.data_type() {

@@ -21,7 +21,8 @@ use std::sync::Arc;
 pub const UNNEST: &str = "__unnest";
 pub const UNNEST_WITH_ORDINALITY: &str = "__unnest_with_ordinality";
 
-/// Each row of the input once for each element of an array.
+/// Each row of the input once for each element of an array; where the array is a number (INTERSECT ALL), so many times and without
+/// columns more.
 #[derive(Debug, Clone)]
 pub struct CrossUnnest {
     pub input: Arc<LogicalPlan>,

@@ -204,7 +204,18 @@ impl RelationPlanner for WindowPlanner {
     ) -> DfResult<RelationPlanning> {
         let call = match window_call(&relation) {
             Some(call) => call,
-            None => return Ok(RelationPlanning::Original(Box::new(relation))),
+            None => match unknown_call(&relation) {
+                Some(name) => {
+                    let e = unknown_name(
+                        "table function",
+                        &name.value,
+                        NAMES,
+                        "there are TUMBLE, HOP, CUMULATE and SESSION",
+                    );
+                    return Err(self.fail(&relation, e));
+                }
+                None => return Ok(RelationPlanning::Original(Box::new(relation))),
+            },
         };
         let plan = self.plan_call(&call, context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias))))
@@ -212,6 +223,14 @@ impl RelationPlanner for WindowPlanner {
 }
 
 const NAMES: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
+
+/// The name in `TABLE(f(..))`, of which only window functions are there.
+fn unknown_call(relation: &TableFactor) -> Option<&ast::Ident> {
+    match relation {
+        TableFactor::TableFunction { expr: ast::Expr::Function(f), .. } => f.name.0.last()?.as_ident(),
+        _ => None,
+    }
+}
 
 fn window_call(relation: &TableFactor) -> Option<Call> {
     let (name, args, alias) = match relation {

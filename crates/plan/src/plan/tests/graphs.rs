@@ -583,7 +583,7 @@ Sink(result)
         "SELECT PROCTIME() AS p, n FROM (SELECT count(*) AS n FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end)",
         "
 PROCTIME() cannot be read here: rows of an aggregate, a union or an array have no such time
-  at q.sql:1:1
+  at q.sql:1:8
   help: read it before, in a subquery or view over the table",
     );
 }
@@ -614,7 +614,7 @@ Sink(result)
         "SELECT ARRAY_AGG(price ORDER BY price) AS a FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY window_start, window_end",
         "
 array_agg with an ORDER BY of its own is not there yet
-  at q.sql:1:1
+  at q.sql:1:8
   help: leave it out: rows come in the order of their event time",
     );
     check(
