@@ -57,8 +57,10 @@ impl EpochCommitter {
     /// Connects, looks for the topic, and takes the id over from earlier runs.
     pub fn open(settings: Settings, table: &TableSpec, job: JobRun) -> Result<EpochCommitter> {
         let encode = Encode::new(&Writing::of(table, &settings)?, settings.upsert)?;
-        // With a prefix it is the user who tells jobs apart, and the tables of a job are told apart by us.
-        let prefix = settings.sink.id_prefix.clone().unwrap_or_else(|| format!("millstream-{}", job.job));
+        // With a prefix it is the user who tells jobs apart, and the tables of a job are told apart by us. Without one, jobs
+        // of one name are told apart by where they write, since the note is not beside the topic but in one for all.
+        let prefix = settings.sink.id_prefix.clone();
+        let prefix = prefix.unwrap_or_else(|| format!("millstream-{}-{}", job.job, settings.topic()));
         let id = format!("{prefix}-{}", settings.table);
         let run = RandomState::new().build_hasher().finish();
         let mut committer = EpochCommitter { settings, encode, job, id, run, connected: None };

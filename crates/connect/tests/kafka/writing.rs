@@ -220,7 +220,7 @@ fn what_a_crash_left_open_is_never_seen() {
     let spec = appends(&broker, &topic, &[]);
     drop(committer(&spec, &run(&job, 1, 0)).expect("opened"));
     // A run that was killed between its rows and the end of the transaction.
-    let id = format!("millstream-{job}-t");
+    let id = format!("millstream-{job}-{topic}-t");
     let crashed = broker.producer(&[("transactional.id", &id)]);
     crashed.init_transactions(PATIENCE).expect("ready");
     crashed.begin_transaction().expect("begun");
@@ -319,7 +319,9 @@ fn a_broker_that_stands_still_or_restarts_loses_and_doubles_nothing() {
         control("go-on");
     });
     let two = outbox(&spec, &[(2, "b", 0)]);
-    commit_until_done(sink.as_mut(), 2, &two);
+    let begun = Instant::now();
+    let tries = commit_until_done(sink.as_mut(), 2, &two);
+    eprintln!("a broker that stands still for 6 s: {tries} tries, {:?}", begun.elapsed());
     going_on.join().expect("it goes on");
     assert_eq!(broker.sorted(&topic), ["1,a", "2,b"]);
     control("stop");
@@ -327,7 +329,9 @@ fn a_broker_that_stands_still_or_restarts_loses_and_doubles_nothing() {
         std::thread::sleep(Duration::from_secs(1));
         control("start");
     });
-    commit_until_done(sink.as_mut(), 3, &outbox(&spec, &[(3, "c", 0)]));
+    let begun = Instant::now();
+    let tries = commit_until_done(sink.as_mut(), 3, &outbox(&spec, &[(3, "c", 0)]));
+    eprintln!("one that restarts: {tries} tries, {:?}", begun.elapsed());
     started.join().expect("it starts");
     assert_eq!(broker.sorted(&topic), ["1,a", "2,b", "3,c"]);
 }
