@@ -109,6 +109,9 @@ pub struct FileRef {
     pub bytes: u64,
     /// xxh3 of the file's bytes, in hexadecimal.
     pub hash: String,
+    /// Of a piece with everything that a task remembered in a table: its rows are there, and no two have one name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 /// A partition of a source.
@@ -264,7 +267,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn file(path: &str, epoch: u64) -> FileRef {
-        FileRef { path: path.to_owned(), epoch, rows: 10, bytes: 100, hash: "0".to_owned() }
+        FileRef { path: path.to_owned(), epoch, rows: 10, bytes: 100, hash: "0".to_owned(), whole: false }
     }
 
     /// A manifest whose one table has one chain of these pieces.

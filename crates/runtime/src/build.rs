@@ -21,6 +21,8 @@ use millstream_dataflow::graph::{Exchange, NodeKind};
 use millstream_dataflow::not_null::Guard;
 use millstream_dataflow::operator::{Operator, Watermarks};
 use millstream_dataflow::valve::Valve;
+use millstream_state::chain::Desk;
+use millstream_state::room::SaveRoom;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
@@ -152,6 +154,7 @@ pub(crate) struct Saves {
     pub epoch: u64,
     /// See [`Saving::whole_pieces`].
     pub whole_pieces: bool,
+    pub room: Arc<SaveRoom>,
 }
 
 /// Everything that a worker builds its tasks from.
@@ -294,7 +297,9 @@ impl Build {
                     };
                     let mut operator = make()?;
                     if let Some((restored, saved)) = saved {
-                        let mine = Mine { task: self.index, tasks: placed.tasks, all: same_tasks, share: &share };
+                        let room = &self.saves.as_ref().expect("only a job with checkpoints has been restored").room;
+                        let desk = Desk { bytes_max: room.bytes_max(), space: room.space() };
+                        let mine = Mine { task: self.index, tasks: placed.tasks, all: same_tasks, share: &share, desk };
                         if same_tasks || operator.tables().is_empty() {
                             if same_tasks {
                                 restored.load(saved, operator.as_mut(), self.index, &mine)?;
@@ -375,17 +380,19 @@ impl Build {
                 }
             })
             .collect();
-        let saving = self.saves.as_ref().map(|Saves { reports, requests, restored, epoch, whole_pieces }| Saving {
-            at: TaskAt { stage, task: self.index },
-            requests: requests.clone(),
-            reports: reports.clone(),
-            align: RefCell::new(Align::new(&signals_of, *epoch)),
-            last: std::cell::Cell::new(*epoch),
-            chained: std::cell::Cell::new(restored.is_some() && (same_tasks || on(Bug::BaseForgotten))),
-            over: Default::default(),
-            held_bytes_max: self.held_bytes_max,
-            whole_pieces: *whole_pieces,
-        });
+        let saving =
+            self.saves.as_ref().map(|Saves { reports, requests, restored, epoch, whole_pieces, room }| Saving {
+                at: TaskAt { stage, task: self.index },
+                requests: requests.clone(),
+                reports: reports.clone(),
+                align: RefCell::new(Align::new(&signals_of, *epoch)),
+                last: std::cell::Cell::new(*epoch),
+                chained: std::cell::Cell::new(restored.is_some() && (same_tasks || on(Bug::BaseForgotten))),
+                over: Default::default(),
+                held_bytes_max: self.held_bytes_max,
+                whole_pieces: *whole_pieces,
+                room: room.clone(),
+            });
         Ok(Task {
             first: RefCell::new(first),
             open_channels: std::cell::Cell::new(inbox_channels.iter().filter(|(_, c)| !c.quiet).count()),

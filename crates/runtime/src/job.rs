@@ -191,6 +191,11 @@ pub(crate) fn lay_out(
         .collect();
     let (reports, messages) = mpsc::channel();
     let requests = Arc::new(Requests::default());
+    let room = memory.room.clone();
+    let held_bytes_max = config.checkpoints.as_ref().zip(room.as_ref());
+    // What waits for a barrier has as much as what has been saved, and no less than a queue.
+    let held_bytes_max = held_bytes_max
+        .map_or(bytes_max, |(c, room)| (c.held_bytes_max.0 as usize).min(room.bytes_max().max(bytes_max)));
     let mut builds = Vec::with_capacity(config.parallelism);
     for index in 0..config.parallelism {
         let build = Build {
@@ -202,10 +207,11 @@ pub(crate) fn lay_out(
             control: control.clone(),
             clock: config.clock.clone(),
             dry: opened.dry.clone(),
-            held_bytes_max: config.checkpoints.as_ref().map_or(bytes_max, |c| c.held_bytes_max.0 as usize),
+            held_bytes_max,
             memory: memory.clone(),
             available_now: config.checkpoints.as_ref().is_some_and(|c| c.available_now),
-            saves: life.as_ref().map(|l| Saves {
+            saves: life.as_ref().zip(room.as_ref()).map(|(l, room)| Saves {
+                room: room.clone(),
                 reports: reports.clone(),
                 requests: requests.clone(),
                 restored: l.restored.clone(),
@@ -215,7 +221,7 @@ pub(crate) fn lay_out(
         };
         builds.push((build, opened.of_worker(index)));
     }
-    let driver = life.map(|life| {
+    let driver = life.zip(room).map(|(life, room)| {
         let tasks = placement
             .stages
             .iter()
@@ -224,7 +230,8 @@ pub(crate) fn lay_out(
         let tasks: Vec<TaskAt> = tasks.map(|(stage, task)| TaskAt { stage, task }).collect();
         let (control, bells) = (control.clone(), bells.clone());
         let (clock, metrics, sides) = (config.clock.clone(), metrics.clone(), sides.clone());
-        Driver::new(life.config, tasks, life.memory, life.committers, requests, control, bells, clock, metrics, sides)
+        let (config, room) = (life.config, room.clone());
+        Driver::new(config, tasks, life.memory, life.committers, requests, control, bells, clock, metrics, sides, room)
     });
     Ok(Layout { placement, metrics, control, bells, sides, builds, driver, reports, messages })
 }

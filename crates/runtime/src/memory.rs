@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!  what the machine or the cgroup gives ── 60 % ──▶ memory ─┬─ queues between tasks: an eighth at the most
-//!  or JobConfig::memory, as somebody has set it ────────────┘─ state of operators: all else (one `Budget`)
+//!  or JobConfig::memory, as somebody has set it ────────────┼─ checkpoints: an eighth, half of it for saves that wait
+//!                                                           └─ state of operators: all else (one `Budget`)
 //! ```
 //!
-//! The rest of the machine is for what is not counted: batches on their way, what sources read ahead, what a checkpoint
-//! encodes, and the page cache, which scratch files live in.
+//! The rest of the machine is for what is not counted: batches on their way, what sources read ahead, what an operator
+//! copies at a time to save it, and the page cache, which scratch files live in.
 
 use crate::job::JobConfig;
 use crate::scratch::Scratch;
 use millstream_core::ByteSize;
+use millstream_state::room::SaveRoom;
 use millstream_state::tier::Budget;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +26,12 @@ const UNKNOWN: ByteSize = ByteSize::mib(2048);
 /// Queues take at most one part in so many.
 const QUEUE_PART: u64 = 8;
 
+/// What has been saved and not yet written takes at most one part in so many, and writing and merging it as much again.
+const SAVES_PART: u64 = 16;
+
+/// With less, files are too small. Where memory is smaller than this allows, it comes on top.
+const SAVES_BYTES_MIN: u64 = 4 << 20;
+
 /// A queue smaller than this would stop its sender at every batch.
 const QUEUE_BYTES_MIN: u64 = 64 << 10;
 
@@ -33,17 +41,26 @@ pub(crate) struct Memory {
     pub budget: Arc<Budget>,
     pub scratch: Arc<Scratch>,
     pub queue_bytes_max: usize,
+    /// In jobs with checkpoints.
+    pub room: Option<Arc<SaveRoom>>,
 }
 
 impl Memory {
     pub fn divide(config: &JobConfig, queues: usize) -> Memory {
         let given = config.memory.unwrap_or_else(|| share_of(at_hand()));
         let queue = (given.0 / QUEUE_PART / queues.max(1) as u64).max(QUEUE_BYTES_MIN).min(config.queue_bytes_max.0);
-        let state = given.0.saturating_sub(queue * queues as u64).max(given.0 / 2);
+        let scratch = Scratch::new(config.scratch.clone());
+        let saves = config.checkpoints.as_ref().map(|c| match c.saves_bytes_max {
+            Some(set) => set.0,
+            None => (given.0 / SAVES_PART).max(SAVES_BYTES_MIN),
+        });
+        let others = queue * queues as u64 + saves.unwrap_or(0).min(given.0 / SAVES_PART) * 2;
+        let state = given.0.saturating_sub(others).max(given.0 / 2);
         Memory {
             budget: Budget::new(ByteSize(state), config.memory.is_some()),
-            scratch: Scratch::new(config.scratch.clone()),
             queue_bytes_max: queue as usize,
+            room: saves.map(|bytes| SaveRoom::new(scratch.clone(), usize::try_from(bytes).unwrap_or(usize::MAX))),
+            scratch,
         }
     }
 }
@@ -114,6 +131,11 @@ mod tests {
         assert_eq!((large.queue_bytes_max, large.budget.bytes_max()), (4 << 20, (1024 - 16) << 20));
         let small = Memory::divide(&config(16), 4);
         assert_eq!((small.queue_bytes_max, small.budget.bytes_max()), (512 << 10, 14 << 20));
+        let store = Arc::new(millstream_core::MemoryStore::default());
+        let checkpoints = Some(crate::CheckpointConfig::new(store, "job"));
+        let saving = Memory::divide(&JobConfig { checkpoints, ..config(64) }, 4);
+        assert_eq!(saving.room.map(|room| room.bytes_max()), Some(4 << 20));
+        assert_eq!((saving.queue_bytes_max, saving.budget.bytes_max()), (2 << 20, (64 - 4 * 2 - 2 * 4) << 20));
         let tiny = Memory::divide(&config(1), 64);
         assert_eq!((tiny.queue_bytes_max, tiny.budget.bytes_max()), (64 << 10, 512 << 10));
     }

@@ -4,6 +4,7 @@ use crate::memory::Memory;
 use crate::scratch::Scratch;
 use crate::warnings::{Warning, WarningKind, Warnings};
 use millstream_core::{Error, Millis, Watermark};
+use millstream_state::room::SaveRoom;
 use millstream_state::tier::Budget;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -72,6 +73,8 @@ pub struct Metrics {
 #[derive(Default)]
 pub struct MemoryMetrics {
     of: Option<(Arc<Budget>, Arc<Scratch>)>,
+    /// In jobs with checkpoints.
+    room: Option<Arc<SaveRoom>>,
     /// Whether it has been said that the memory does not suffice.
     said: AtomicBool,
     warnings: Warnings,
@@ -85,7 +88,8 @@ impl std::fmt::Debug for MemoryMetrics {
 
 impl MemoryMetrics {
     pub(crate) fn of(memory: &Memory) -> MemoryMetrics {
-        MemoryMetrics { of: Some((memory.budget.clone(), memory.scratch.clone())), ..MemoryMetrics::default() }
+        let of = Some((memory.budget.clone(), memory.scratch.clone()));
+        MemoryMetrics { of, room: memory.room.clone(), ..MemoryMetrics::default() }
     }
 
     /// Bytes that operators may hold in memory.
@@ -101,6 +105,11 @@ impl MemoryMetrics {
     /// Bytes written to scratch files so far.
     pub fn scratch_written(&self) -> u64 {
         self.of.as_ref().map_or(0, |(_, scratch)| scratch.written())
+    }
+
+    /// Most bytes of saves that have ever waited in memory to be written.
+    pub fn saves_held_most(&self) -> u64 {
+        self.room.as_ref().map_or(0, |room| room.most() as u64)
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -9,7 +9,8 @@ use crate::source::SourceDriver;
 use arrow::array::Int64Array;
 use millstream_core::{Batch, Clock, Error, Result, TimeDomain};
 use millstream_dataflow::operator::{LateRows, Watermarks};
-use millstream_state::table::Saver;
+use millstream_state::room::SaveRoom;
+use millstream_state::table::{Saved, Saver};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::ops::Range;
 use std::rc::{Rc, Weak};
@@ -115,6 +116,8 @@ pub(crate) struct Saving {
     pub over: Cell<bool>,
     /// Bytes that may be held back while barriers line up; past them the barrier overtakes.
     pub held_bytes_max: usize,
+    /// For what has been saved and not yet written.
+    pub room: Arc<SaveRoom>,
     /// Whole pieces may come in the middle. Not where a view follows the changes: a whole does not say what has gone.
     pub whole_pieces: bool,
 }
@@ -264,8 +267,7 @@ impl Task {
                 node: cell.node,
                 watermarks: if on(Bug::WatermarkNotSaved) { Watermarks::NONE } else { cell.watermarks.get() },
                 tables: Vec::new(),
-                pieces: Vec::new(),
-                later: Vec::new(),
+                saved: Saved::default(),
                 whole,
                 partitions: Vec::new(),
                 prepared: None,
@@ -278,13 +280,13 @@ impl Task {
             match &mut *cell.work.borrow_mut() {
                 Part::Source => {}
                 Part::Operator(operator) => {
-                    let mut saver = Saver::reading_later(whole);
+                    let mut saver = Saver::reading_later(whole).within(saving.room.clone());
                     operator.save(&mut saver)?;
                     node.tables = operator.tables();
-                    (node.pieces, node.later) = saver.into_parts();
-                    let rows = node.pieces.iter().map(|p| p.rows.num_rows() as u64).sum();
+                    let rows = saver.rows();
+                    node.saved = saver.into_saved();
                     let mut weight = cell.weight.get();
-                    weight.saved(whole, node.later.is_empty().then_some(rows));
+                    weight.saved(whole, node.saved.later.is_empty().then_some(rows));
                     cell.weight.set(weight);
                 }
                 Part::Sink { sink, unflushed, .. } => {

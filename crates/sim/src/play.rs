@@ -72,6 +72,8 @@ pub struct Stats {
     /// Files with rows that barriers had overtaken.
     pub overtaken: u64,
     pub given_up: u64,
+    /// Bytes of saves, and of chains to merge or restore, that had no room in memory.
+    pub below: u64,
     pub failed_calls: u64,
     pub rows: u64,
     pub late_rows: u64,
@@ -88,6 +90,7 @@ impl Stats {
         self.checkpoints += other.checkpoints;
         self.overtaken += other.overtaken;
         self.given_up += other.given_up;
+        self.below += other.below;
         self.failed_calls += other.failed_calls;
         self.rows += other.rows;
         self.late_rows += other.late_rows;
@@ -136,6 +139,8 @@ pub fn play(seed: u64) -> Outcome {
 struct Habits {
     queue_bytes_max: u64,
     held_bytes_max: u64,
+    /// Little: saves wait in scratch files, and files are cut.
+    saves_bytes_max: u64,
     interval: Option<Duration>,
     overtake_after: Option<Duration>,
     timeout: Duration,
@@ -189,6 +194,7 @@ impl Habits {
             jumps: dice.one(&[0, 5, 30]),
             stormy_runs: if stormy { dice.between(1, STORMY_RUNS_MAX) } else { 0 },
             faults,
+            saves_bytes_max: dice.one(&[400, 10_000, 1 << 30]),
         }
     }
 }
@@ -308,6 +314,7 @@ impl Seed {
             kept: 2,
             overtake_after: habits.overtake_after,
             held_bytes_max: ByteSize(habits.held_bytes_max),
+            saves_bytes_max: Some(ByteSize(habits.saves_bytes_max)),
             restore,
             ..CheckpointConfig::new(store, "sim")
         };
@@ -537,6 +544,7 @@ impl Seed {
         let counted = &job.metrics().checkpoints;
         self.stats.checkpoints += counted.done.load(Relaxed);
         self.stats.given_up += counted.given_up.load(Relaxed);
+        self.stats.below += job.metrics().memory.scratch_written();
     }
 
     fn visible(&self, table: &str) -> Vec<String> {

@@ -41,6 +41,7 @@ fn the_world_is_as_rough_as_it_is_meant_to_be() {
         ("savepoints gone back to", all.rewinds),
         ("checkpoints", all.checkpoints),
         ("checkpoints given up", all.given_up),
+        ("bytes of saves without room", all.below),
         ("rows overtaken", all.overtaken),
         ("calls that failed", all.failed_calls),
         ("late rows", all.late_rows),

@@ -13,6 +13,7 @@
 //! A row is named by its first `key` columns. A table without key columns is a log: its rows are only added, and
 //! dropped many at a time.
 
+use crate::room::{Held, SaveRoom};
 use arrow::array::*;
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -86,7 +87,7 @@ impl TableDef {
     }
 
     /// A piece as this version would have written it.
-    fn upgraded(&self, piece: &RecordBatch) -> Result<RecordBatch> {
+    pub(crate) fn upgraded(&self, piece: &RecordBatch) -> Result<RecordBatch> {
         let missing = |c: &&usize| piece.column_by_name(self.columns.field(**c).name()).is_none();
         let missing: Vec<usize> = self.later.iter().filter(missing).copied().collect();
         if missing.is_empty() {
@@ -114,6 +115,11 @@ impl TableDef {
         self
     }
 
+    /// A piece that puts these rows: all columns of the table.
+    pub fn put(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+        changed(self, Change::Put, columns)
+    }
+
     /// The columns of a piece: the change, then the table's.
     pub fn piece_schema(&self) -> SchemaRef {
         let change = Arc::new(Field::new(CHANGE, DataType::Int8, false));
@@ -136,13 +142,17 @@ pub type Batches = Box<dyn Iterator<Item = Result<Vec<ArrayRef>>> + Send>;
 pub type Changes = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 /// Changes that are read when the file is written and not at the barrier: those that lie in scratch space and will not be
-/// other ones any more. They come behind the pieces of their table.
+/// other ones any more.
 pub struct Later {
     pub table: TableDef,
     changes: Box<dyn Fn() -> Changes + Send>,
 }
 
 impl Later {
+    pub(crate) fn new(table: TableDef, changes: impl Fn() -> Changes + Send + 'static) -> Later {
+        Later { table, changes: Box::new(changes) }
+    }
+
     /// The rows, with the column [`CHANGE`] in front. Read anew each time: a file may have to be written again.
     pub fn read(&self) -> Changes {
         (self.changes)()
@@ -157,6 +167,20 @@ pub struct Saver {
     pieces: Vec<Piece>,
     /// What is read later, for whoever can; otherwise it is read at once.
     later: Option<Vec<Later>>,
+    /// What was taken down first and has gone below, and what the rest takes of the room.
+    below: Vec<Later>,
+    held: Option<Held>,
+    rows: u64,
+}
+
+/// What a saver has taken down. Of each table, in this order: what has gone below, the pieces, what is read later.
+#[derive(Default)]
+pub struct Saved {
+    pub below: Vec<Later>,
+    pub pieces: Vec<Piece>,
+    pub later: Vec<Later>,
+    /// What the pieces take of the room for saves, where there is one.
+    pub held: Option<Held>,
 }
 
 /// Rows of a piece: the change, then the columns, of which those that are not given are NULL.
@@ -172,7 +196,7 @@ fn changed(table: &TableDef, change: Change, mut columns: Vec<ArrayRef>) -> Resu
 impl Saver {
     /// `whole`: everything is asked for; otherwise what has changed since the last save.
     pub fn new(whole: bool) -> Saver {
-        Saver { whole, moves: false, pieces: Vec::new(), later: None }
+        Saver { whole, moves: false, pieces: Vec::new(), later: None, below: Vec::new(), held: None, rows: 0 }
     }
 
     /// Asks for everything, for an operator that goes on in this one's place, in the same chain of changes: every row keeps
@@ -186,14 +210,24 @@ impl Saver {
         self.moves
     }
 
-    /// As [`Saver::new`], for whoever takes [`Saver::into_parts`].
+    /// As [`Saver::new`], for whoever takes [`Saver::into_saved`].
     pub fn reading_later(whole: bool) -> Saver {
         Saver { later: Some(Vec::new()), ..Saver::new(whole) }
+    }
+
+    /// Pieces go below where the room has no place for them. For whoever takes [`Saver::into_saved`].
+    pub fn within(self, room: Arc<SaveRoom>) -> Saver {
+        Saver { held: Some(Held::nothing(room)), ..self }
     }
 
     /// Whether everything is asked for, and not only what has changed.
     pub fn whole(&self) -> bool {
         self.whole
+    }
+
+    /// Rows taken down so far, but for those that are read later.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Rows that are there: all columns of the table.
@@ -214,11 +248,18 @@ impl Saver {
     /// pushed at once.
     pub fn push_later(&mut self, table: &TableDef, changes: impl Fn() -> Changes + Send + 'static) -> Result<()> {
         if let Some(later) = &mut self.later {
-            later.push(Later { table: table.clone(), changes: Box::new(changes) });
+            later.push(Later::new(table.clone(), changes));
             return Ok(());
         }
-        for rows in changes() {
-            self.pieces.push(Piece { table: table.clone(), rows: rows? });
+        changes().try_for_each(|rows| self.keep(Piece { table: table.clone(), rows: rows? }))
+    }
+
+    fn keep(&mut self, piece: Piece) -> Result<()> {
+        let full = self.held.as_mut().is_some_and(|held| held.take(&piece.rows));
+        self.rows += piece.rows.num_rows() as u64;
+        self.pieces.push(piece);
+        if let Some(held) = self.held.as_mut().filter(|_| full) {
+            self.below.extend(held.go_below(std::mem::take(&mut self.pieces))?);
         }
         Ok(())
     }
@@ -243,21 +284,22 @@ impl Saver {
     }
 
     fn push(&mut self, table: &TableDef, change: Change, columns: Vec<ArrayRef>) -> Result<()> {
-        if columns.first().is_some_and(|c| !c.is_empty()) {
-            let rows = changed(table, change, columns)?;
-            self.pieces.push(Piece { table: table.clone(), rows });
+        if columns.first().is_none_or(|c| c.is_empty()) {
+            return Ok(());
         }
-        Ok(())
+        let rows = changed(table, change, columns)?;
+        self.keep(Piece { table: table.clone(), rows })
     }
 
-    /// What was taken down, and what is to be read behind it.
-    pub fn into_parts(self) -> (Vec<Piece>, Vec<Later>) {
-        (self.pieces, self.later.unwrap_or_default())
+    /// What was taken down, wherever it is.
+    pub fn into_saved(self) -> Saved {
+        Saved { below: self.below, pieces: self.pieces, later: self.later.unwrap_or_default(), held: self.held }
     }
 
     /// What was taken down, in its order; a table may have several pieces.
     pub fn into_pieces(self) -> Vec<Piece> {
-        assert!(self.later.is_none(), "rows that are read later are lost: `into_parts` has them");
+        let all = self.later.is_none() && self.held.is_none();
+        assert!(all, "rows that are read later are lost: `into_saved` has them");
         self.pieces
     }
 }
@@ -268,16 +310,20 @@ impl Saver {
 /// From the newest change to the oldest: a row counts if nothing newer has replaced, deleted or dropped it.
 pub fn alive(table: &TableDef, pieces: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
     let pieces: Vec<RecordBatch> = pieces.iter().map(|p| table.upgraded(p)).collect::<Result<_>>()?;
-    let pieces = pieces.as_slice();
-    let keys = Names::new(table, table.key, pieces)?;
-    let parts = Names::new(table, table.part, pieces)?;
+    alive_of(table, &pieces, pieces.len() == 1)
+}
+
+/// The same of pieces of the table's own version. `once`: rows that are only put have names of their own.
+pub(crate) fn alive_of(table: &TableDef, pieces: &[RecordBatch], once: bool) -> Result<Vec<RecordBatch>> {
+    let keys = Names::new(table, table.key, pieces, once)?;
+    let parts = Names::new(table, table.part, pieces, once)?;
     let mut seen: HashSet<&[u8], BuildHasherDefault<ByXxh3>> = HashSet::default();
     let mut dropped: HashSet<&[u8], BuildHasherDefault<ByXxh3>> = HashSet::default();
     let mut through = i64::MIN;
     let mut batches = Vec::with_capacity(pieces.len());
     for (at, piece) in pieces.iter().enumerate().rev() {
         let changes = piece.column(0).as_primitive::<arrow::datatypes::Int8Type>().values();
-        let columns = piece.project(&(1..piece.num_columns()).collect::<Vec<_>>())?;
+        let columns = without_change(piece)?;
         let firsts = match changes.contains(&(Change::DropThrough as i8)) || through > i64::MIN {
             true => {
                 Some(cast(columns.column(0), &DataType::Int64)?.as_primitive::<arrow::datatypes::Int64Type>().clone())
@@ -285,7 +331,7 @@ pub fn alive(table: &TableDef, pieces: &[RecordBatch]) -> Result<Vec<RecordBatch
             false => None,
         };
         let plain = firsts.is_none() && dropped.is_empty() && changes.iter().all(|c| *c == Change::Put as i8);
-        if plain && (table.key == 0 || pieces.len() == 1) {
+        if plain && (table.key == 0 || once) {
             batches.push(columns);
             continue;
         }
@@ -318,14 +364,19 @@ pub fn alive(table: &TableDef, pieces: &[RecordBatch]) -> Result<Vec<RecordBatch
     Ok(batches)
 }
 
+/// The columns of the table.
+pub(crate) fn without_change(piece: &RecordBatch) -> Result<RecordBatch> {
+    Ok(piece.project(&(1..piece.num_columns()).collect::<Vec<_>>())?)
+}
+
 /// The first columns of each row, as bytes that can be compared.
 struct Names {
     rows: Vec<Rows>,
 }
 
 impl Names {
-    fn new(table: &TableDef, columns: usize, pieces: &[RecordBatch]) -> Result<Names> {
-        if columns == 0 || (pieces.len() == 1 && columns == table.key && table.part == 0) && all_puts(&pieces[0]) {
+    fn new(table: &TableDef, columns: usize, pieces: &[RecordBatch], once: bool) -> Result<Names> {
+        if columns == 0 || (once && columns == table.key && table.part == 0) && all_puts(&pieces[0]) {
             return Ok(Names { rows: Vec::new() });
         }
         let fields = (0..columns).map(|c| SortField::new(table.columns.field(c).data_type().clone())).collect();
@@ -349,7 +400,7 @@ fn all_puts(piece: &RecordBatch) -> bool {
 
 /// Hashes byte strings by xxh3, the same in every run.
 #[derive(Default)]
-struct ByXxh3(u64);
+pub(crate) struct ByXxh3(u64);
 
 impl Hasher for ByXxh3 {
     fn finish(&self) -> u64 {
@@ -421,7 +472,7 @@ mod tests {
         let (mut at_once, mut later) = (Saver::new(true), Saver::reading_later(true));
         at_once.put_later(&table, rows_of).unwrap();
         later.put_later(&table, rows_of).unwrap();
-        let (pieces, streams) = later.into_parts();
+        let Saved { pieces, later: streams, .. } = later.into_saved();
         assert!(pieces.is_empty());
         let wanted: Vec<RecordBatch> = at_once.into_pieces().into_iter().map(|p| p.rows).collect();
         assert_eq!(wanted.len(), 3);

@@ -17,9 +17,9 @@
 //!
 //! Here nothing reads or writes files: [`Spill`] is handed in.
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::Buffer;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow_ipc::reader::FileDecoder;
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message};
 use arrow_ipc::{Block, CompressionType, MetadataVersion};
@@ -198,6 +198,21 @@ pub fn read_block(
     let decoder = FileDecoder::new(schema.clone(), MetadataVersion::V5);
     let block = Block::new(0, place.head as i32, i64::from(place.len - place.head));
     decoder.read_record_batch(&block, &Buffer::from_vec(bytes)).map_err(|e| unsound(&e))
+}
+
+/// The same rows without what they do not need: views hold on to all the text that they once came with.
+pub fn compact(rows: &RecordBatch) -> Result<RecordBatch> {
+    let column = |c: &ArrayRef| -> ArrayRef {
+        match c.data_type() {
+            DataType::Utf8View => Arc::new(c.as_string_view().gc()),
+            DataType::BinaryView => Arc::new(c.as_binary_view().gc()),
+            _ => c.clone(),
+        }
+    };
+    if !rows.schema().fields().iter().any(|f| matches!(f.data_type(), DataType::Utf8View | DataType::BinaryView)) {
+        return Ok(rows.clone());
+    }
+    Ok(RecordBatch::try_new(rows.schema(), rows.columns().iter().map(column).collect())?)
 }
 
 /// Columns that may be NULL, whatever they are declared as: states of a group without rows are.

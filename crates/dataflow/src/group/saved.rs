@@ -14,6 +14,7 @@
 
 use super::GroupAggregate;
 use crate::aggregate::{Names, Plan};
+use crate::operator::ROWS_MAX;
 use crate::rows::saved_columns;
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
@@ -212,13 +213,14 @@ impl GroupAggregate {
                 saver.delete(&self.tables.groups, names)?;
             }
         }
-        if !ids.is_empty() {
-            let mut columns = self.names_of(&ids)?;
+        // In pieces, so that the state is never there a second time as columns.
+        for ids in ids.chunks(ROWS_MAX) {
+            let mut columns = self.names_of(ids)?;
             if let Some(ttl) = &self.ttl {
                 let touched = ids.iter().map(|group| ttl.expiry.touched(*group));
                 columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(touched)));
             }
-            columns.extend(self.state.save(&ids)?);
+            columns.extend(self.state.save(ids)?);
             saver.put(&self.tables.groups, columns)?;
         }
         for set in 0..self.tables.distincts.len() {

@@ -16,6 +16,7 @@
 use super::frame::{Memory, past};
 use super::words::{Codec, Words};
 use super::{Frames, Over};
+use crate::operator::ROWS_MAX;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef};
@@ -243,20 +244,22 @@ impl Over {
         let from = if saver.whole() { work.released } else { tables.logged.max(work.released) };
         let rows = from..work.log.times.len();
         tables.logged = rows.end;
-        if rows.is_empty() {
-            return Ok(());
-        }
         let time = Words(table.columns.field(0).data_type().clone());
-        let mut columns = vec![time.write(work.log.times[rows.clone()].to_vec(), None)?];
-        columns.extend(work.codec.decode_ids(&work.groups, &work.log.groups[rows.clone()])?);
-        let before = columns.len();
-        for (i, (call, frame)) in work.calls.iter().enumerate() {
-            // A column that stands already is another call's too.
-            if frame.is_some() && before + tables.places[i].0 == columns.len() {
-                columns.extend(call.save_log(rows.clone())?);
+        // In pieces, so that the log is never there a second time as columns.
+        for from in rows.clone().step_by(ROWS_MAX) {
+            let rows = from..rows.end.min(from + ROWS_MAX);
+            let mut columns = vec![time.write(work.log.times[rows.clone()].to_vec(), None)?];
+            columns.extend(work.codec.decode_ids(&work.groups, &work.log.groups[rows.clone()])?);
+            let before = columns.len();
+            for (i, (call, frame)) in work.calls.iter().enumerate() {
+                // A column that stands already is another call's too.
+                if frame.is_some() && before + tables.places[i].0 == columns.len() {
+                    columns.extend(call.save_log(rows.clone())?);
+                }
             }
+            saver.put(table, columns)?;
         }
-        saver.put(table, columns)
+        Ok(())
     }
 
     fn save_last(&mut self, saver: &mut Saver, groups: &[u32]) -> Result<()> {
@@ -286,15 +289,18 @@ impl Over {
 
     fn save_state(&mut self, saver: &mut Saver, groups: &[u32]) -> Result<()> {
         let Over { tables, work, .. } = self;
-        let Some(table) = tables.state.as_ref().filter(|_| !groups.is_empty()) else { return Ok(()) };
-        let mut columns = work.codec.decode_ids(&work.groups, groups)?;
-        if columns.is_empty() {
-            columns.push(std::sync::Arc::new(Int64Array::from_value(0, groups.len())));
+        let Some(table) = &tables.state else { return Ok(()) };
+        for groups in groups.chunks(ROWS_MAX) {
+            let mut columns = work.codec.decode_ids(&work.groups, groups)?;
+            if columns.is_empty() {
+                columns.push(std::sync::Arc::new(Int64Array::from_value(0, groups.len())));
+            }
+            for (call, _) in work.calls.iter_mut().filter(|(c, _)| c.memory() == Memory::State) {
+                columns.extend(call.save_state(groups)?);
+            }
+            saver.put(table, columns)?;
         }
-        for (call, _) in work.calls.iter_mut().filter(|(c, _)| c.memory() == Memory::State) {
-            columns.extend(call.save_state(groups)?);
-        }
-        saver.put(table, columns)
+        Ok(())
     }
 
     fn save_values(&mut self, saver: &mut Saver) -> Result<()> {

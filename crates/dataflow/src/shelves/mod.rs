@@ -368,7 +368,7 @@ impl Divided {
         }
         // Behind each other, as they happened: what a shelf has changed since it came up, behind what it had before.
         for shelf in &mut self.shelves {
-            shelf.changes(&kind.tables, &mut self.changes)?;
+            shelf.changes(kind, &mut self.changes)?;
         }
         stored::push_changes(std::mem::take(&mut self.changes), &kind.tables, saver)
     }

@@ -5,7 +5,7 @@ use super::pile::Segment;
 use super::stored::{Block, Stock, push_rows, write_changes};
 use crate::operator::{Event, Operator, Output, Watermarks};
 use millstream_core::{Batch, Result, TimeDomain, Watermark};
-use millstream_state::table::{Saver, TableDef};
+use millstream_state::table::Saver;
 
 pub(super) const DOMAINS: [TimeDomain; 2] = [TimeDomain::Event, TimeDomain::Processing];
 
@@ -114,12 +114,10 @@ impl Shelf {
         push_rows(&self.stock, &kind.tables, saver)
     }
 
-    /// What it has changed since the last save, if it is in memory.
-    pub fn changes(&mut self, tables: &[TableDef], changes: &mut Vec<Block>) -> Result<()> {
+    /// What it has changed since the last save, if it is in memory. Below, since all shelves together have too much of it.
+    pub fn changes(&mut self, kind: &Kind, changes: &mut Vec<Block>) -> Result<()> {
         let Some(operator) = &mut self.operator else { return Ok(()) };
-        let mut saver = Saver::new(false);
-        operator.save(&mut saver)?;
-        changes.extend(super::stored::changes_of(saver, tables)?);
+        changes.extend(write_changes(kind.space()?, operator.as_mut(), &kind.tables)?);
         Ok(())
     }
 }

@@ -3,12 +3,12 @@
 use super::Kind;
 use super::pile::Order;
 use crate::operator::Operator;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Error, Result};
 use millstream_state::table::{Saver, TableDef};
-use millstream_state::tier::{Packing, Places, RunId, RunWriter, Spill, block_schema, read_block};
+use millstream_state::tier::{Packing, Places, RunId, RunWriter, Spill, block_schema, compact, read_block};
 use std::sync::Arc;
 
 /// A run in scratch space. It goes with the last one that reads it.
@@ -61,21 +61,6 @@ impl<'a> FileWriter<'a> {
         let (run, places) = self.writer.finish()?;
         Ok(Arc::new(File { space: self.space.clone(), run, places }))
     }
-}
-
-/// Views hold on to all the text that they once came with.
-fn compact(rows: &RecordBatch) -> Result<RecordBatch> {
-    let column = |c: &ArrayRef| -> ArrayRef {
-        match c.data_type() {
-            DataType::Utf8View => Arc::new(c.as_string_view().gc()),
-            DataType::BinaryView => Arc::new(c.as_binary_view().gc()),
-            _ => c.clone(),
-        }
-    };
-    if !rows.schema().fields().iter().any(|f| matches!(f.data_type(), DataType::Utf8View | DataType::BinaryView)) {
-        return Ok(rows.clone());
-    }
-    Ok(RecordBatch::try_new(rows.schema(), rows.columns().iter().map(column).collect())?)
 }
 
 /// Rows of one table, as they are loaded, or changes of it.
@@ -227,7 +212,7 @@ impl Stock {
 }
 
 /// What a saver has taken down, each with the table that it belongs to.
-pub(super) fn changes_of(saver: Saver, tables: &[TableDef]) -> Result<Vec<Block>> {
+fn changes_of(saver: Saver, tables: &[TableDef]) -> Result<Vec<Block>> {
     let block = |piece: millstream_state::table::Piece| {
         let at = tables.iter().position(|t| t.name == piece.table.name);
         let at = at.ok_or_else(|| Error::internal(format!("`{}` is no declared table", piece.table.name)))?;

@@ -63,7 +63,8 @@ impl Crew {
     /// Saves what has changed, or everything the first time.
     pub fn save(&mut self) {
         for (operator, saved) in self.tasks.iter_mut().zip(&mut self.saved) {
-            let mut saver = Saver::new(saved.is_empty());
+            let whole = saved.is_empty();
+            let mut saver = Saver::new(whole);
             operator.save(&mut saver).expect("the save succeeds");
             let defs = operator.tables();
             for def in &defs {
@@ -72,6 +73,13 @@ impl Crew {
             for piece in saver.into_pieces() {
                 assert!(defs.contains(&piece.table), "`{}` is no declared table", piece.table.name);
                 saved.get_mut(&piece.table.name).expect("a declared table").1.push(piece.rows);
+            }
+            // Whoever reads a whole piece relies on it that no two rows of it have one name.
+            for (table, pieces) in saved.values().filter(|(_, pieces)| whole && !pieces.is_empty()) {
+                let all: Vec<_> = pieces.iter().cloned().chain([pieces[0].slice(0, 0)]).collect();
+                let alive: usize = alive(table, &all).expect("the pieces merge").iter().map(|b| b.num_rows()).sum();
+                let rows: usize = pieces.iter().map(|b| b.num_rows()).sum();
+                assert_eq!(alive, rows, "a whole piece of `{}` names rows twice", table.name);
             }
         }
     }

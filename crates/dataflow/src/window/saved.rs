@@ -20,7 +20,7 @@ use super::grid::{Grid, SliceId};
 use super::spill;
 use super::table::{Grouping, Table};
 use crate::aggregate::Names;
-use crate::operator::Watermarks;
+use crate::operator::{ROWS_MAX, Watermarks};
 use crate::rows::saved_columns;
 use arrow::array::*;
 use arrow::compute::take_record_batch;
@@ -114,14 +114,17 @@ impl Tables {
 
     /// Puts groups.
     pub fn put(&self, saver: &mut Saver, grouping: &Grouping, table: &Table, rows: Groups<'_>) -> Result<()> {
-        if rows.groups.is_empty() {
-            return Ok(());
+        // In pieces, so that the state is never there a second time as columns.
+        for from in (0..rows.groups.len()).step_by(ROWS_MAX) {
+            let to = (from + ROWS_MAX).min(rows.groups.len());
+            let part = |column: &ArrayRef| column.slice(from, to - from);
+            let mut columns: Vec<ArrayRef> = rows.lead.iter().map(part).collect();
+            columns.extend(grouping.codec.decode_ids(&table.keys, &rows.keys[from..to])?);
+            columns.extend(rows.extra.iter().map(part));
+            columns.extend(table.state.save(&rows.groups[from..to])?);
+            saver.put(&self.groups, columns)?;
         }
-        let mut columns = rows.lead;
-        columns.extend(grouping.codec.decode_ids(&table.keys, rows.keys)?);
-        columns.extend(rows.extra);
-        columns.extend(table.state.save(rows.groups)?);
-        saver.put(&self.groups, columns)
+        Ok(())
     }
 
     /// Puts what distinct sets have gained, or `all` they hold. `lead` and `key` say what stands for a group.

@@ -23,6 +23,8 @@ use millstream_checkpoint::manifest::{
 use millstream_checkpoint::recover::{replaced, superseded};
 use millstream_checkpoint::retain::{self, Inventory};
 use millstream_core::{Batch, Clock, Committable, Committer, Error, ErrorKind, Millis, Prepared, Put, Result, Stored};
+use millstream_state::chain::{Desk, each_alive};
+use millstream_state::room::SaveRoom;
 use millstream_state::table::Later;
 use millstream_state::view::View;
 use std::collections::{BTreeMap, VecDeque};
@@ -40,6 +42,9 @@ const RETRY_MOST: Millis = 30_000;
 
 /// Tries of a commit before the job fails. A restart then goes on with it.
 const COMMIT_TRIES_MAX: u32 = 12;
+
+/// A file of a table is no larger, however much memory there is.
+const FILE_BYTES_MAX: usize = 64 << 20;
 
 /// What the checkpoint thread is told.
 pub(crate) enum Message {
@@ -94,6 +99,8 @@ pub(crate) struct Driver {
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     pub sides: Arc<Sides>,
+    /// For what tasks have handed over, and as much again to write and merge it.
+    pub room: Arc<SaveRoom>,
     pub memory: Memory,
     /// By the id of the sink's node.
     pub committers: BTreeMap<String, Box<dyn Committer>>,
@@ -118,6 +125,16 @@ struct LastSaves {
     next_try: Millis,
 }
 
+/// What a file is to be called by.
+#[derive(Clone, Copy)]
+struct File<'a> {
+    /// Index in the placement.
+    node: usize,
+    task: usize,
+    epoch: u64,
+    what: &'a str,
+}
+
 /// A commit under way.
 struct Committing {
     epoch: u64,
@@ -140,6 +157,7 @@ impl Driver {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         sides: Arc<Sides>,
+        room: Arc<SaveRoom>,
     ) -> Driver {
         let millis = |d: Duration| d.as_millis().min(i64::MAX as u128) as Millis;
         let coordinator = CoordinatorConfig {
@@ -159,6 +177,7 @@ impl Driver {
             clock,
             metrics,
             sides,
+            room,
             memory,
             committers,
             tasks: tasks.len(),
@@ -334,28 +353,29 @@ impl Driver {
 
     fn write_node(&mut self, task: TaskAt, epoch: u64, node: &NodeSave) -> Result<WrittenNode> {
         let (mut files, mut viewed) = (BTreeMap::new(), Vec::new());
+        let saved = &node.saved;
         for table in &node.tables {
-            let pieces = node.pieces.iter().filter(|p| p.table.name == table.name).map(|p| Ok(p.rows.clone()));
-            let later = node.later.iter().filter(|l| l.table.name == table.name).flat_map(Later::read);
+            let below = saved.below.iter().filter(|l| l.table.name == table.name).flat_map(Later::read);
+            let pieces = saved.pieces.iter().filter(|p| p.table.name == table.name).map(|p| Ok(p.rows.clone()));
+            let later = saved.later.iter().filter(|l| l.table.name == table.name).flat_map(Later::read);
             let view = self.memory.views.get(&(node.node, table.name.clone())).cloned();
-            let mut rows = pieces.chain(later).peekable();
-            if rows.peek().is_some() {
-                let rows = rows.inspect(|rows| {
-                    if let (Some(view), Ok(rows)) = (&view, rows) {
-                        viewed.push((view.clone(), rows.clone()));
-                    }
-                });
-                let file = self.write_each(node.node, task, epoch, &table.name, &table.piece_schema(), rows)?;
-                if !(on(Bug::DeltaForgotten) && !node.whole && self.files.is_multiple_of(3)) {
-                    files.insert(table.name.clone(), file);
+            let rows = below.chain(pieces).chain(later).inspect(|rows| {
+                if let (Some(view), Ok(rows)) = (&view, rows) {
+                    viewed.push((view.clone(), rows.clone()));
                 }
+            });
+            let file = File { node: node.node, task: task.task, epoch, what: &table.name };
+            let mut written = self.write_rows(file, &table.piece_schema(), self.file_bytes_max(), rows)?;
+            written.iter_mut().for_each(|f| f.whole = node.whole);
+            if !written.is_empty() && !(on(Bug::DeltaForgotten) && !node.whole && self.files.is_multiple_of(3)) {
+                files.insert(table.name.clone(), written);
             }
         }
         let mut in_flight = Vec::new();
         for (input, batch) in &node.in_flight {
-            let rows = [files::flatten(batch)?];
-            let file = self.write_rows(node.node, task, epoch, "in-flight", &rows)?;
-            in_flight.push(InFlight { task: task.task, input: *input, file });
+            let file = File { node: node.node, task: task.task, epoch, what: "in-flight" };
+            let written = self.write_batches(file, std::slice::from_ref(batch))?;
+            in_flight.extend(written.map(|file| InFlight { task: task.task, input: *input, file }));
         }
         let committable = match &node.prepared {
             Some(prepared) => self.write_prepared(node.node, task, epoch, prepared)?,
@@ -385,47 +405,58 @@ impl Driver {
         if prepared.committable.is_none() && prepared.outbox.is_empty() {
             return Ok(None);
         }
-        let outbox = match prepared.outbox.is_empty() {
-            true => None,
-            false => {
-                let rows = prepared.outbox.iter().map(files::flatten).collect::<Result<Vec<_>>>()?;
-                Some(self.write_rows(node, task, epoch, "outbox", &rows)?)
-            }
-        };
+        let file = File { node, task: task.task, epoch, what: "outbox" };
+        let outbox = self.write_batches(file, &prepared.outbox)?;
         let state = CommittableState { data: prepared.committable.clone(), outbox };
         Ok(Some((state, prepared.outbox.clone())))
     }
 
-    fn write_rows(
-        &mut self,
-        node: usize,
-        task: TaskAt,
-        epoch: u64,
-        what: &str,
-        rows: &[RecordBatch],
-    ) -> Result<FileRef> {
-        self.write_each(node, task, epoch, what, &rows[0].schema(), rows.iter().cloned().map(Ok))
+    /// One file of batches; none where there are no rows.
+    fn write_batches(&mut self, file: File<'_>, batches: &[Batch]) -> Result<Option<FileRef>> {
+        let Some(first) = batches.first() else { return Ok(None) };
+        let schema = files::flatten(first)?.schema();
+        Ok(self.write_rows(file, &schema, usize::MAX, batches.iter().map(files::flatten))?.pop())
     }
 
-    fn write_each(
+    fn write_rows(
         &mut self,
-        node: usize,
-        task: TaskAt,
-        epoch: u64,
-        what: &str,
+        file: File<'_>,
         schema: &SchemaRef,
-        rows: impl Iterator<Item = Result<RecordBatch>>,
-    ) -> Result<FileRef> {
-        self.files += 1;
+        file_bytes_max: usize,
+        mut rows: impl Iterator<Item = Result<RecordBatch>>,
+    ) -> Result<Vec<FileRef>> {
+        self.writing(file, schema, file_bytes_max, |writer| rows.try_for_each(|rows| writer.push(&rows?)))
+    }
+
+    /// The files of what `write` writes.
+    fn writing(
+        &mut self,
+        file: File<'_>,
+        schema: &SchemaRef,
+        file_bytes_max: usize,
+        write: impl FnOnce(&mut files::Writer<'_>) -> Result<()>,
+    ) -> Result<Vec<FileRef>> {
         let generation = self.memory.generation;
+        let File { node, task, epoch, what } = file;
         let node = self.memory.nodes.get(node).map_or("sides", |n| n.id.as_str());
         // A node's id is text of the query's making; the number alone tells files apart.
         let node: String =
             node.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(40).collect();
-        let path = data_path(epoch, generation, &format!("{node}-{}-{what}-{}.parquet", task.task, self.files));
-        let file = files::write(self.config.store.as_ref(), path, epoch, schema, rows)?;
-        self.metrics.checkpoints.bytes.fetch_add(file.bytes, Ordering::Relaxed);
-        Ok(file)
+        let number = &mut self.files;
+        let mut path = || {
+            *number += 1;
+            data_path(epoch, generation, &format!("{node}-{task}-{what}-{number}.parquet"))
+        };
+        let mut writer = files::Writer::new(self.config.store.as_ref(), epoch, schema, file_bytes_max, &mut path);
+        write(&mut writer)?;
+        let files = writer.finish()?;
+        self.metrics.checkpoints.bytes.fetch_add(files.iter().map(|f| f.bytes).sum(), Ordering::Relaxed);
+        Ok(files)
+    }
+
+    /// A file of a table that has come to so many bytes is finished. While one is encoded it is held twice.
+    fn file_bytes_max(&self) -> usize {
+        (self.room.bytes_max() / 2).min(FILE_BYTES_MAX)
     }
 
     /// Tells the coordinator, and does what it says.
@@ -626,22 +657,18 @@ impl Driver {
 
     fn merge_chains(&mut self) -> Result<()> {
         let store = self.config.store.clone();
+        let room = self.room.clone();
+        let desk = Desk { bytes_max: room.bytes_max(), space: room.space() };
         for (node, task, def, pieces) in self.memory.chains_to_merge() {
-            let rows = pieces.iter().map(|f| files::read(store.as_ref(), f)).collect::<Result<Vec<_>>>()?;
-            let rows: Vec<RecordBatch> = rows.into_iter().flatten().collect();
-            let mut saver = millstream_state::table::Saver::new(true);
-            for batch in millstream_state::table::alive(&def, &rows)? {
-                saver.put(&def, batch.columns().to_vec())?;
-            }
-            let merged: Vec<RecordBatch> = saver.into_pieces().into_iter().map(|p| p.rows).collect();
+            let chain = files::Chain { store: store.as_ref(), files: &pieces };
             // The next manifest will name it.
             let epoch = self.memory.latest.as_ref().map_or(0, |m| m.epoch) + 1;
-            let at = TaskAt { stage: 0, task };
-            let file = match merged.is_empty() {
-                true => None,
-                false => Some(self.write_rows(node, at, epoch, &def.name, &merged)?),
-            };
-            self.memory.merged(node, task, &def.name, &pieces, file);
+            let file = File { node, task, epoch, what: &def.name };
+            let mut merged = self.writing(file, &def.piece_schema(), self.file_bytes_max(), |writer| {
+                each_alive(&def, &chain, desk, &mut |rows| writer.push(&def.put(rows.columns().to_vec())?))
+            })?;
+            merged.iter_mut().for_each(|f| f.whole = true);
+            self.memory.merged(node, task, &def.name, &pieces, merged);
         }
         Ok(())
     }

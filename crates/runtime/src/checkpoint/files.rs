@@ -4,7 +4,10 @@ use arrow::array::{ArrayRef, Int8Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_checkpoint::manifest::FileRef;
 use millstream_core::{Batch, Error, Place, Put, Result, Store};
+use millstream_state::chain::Pieces;
 use millstream_state::parquet;
+use millstream_state::table::Changes;
+use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -12,24 +15,85 @@ use xxhash_rust::xxh3::xxh3_64;
 const KIND: &str = "$kind";
 const MARK: &str = "$mark";
 
-/// Writes rows into a new file, one batch after the other.
-pub fn write(
-    store: &dyn Store,
-    path: String,
+/// Writes rows into new files, none of which grows far beyond so many bytes. Without rows there is none.
+pub struct Writer<'a> {
+    store: &'a dyn Store,
     epoch: u64,
-    schema: &SchemaRef,
-    rows: impl Iterator<Item = Result<RecordBatch>>,
-) -> Result<FileRef> {
-    let (bytes, count) = parquet::encode_each(schema, rows)?;
-    let hash = format!("{:016x}", xxh3_64(&bytes));
+    /// Gives each file a path of its own.
+    path: &'a mut dyn FnMut() -> String,
+    encoder: parquet::Encoder,
+    files: Vec<FileRef>,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(
+        store: &'a dyn Store,
+        epoch: u64,
+        schema: &SchemaRef,
+        file_bytes_max: usize,
+        path: &'a mut dyn FnMut() -> String,
+    ) -> Writer<'a> {
+        let encoder = parquet::Encoder::new(schema, file_bytes_max);
+        Writer { store, epoch, path, encoder, files: Vec::new() }
+    }
+
+    pub fn push(&mut self, rows: &RecordBatch) -> Result<()> {
+        let Writer { store, epoch, path, encoder, files } = self;
+        encoder.push(rows, &mut |bytes, rows| put(*store, path(), *epoch, &bytes, rows).map(|file| files.push(file)))
+    }
+
+    pub fn finish(mut self) -> Result<Vec<FileRef>> {
+        let Writer { store, epoch, path, encoder, files } = &mut self;
+        encoder.finish(&mut |bytes, rows| put(*store, path(), *epoch, &bytes, rows).map(|file| files.push(file)))?;
+        Ok(self.files)
+    }
+}
+
+fn put(store: &dyn Store, path: String, epoch: u64, bytes: &[u8], rows: u64) -> Result<FileRef> {
+    let hash = format!("{:016x}", xxh3_64(bytes));
     // A file of the same name can only be left over from a run that was replaced before its manifest.
-    store.put(&path, &bytes, Put::Replace)?;
-    Ok(FileRef { path, epoch, rows: count, bytes: bytes.len() as u64, hash })
+    store.put(&path, bytes, Put::Replace)?;
+    Ok(FileRef { path, epoch, rows, bytes: bytes.len() as u64, hash, whole: false })
 }
 
 /// Reads a file back and makes sure that it is what was written.
 pub fn read(store: &dyn Store, file: &FileRef) -> Result<Vec<RecordBatch>> {
-    let place = || Place(format!("{}/{}", store.name(), file.path));
+    parquet::decode(fetch(store, file)?).map_err(|e| e.at(place(store, file)))
+}
+
+/// The files of a chain.
+pub struct Chain<'a> {
+    pub store: &'a dyn Store,
+    pub files: &'a [FileRef],
+}
+
+impl Pieces for Chain<'_> {
+    fn pieces(&self) -> usize {
+        self.files.len()
+    }
+
+    fn rows_of(&self, pieces: Range<usize>) -> u64 {
+        self.files[pieces].iter().map(|f| f.rows).sum()
+    }
+
+    fn once(&self) -> usize {
+        self.files.iter().take_while(|f| f.whole).count()
+    }
+
+    fn read(&self, piece: usize, columns: Option<&[&str]>) -> Result<Changes> {
+        let file = &self.files[piece];
+        let at = place(self.store, file);
+        let rows = parquet::decode_each(fetch(self.store, file)?, columns).map_err(|e| e.at(at.clone()))?;
+        Ok(Box::new(rows.map(move |rows| rows.map_err(|e| e.at(at.clone())))))
+    }
+}
+
+fn place(store: &dyn Store, file: &FileRef) -> Place {
+    Place(format!("{}/{}", store.name(), file.path))
+}
+
+fn fetch(store: &dyn Store, file: &FileRef) -> Result<Vec<u8>> {
+    let place = || place(store, file);
     let remedy = "restore an older checkpoint with --restore-at, or bring the file back from a copy";
     let Some(bytes) = store.get(&file.path)? else {
         return Err(Error::data("a file of the checkpoint is missing").at(place()).remedy(remedy));
@@ -39,7 +103,7 @@ pub fn read(store: &dyn Store, file: &FileRef) -> Result<Vec<RecordBatch>> {
         let what = format!("a file of the checkpoint is damaged: {} bytes, {} expected", bytes.len(), file.bytes);
         return Err(Error::data(what).at(place()).remedy(remedy));
     }
-    parquet::decode(bytes).map_err(|e| e.at(place()))
+    Ok(bytes)
 }
 
 /// A batch with its kinds and marks as columns, so that a file can hold it.

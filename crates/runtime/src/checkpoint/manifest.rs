@@ -18,6 +18,18 @@ use std::sync::Arc;
 /// A chain of more pieces than this is merged into one.
 const PIECES_MAX: usize = 16;
 
+/// Whether a chain has grown long, or its changes outweigh what they change.
+fn worth_merging(chain: &[FileRef]) -> bool {
+    let Some(first) = chain.first() else { return false };
+    // The files of one piece have one epoch and stand behind each other.
+    let base = chain.iter().take_while(|f| f.whole == first.whole && f.epoch == first.epoch).count();
+    let bytes = |files: &[FileRef]| files.iter().map(|f| f.bytes).sum::<u64>();
+    let (base, changes) = chain.split_at(base);
+    let pieces = 1 + changes.chunk_by(|a, b| a.epoch == b.epoch).count();
+    let (base, changes) = (bytes(base), bytes(changes));
+    pieces > PIECES_MAX || (pieces > 2 && changes > base.saturating_mul(2).max(1 << 20))
+}
+
 /// A task's save, with its rows in files.
 #[derive(Default)]
 pub(crate) struct Written {
@@ -30,8 +42,8 @@ pub(crate) struct WrittenNode {
     pub task: usize,
     pub watermarks: Watermarks,
     pub tables: Vec<TableDef>,
-    /// By table: the new piece, where there is one.
-    pub files: BTreeMap<String, FileRef>,
+    /// By table: the files of the new piece, where there is one.
+    pub files: BTreeMap<String, Vec<FileRef>>,
     pub whole: bool,
     pub partitions: Vec<PartitionState>,
     pub in_flight: Vec<InFlight>,
@@ -94,7 +106,7 @@ impl Memory {
                 if save.whole {
                     chain.clear();
                 }
-                chain.extend(save.files.get(&table.name).cloned());
+                chain.extend(save.files.get(&table.name).into_iter().flatten().cloned());
             }
             if let Some((state, rows)) = save.committable {
                 let id = node.id.clone();
@@ -162,16 +174,12 @@ impl Memory {
         Ok(())
     }
 
-    /// Chains that have grown long, or whose changes outweigh what they change: node, task, table, pieces.
+    /// Chains that are worth merging: node, task, table, files.
     pub fn chains_to_merge(&self) -> Vec<(usize, usize, TableDef, Vec<FileRef>)> {
-        let worth = |chain: &[FileRef]| {
-            let changes: u64 = chain.iter().skip(1).map(|f| f.bytes).sum();
-            chain.len() > PIECES_MAX || (chain.len() > 2 && changes > chain[0].bytes.saturating_mul(2).max(1 << 20))
-        };
         let mut found = Vec::new();
         for (at, node) in self.nodes.iter().enumerate() {
             for (def, chains) in node.tables.values() {
-                for (task, chain) in chains.iter().filter(|(_, c)| worth(c)) {
+                for (task, chain) in chains.iter().filter(|(_, c)| worth_merging(c)) {
                     found.push((at, *task, def.clone(), chain.clone()));
                 }
             }
@@ -179,11 +187,11 @@ impl Memory {
         found
     }
 
-    /// `pieces`, the first of a chain, now stand in one file; `None`: nothing of them is alive.
-    pub fn merged(&mut self, node: usize, task: usize, table: &str, pieces: &[FileRef], file: Option<FileRef>) {
+    /// What `pieces`, the first files of a chain, hold now stands in `files`; without any, nothing of them is alive.
+    pub fn merged(&mut self, node: usize, task: usize, table: &str, pieces: &[FileRef], files: Vec<FileRef>) {
         let Some(chain) = self.nodes[node].tables.get_mut(table).and_then(|(_, c)| c.get_mut(&task)) else { return };
         if chain.len() >= pieces.len() && chain[..pieces.len()] == *pieces {
-            chain.splice(..pieces.len(), file);
+            chain.splice(..pieces.len(), files);
         }
     }
 }

@@ -14,6 +14,10 @@
 //! call each other directly. What a task does at a barrier is copying what has changed; encoding, writing and waiting
 //! happen on the checkpoint thread.
 //!
+//! What tasks have handed over waits in memory only as far as there is room ([`SaveRoom`](millstream_state::room::SaveRoom));
+//! the rest waits in scratch space. Files are cut where they have grown, so that neither writing nor merging nor restoring
+//! holds more than a few of them.
+//!
 //! Always true: what a task handed over is part of the next manifest, also when the epoch it was meant for is given
 //! up. Nothing that a sink has prepared is ever forgotten while the job lives.
 
@@ -37,7 +41,7 @@ use crate::side::SideRows;
 use millstream_checkpoint::manifest::PartitionState;
 use millstream_core::{Batch, ByteSize, Prepared, Store};
 use millstream_dataflow::operator::Watermarks;
-use millstream_state::table::{Later, Piece, TableDef};
+use millstream_state::table::{Saved, TableDef};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +66,10 @@ pub struct CheckpointConfig {
     pub overtake_after: Option<Duration>,
     /// Bytes that one task may hold back while it waits for barriers; past them the barrier overtakes. Default 64 MiB.
     pub held_bytes_max: ByteSize,
+    /// Bytes that what has been saved may take in memory until it is written, for the whole job; what does not fit waits in
+    /// scratch space. As many again are for writing and merging files, which are cut accordingly. Default a sixteenth of the
+    /// job's memory, at least 4 MiB. Less: more and smaller files.
+    pub saves_bytes_max: Option<ByteSize>,
     /// Tables that other threads read: the id of a node and the name of a table. See [`Job::view`](crate::Job::view).
     pub views: Vec<(String, String)>,
     /// Where to go on.
@@ -84,6 +92,7 @@ impl CheckpointConfig {
             kept: 3,
             overtake_after: Some(Duration::from_secs(5)),
             held_bytes_max: ByteSize::mib(64),
+            saves_bytes_max: None,
             views: Vec::new(),
             restore: Restore::Latest,
             drop_state: false,
@@ -128,9 +137,8 @@ pub(crate) struct NodeSave {
     pub node: usize,
     pub watermarks: Watermarks,
     pub tables: Vec<TableDef>,
-    pub pieces: Vec<Piece>,
-    /// Rows that lie in scratch space: read while they are written.
-    pub later: Vec<Later>,
+    /// What has changed: in memory, or in scratch space and read while it is written.
+    pub saved: Saved,
     /// The pieces stand for everything: earlier ones do not count any more.
     pub whole: bool,
     pub partitions: Vec<PartitionState>,

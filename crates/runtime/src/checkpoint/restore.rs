@@ -21,8 +21,10 @@ use millstream_core::{
     Batch, Committable, Error, Millis, Place, Put, Result, Stat, Store, Stored, TimeDomain, Watermark,
 };
 use millstream_dataflow::operator::{Operator, Watermarks};
-use millstream_state::table::{TableDef, alive};
+use millstream_state::chain::{Desk, Pieces, each_alive};
+use millstream_state::table::{Changes, TableDef, alive};
 use millstream_state::tier::Share;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a job goes on from.
@@ -177,12 +179,8 @@ impl Restored {
             return Ok(());
         }
         for chain in saved.chains.iter().filter(|c| c.task == saved_task) {
-            let pieces = chain.pieces.iter().map(|f| files::read(self.store.as_ref(), f));
-            let mut pieces: Vec<RecordBatch> = pieces.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-            if on(Bug::DropPartsIgnored) {
-                pieces = pieces.iter().map(without_drops).collect::<Result<_>>()?;
-            }
-            for rows in alive(def, &pieces)? {
+            let files = files::Chain { store: self.store.as_ref(), files: &chain.pieces };
+            let mut load = |rows: RecordBatch| -> Result<()> {
                 let rows = match mine.all || def.group_by.is_empty() {
                     true => rows,
                     false => share(&rows, &def.group_by, mine.task, mine.tasks)?,
@@ -191,6 +189,11 @@ impl Restored {
                     operator.load(&def.name, saved.version, &rows)?;
                     keep_within(mine.share, operator)?;
                 }
+                Ok(())
+            };
+            match on(Bug::DropPartsIgnored) {
+                true => each_alive(def, &WithoutDrops(files), mine.desk, &mut load)?,
+                false => each_alive(def, &files, mine.desk, &mut load)?,
             }
         }
         Ok(())
@@ -244,6 +247,8 @@ pub(crate) struct Mine<'a> {
     pub all: bool,
     /// Of the job's memory: what is loaded has to fit too.
     pub share: &'a Share,
+    /// For what is read.
+    pub desk: Desk<'a>,
 }
 
 fn watermarks(event: Option<Millis>, processing: Option<Millis>) -> Watermarks {
@@ -262,6 +267,26 @@ pub(crate) fn share(rows: &RecordBatch, group_by: &[usize], task: usize, tasks: 
 }
 
 /// For [`Bug::DropPartsIgnored`].
+struct WithoutDrops<'a>(files::Chain<'a>);
+
+impl Pieces for WithoutDrops<'_> {
+    fn pieces(&self) -> usize {
+        self.0.pieces()
+    }
+
+    fn rows_of(&self, pieces: Range<usize>) -> u64 {
+        self.0.rows_of(pieces)
+    }
+
+    fn once(&self) -> usize {
+        self.0.once()
+    }
+
+    fn read(&self, piece: usize, columns: Option<&[&str]>) -> Result<Changes> {
+        Ok(Box::new(self.0.read(piece, columns)?.map(|rows| without_drops(&rows?))))
+    }
+}
+
 fn without_drops(piece: &RecordBatch) -> Result<RecordBatch> {
     use arrow::array::AsArray;
     let changes = piece.column(0).as_primitive::<arrow::datatypes::Int8Type>();
