@@ -3,6 +3,7 @@
 //! ```text
 //!  [`regular`]    all with all, kept up to date        [`interval`]   whose times are near each other
 //!  [`window`]     of the same window, once             [`temporal`]   with the version that held at their time
+//!  [`lookup`]     with what a table of the outer world says of their key, and no memory of its own
 //!
 //!           ┌─ how rows find each other: chains or runs by key ─┐
 //!  batch ─▶ │ memory: the rows, in columns ([`store`])          │ ─▶ candidates ─▶ [`pairs`]: condition, outer rows ─▶ out
@@ -13,6 +14,7 @@
 
 mod held;
 mod interval;
+mod lookup;
 mod memory;
 mod pairs;
 mod regular;
@@ -61,6 +63,8 @@ pub fn join(spec: &graph::Join, inputs: &[SchemaRef], output: &SchemaRef) -> Res
 pub fn temporal(spec: &graph::TemporalJoin, inputs: &[SchemaRef], output: &SchemaRef) -> Result<Box<dyn Operator>> {
     Ok(Box::new(temporal::Temporal::new(spec, inputs, output)?))
 }
+
+pub use lookup::{Steps, asking};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ mod bucket;
 mod cli;
 mod dice;
 mod fuzz;
+mod lookup;
 mod memory;
 mod random_queries;
 mod random_updates;

@@ -182,6 +182,10 @@ impl Unnests<'_> {
                     | JoinOperator::Inner(JoinConstraint::On(on))
                     | JoinOperator::Left(JoinConstraint::On(on))
                     | JoinOperator::LeftOuter(JoinConstraint::On(on)) => on,
+                    JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_) => {
+                        let e = super::lower::one_sided();
+                        return Err(self.fail(&join.relation, e));
+                    }
                     _ => {
                         let e = Error::sql("FOR SYSTEM_TIME AS OF without ON");
                         let e = e.remedy("write JOIN or LEFT JOIN .. ON left.key = v.key");
