@@ -30,8 +30,8 @@ pub use filesystem::wants_single_writer;
 
 use arrow::datatypes::Field;
 use millstream_core::error::did_you_mean;
-use millstream_core::table::{Connectors, TableUse, Takes};
-use millstream_core::{Committer, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec};
+use millstream_core::table::{Connectors, TableUse, Takes, cannot_be_looked_up};
+use millstream_core::{Committer, Error, JobRun, LookedUp, Result, Sink, SinkContext, Source, TableSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,6 +48,16 @@ pub trait Connector: Send + Sync {
     /// Which changes this table takes, as one that is written to.
     fn takes(&self, _table: &TableSpec) -> Takes {
         Takes::Inserts
+    }
+
+    /// See [`Connectors::asked_by_key`].
+    fn asked_by_key(&self) -> bool {
+        false
+    }
+
+    /// See [`Connectors::open_lookup`].
+    fn open_lookup(&self, table: &TableSpec, _keys: &[usize]) -> Result<LookedUp> {
+        Err(cannot_be_looked_up(table))
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
@@ -155,6 +165,14 @@ impl Connectors for Registry {
             "upsert-kafka" => true,
             _ => false,
         }
+    }
+
+    fn asked_by_key(&self, table: &TableSpec) -> bool {
+        self.of(table).is_ok_and(|c| c.asked_by_key())
+    }
+
+    fn open_lookup(&self, table: &TableSpec, keys: &[usize]) -> Result<LookedUp> {
+        at_table(table, self.of(table).and_then(|c| c.open_lookup(table, keys)))
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

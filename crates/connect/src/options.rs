@@ -1,7 +1,7 @@
 //! What the checks of all connectors have in common.
 
 use millstream_core::error::did_you_mean;
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, cannot_be_looked_up};
 use millstream_core::{ByteSize, Error, Result, TableSpec, parse_duration};
 use std::fmt;
 use std::time::Duration;
@@ -79,17 +79,22 @@ pub fn only(table: &TableSpec, use_as: TableUse, can: TableUse) -> Result<()> {
     if use_as == can {
         return Ok(());
     }
+    if use_as == TableUse::Lookup {
+        return Err(cannot_be_looked_up(table));
+    }
     Err(match can {
         TableUse::Sink => {
             Error::sql(format!("`{}` cannot be read: '{}' only takes rows", table.name, table.connector()))
         }
-        TableUse::Source => {
+        TableUse::Source | TableUse::Lookup => {
             Error::sql(format!("`{}` cannot be written to: '{}' only gives rows", table.name, table.connector()))
         }
     }
     .remedy(match can {
         TableUse::Sink => "read from a table of another connector, such as 'filesystem' or 'datagen'",
-        TableUse::Source => "write to a table of another connector, such as 'filesystem', 'print' or 'blackhole'",
+        TableUse::Source | TableUse::Lookup => {
+            "write to a table of another connector, such as 'filesystem', 'print' or 'blackhole'"
+        }
     }))
 }
 

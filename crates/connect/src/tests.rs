@@ -446,6 +446,91 @@ fn options_of_a_database_are_checked_without_reaching_it_and_its_password_is_nev
     assert!(e.expect_err("a sink alone").what().contains("cannot be read"));
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn options_of_a_look_up_are_checked_by_name() {
+    let check = |more: &[(&str, &str)]| {
+        let url = ("url", "jdbc:postgresql://db.invalid/shop");
+        let options: Vec<_> = [("connector", "jdbc"), url, ("table-name", "t")].iter().chain(more).copied().collect();
+        Registry::new().validate(&table(&options), TableUse::Lookup)
+    };
+    let partial = ("lookup.cache", "PARTIAL");
+    check(&[
+        ("lookup.cache", "partial"),
+        ("lookup.partial-cache.max-rows", "100"),
+        ("lookup.partial-cache.expire-after-write", "10 min"),
+        ("lookup.partial-cache.expire-after-access", "1 min"),
+        ("lookup.partial-cache.cache-missing-key", "false"),
+        ("lookup.max-retries", "0"),
+    ])
+    .expect("all of these are known");
+    // What they were called before.
+    check(&[("lookup.cache.max-rows", "100"), ("lookup.cache.ttl", "10 s")]).expect("known too");
+    for (options, what) in [
+        (vec![("lookup.chache", "NONE")], "did you mean 'lookup.cache'?"),
+        (vec![partial, ("lookup.partial-cache.max-row", "5")], "did you mean 'lookup.partial-cache.max-rows'?"),
+        (vec![("lookup.cache", "PARTIEL")], "did you mean 'PARTIAL'?"),
+        (vec![("lookup.cache", "FULL")], "PostgreSQL is asked by key"),
+        (vec![("lookup.partial-cache.max-rows", "5")], "add 'lookup.cache' = 'PARTIAL'"),
+        (vec![partial, ("lookup.partial-cache.max-rows", "0")], "cannot be 0"),
+        (vec![partial, ("lookup.partial-cache.max-rows", "many")], "cannot be 'many'"),
+        (vec![partial, ("lookup.partial-cache.expire-after-write", "0 s")], "cannot be zero"),
+        (vec![partial, ("lookup.partial-cache.cache-missing-key", "perhaps")], "use 'true' or 'false'"),
+        (
+            vec![partial, ("lookup.cache.ttl", "1 s"), ("lookup.partial-cache.expire-after-write", "1 s")],
+            "say the same",
+        ),
+        (vec![("lookup.max-retries", "-1")], "'lookup.max-retries' cannot be '-1'"),
+        (vec![("lookup.max-retries", "100000")], "use a number up to 1000"),
+    ] {
+        let e = check(&options).expect_err(what).to_string();
+        assert!(e.contains(what) && e.contains("at q.sql:1:14"), "{options:?}: {e}");
+    }
+}
+
+#[test]
+fn files_are_looked_up_whole_and_nothing_else_is() {
+    let file = |more: &[(&str, &str)]| {
+        let options: Vec<_> =
+            [("connector", "filesystem"), ("path", "x.csv"), ("format", "csv")].iter().chain(more).copied().collect();
+        table(&options)
+    };
+    let check = |more: &[(&str, &str)]| Registry::new().validate(&file(more), TableUse::Lookup);
+    check(&[
+        ("lookup.cache", "full"),
+        ("lookup.full-cache.reload-strategy", "PERIODIC"),
+        ("lookup.full-cache.periodic-reload.interval", "1 h"),
+    ])
+    .expect("all of these are known");
+    for (options, what) in [
+        (vec![("lookup.cache", "PARTIAL")], "or use 'FULL'"),
+        (vec![("lookup.full-cache.reload-strategy", "TIMED")], "or use 'PERIODIC'"),
+        (
+            vec![("lookup.full-cache.reload-strategy", "PERIODIC")],
+            "'lookup.full-cache.periodic-reload.interval' is not",
+        ),
+        (vec![("lookup.cache.ttl", "0 s")], "cannot be zero"),
+        (vec![("lookup.cache.ttl", "1 h"), ("lookup.full-cache.periodic-reload.interval", "1 h")], "say the same"),
+        (vec![("lookup.cache.tll", "1 h")], "did you mean 'lookup.cache.ttl'?"),
+        (vec![("lookup.full-cache.periodic-reload.intervall", "1 h")], "did you mean"),
+        (vec![("path", "-")], "standard input"),
+    ] {
+        let e = check(&options).expect_err(what).to_string();
+        assert!(e.contains(what), "{options:?}: {e}");
+    }
+    for (options, reload) in [(vec![], None), (vec![("lookup.cache.ttl", "90 s")], Some(90))] {
+        match Registry::new().open_lookup(&file(&options), &[0]).expect("opened") {
+            LookedUp::Whole { reload: found, .. } => assert_eq!(found.map(|d| d.as_secs()), reload),
+            LookedUp::Asked(_) => panic!("files answer no keys"),
+        }
+    }
+    for connector in ["datagen", "nexmark", "print", "blackhole"] {
+        let e = Registry::new().validate(&table(&[("connector", connector)]), TableUse::Lookup);
+        let e = e.expect_err(connector).to_string();
+        assert!(e.contains(&format!("'{connector}' answers no keys")) && e.contains("'filesystem' or 'jdbc'"), "{e}");
+    }
+}
+
 #[cfg(not(feature = "postgres"))]
 #[test]
 fn a_connector_that_was_left_out_says_how_to_get_it() {

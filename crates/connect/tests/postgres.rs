@@ -2,6 +2,9 @@
 //!
 //! Each test has a schema of its own. They share the server, but for the one that stops it.
 
+#[path = "postgres/lookup.rs"]
+mod lookup;
+
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimeUnit};
 use millstream_connect::Registry;

@@ -1,6 +1,7 @@
 //! A table of the outer world, as the SQL text declares it: plain data from the planner to the connectors.
 
-use crate::error::{Place, Result};
+use crate::error::{Error, Place, Result};
+use crate::lookup::LookedUp;
 use crate::sink::{Committer, JobRun, Sink, SinkContext};
 use crate::source::Source;
 use arrow::datatypes::{Field, SchemaRef};
@@ -90,6 +91,18 @@ pub trait Connectors: Send + Sync {
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
 
+    /// Whether this table is asked by key where it is looked up. Otherwise it is read whole.
+    fn asked_by_key(&self, table: &TableSpec) -> bool {
+        let _ = table;
+        false
+    }
+
+    /// Opens a table to be looked up by these of the columns that it hands on.
+    fn open_lookup(&self, table: &TableSpec, keys: &[usize]) -> Result<LookedUp> {
+        let _ = keys;
+        Err(cannot_be_looked_up(table))
+    }
+
     /// Opens one of the writers of a table.
     fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>>;
 
@@ -99,6 +112,12 @@ pub trait Connectors: Send + Sync {
         let _ = (table, job);
         Ok(None)
     }
+}
+
+/// A table whose connector has no look-ups.
+pub fn cannot_be_looked_up(table: &TableSpec) -> Error {
+    Error::sql(format!("`{}` cannot be looked up: '{}' answers no keys", table.name, table.connector()))
+        .remedy("look up a table of 'filesystem' or 'jdbc', or use FOR SYSTEM_TIME AS OF the left side's event time")
 }
 
 /// What a table makes of a query that updates what it has said.
@@ -115,6 +134,8 @@ pub enum Takes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableUse {
     Source,
+    /// `JOIN table FOR SYSTEM_TIME AS OF` a processing time.
+    Lookup,
     Sink,
 }
 

@@ -36,5 +36,6 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) => {
             return Err(Error::internal("sources and sinks are no operators"));
         }
+        NodeKind::LookupJoin(_) => return Err(Error::internal("a look-up join needs the table that it asks")),
     })
 }

@@ -103,6 +103,7 @@ pub enum NodeKind {
     GroupAggregate(GroupAggregate),
     Join(Join),
     TemporalJoin(TemporalJoin),
+    LookupJoin(LookupJoin),
     TopN(TopN),
     Deduplicate(Deduplicate),
     /// Before a table whose primary key is not the key of the query (rule 31): of the rows of a key that have come and not
@@ -435,6 +436,39 @@ pub struct TemporalJoin {
     pub tolerance: Option<Millis>,
     /// Column to order ties of the left by.
     pub order: Option<usize>,
+}
+
+/// `left JOIN table FOR SYSTEM_TIME AS OF left.processing_time`: each row of the left with the rows that a table of the
+/// outer world has under its key when it is asked. Rows come out in the order in which they came in, and the watermark
+/// stays behind those that wait for an answer. What came out is never revised.
+///
+/// Emits the columns of the left, then those of `looked_up`. The left only inserts.
+#[derive(Debug, Clone)]
+pub struct LookupJoin {
+    pub table: TableSpec,
+    /// What is made of the columns that the table hands on, one after the other.
+    pub steps: Vec<Calc>,
+    /// The columns that come of the last step.
+    pub looked_up: SchemaRef,
+    /// Rows of the left that find nothing come out with NULLs.
+    pub outer: bool,
+    /// Columns that have to be equal: of the left, of `looked_up`. At least one; NULL equals nothing.
+    pub keys: Vec<(usize, usize)>,
+    /// What else has to hold: over the columns of the left, then those of `looked_up`.
+    pub residual: Option<Expr>,
+}
+
+impl LookupJoin {
+    /// For each key, the column that it is of those that the table hands on. `None`: it is computed of them.
+    pub fn stored_keys(&self) -> Vec<Option<usize>> {
+        let stored = |key: usize| {
+            self.steps.iter().rev().try_fold(key, |column, step| match &step.columns {
+                None => Some(column),
+                Some(columns) => columns.get(column)?.as_column(),
+            })
+        };
+        self.keys.iter().map(|(_, key)| stored(*key)).collect()
+    }
 }
 
 /// The first rows of each partition in an order: `ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..) <= n`.

@@ -96,6 +96,18 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Whether the operator asks outside, so that rows wait in it for answers: see [`Operator::answered`].
+    fn asks(&self) -> bool {
+        false
+    }
+
+    /// Pushes out what has been answered; with `wait`, everything that waits, as soon as it has been. Returns whether
+    /// anything came out. Called at every turn of the task, and with `wait` before the channel is said to be idle.
+    fn answered(&mut self, wait: bool, out: &mut dyn Output) -> Result<bool> {
+        let _ = (wait, out);
+        Ok(false)
+    }
+
     /// The tables that the operator remembers in. None: it remembers nothing but watermarks.
     fn tables(&self) -> Vec<TableDef> {
         Vec::new()

@@ -234,10 +234,9 @@ fn a_number_in_place_of_an_array_gives_the_row_so_often_and_of_an_update_what_co
         (0, Some(5), None),
         (2, Some(6), Some(-1)),
     ];
-    let column = |of: fn(&(i8, Option<i64>, Option<i64>)) -> Option<i64>| -> ArrayRef {
-        Arc::new(rows.iter().map(of).collect::<Int64Array>())
-    };
-    let batch = RecordBatch::try_new(input.clone(), vec![column(|r| r.1), column(|r| r.2)]).expect("columns fit");
+    let columns: [Int64Array; 2] = [rows.iter().map(|r| r.1).collect(), rows.iter().map(|r| r.2).collect()];
+    let columns = columns.into_iter().map(|c| Arc::new(c) as ArrayRef).collect();
+    let batch = RecordBatch::try_new(input.clone(), columns).expect("columns fit");
     let kinds = Some(rows.iter().map(|r| r.0).collect::<arrow::array::Int8Array>());
     let spec = graph::Unnest { array: Expr::column(&input, 1), outer: false, with_ordinality: false };
     let out = step(&mut Unnest::new(&spec, input), Batch { rows: batch, marks: None, kinds });

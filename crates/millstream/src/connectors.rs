@@ -4,7 +4,7 @@ use crate::result::{ResultRows, ResultSink};
 use arrow::datatypes::Field;
 use millstream_connect::Registry;
 use millstream_core::table::{TableUse, Takes};
-use millstream_core::{Committer, Connectors, JobRun, Result, Sink, SinkContext, Source, TableSpec};
+use millstream_core::{Committer, Connectors, JobRun, LookedUp, Result, Sink, SinkContext, Source, TableSpec};
 use std::sync::Arc;
 
 /// The name under which the planner addresses the result of a plain `SELECT`.
@@ -50,6 +50,14 @@ impl Connectors for Tables {
 
     fn takes(&self, table: &TableSpec) -> Takes {
         if table.connector() == RESULT { Takes::All } else { self.inner.takes(table) }
+    }
+
+    fn asked_by_key(&self, table: &TableSpec) -> bool {
+        self.inner.asked_by_key(table)
+    }
+
+    fn open_lookup(&self, table: &TableSpec, keys: &[usize]) -> Result<LookedUp> {
+        self.inner.open_lookup(table, keys)
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

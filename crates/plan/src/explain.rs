@@ -11,6 +11,7 @@
 //! ```
 
 use crate::plan::Planned;
+use millstream_core::TableSpec;
 use millstream_dataflow::graph::{Changes, Dataflow, Exchange, Input, Node, NodeKind, SideOutput};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -82,14 +83,21 @@ fn details(node: &Node) -> Vec<String> {
     if node.changes != Changes::Insert && !matches!(node.kind, NodeKind::Sink(_)) {
         lines.push(format!("changes {}", node.changes.short()));
     }
-    let NodeKind::Source(source) = &node.kind else { return lines };
-    let mut reads: Vec<&str> = match &source.table.projection {
-        Some(p) => p.iter().map(|i| source.table.schema.field(*i).name().as_str()).collect(),
-        None => source.table.schema.fields().iter().map(|f| f.name().as_str()).collect(),
+    let reads = |table: &'_ TableSpec| -> Vec<String> {
+        let columns = table.schema.fields();
+        let stored = match &table.projection {
+            Some(p) => p.iter().map(|i| columns[*i].name().clone()).collect(),
+            None => columns.iter().map(|f| f.name().clone()).collect::<Vec<_>>(),
+        };
+        stored.into_iter().chain(table.metadata.iter().map(|(_, f)| f.name().clone())).collect()
     };
-    reads.extend(source.table.metadata.iter().map(|(_, f)| f.name().as_str()));
+    if let NodeKind::LookupJoin(join) = &node.kind {
+        lines.push(format!("looks up {}", reads(&join.table).join(", ")));
+    }
+    let NodeKind::Source(source) = &node.kind else { return lines };
+    let mut reads = reads(&source.table);
     if source.processing_time {
-        reads.push("$proctime");
+        reads.push("$proctime".into());
     }
     lines.push(format!("reads {}", reads.join(", ")));
     let computed = source.computed.iter().flatten().filter(|e| e.as_column().is_none());

@@ -5,6 +5,7 @@ use crate::chain::{Cell, Chain, Part, Route, To};
 use crate::checkpoint::{Message, Mine, Requests, Restored, TaskAt, Weight};
 use crate::exchange::{Inbox, Sender};
 use crate::life::Life;
+use crate::lookup;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::placement::{Placed, Placement, Work};
@@ -15,7 +16,9 @@ use crate::source::SourceDriver;
 use crate::worker::{Control, First, Helper, Saving, Task};
 use millstream_checkpoint::manifest::{NodeState, PartitionState};
 use millstream_core::key::{hash_rows, key_group, owner};
-use millstream_core::{Batch, Clock, Connectors, Error, PartitionReader, Result, SavedPartition, Sink, SinkContext};
+use millstream_core::{
+    Batch, Clock, Connectors, Error, Lookup, PartitionReader, Result, SavedPartition, Sink, SinkContext,
+};
 use millstream_dataflow::feed::SourceFeed;
 use millstream_dataflow::graph::{Exchange, NodeKind};
 use millstream_dataflow::not_null::Guard;
@@ -32,6 +35,7 @@ use std::sync::{Arc, mpsc};
 pub(crate) struct Opened {
     readers: BTreeMap<(usize, usize), Vec<Box<dyn PartitionReader>>>,
     sinks: BTreeMap<(usize, usize), Box<dyn Sink>>,
+    lookups: BTreeMap<(usize, usize), Box<dyn Lookup>>,
     /// Tasks by (stage, task) that nothing will ever come out of, since they have sources alone and no partition of
     /// them. They are left out from the start: were they to end a moment later, then for that moment they would hold
     /// the watermark back, and whether a row is late would depend on the moment.
@@ -42,6 +46,7 @@ pub(crate) fn open(
     placement: &Placement,
     parallelism: usize,
     connectors: &dyn Connectors,
+    clock: &Arc<dyn Clock>,
     life: Option<&Life>,
 ) -> Result<Opened> {
     let mut opened = Opened::default();
@@ -52,6 +57,9 @@ pub(crate) fn open(
         }
     }
     opened.dry = dry_tasks(placement, &opened);
+    opened.lookups = lookup::open(placement, connectors, clock, |node, task| {
+        !opened.dry.contains(&(placement.nodes[node].stage, task))
+    })?;
     for (index, node) in placement.nodes.iter().enumerate() {
         let Work::Node { kind: NodeKind::Sink(sink), .. } = &node.work else { continue };
         for task in (0..node.tasks).filter(|t| !opened.dry.contains(&(node.stage, *t))) {
@@ -136,7 +144,10 @@ impl Opened {
         let sinks = std::mem::take(&mut self.sinks);
         let (my_sinks, other_sinks) = sinks.into_iter().partition(|((_, task), _)| *task == worker);
         self.sinks = other_sinks;
-        Opened { readers: mine, sinks: my_sinks, dry: self.dry.clone() }
+        let lookups = std::mem::take(&mut self.lookups);
+        let (my_lookups, other_lookups) = lookups.into_iter().partition(|((_, task), _)| *task == worker);
+        self.lookups = other_lookups;
+        Opened { readers: mine, sinks: my_sinks, lookups: my_lookups, dry: self.dry.clone() }
     }
 
     pub fn abort(&mut self) {
@@ -282,6 +293,18 @@ impl Build {
                     }
                     None => return Err(Error::internal("a sink has no writer for this task")),
                 },
+                Work::Node { kind: NodeKind::LookupJoin(spec), .. } => {
+                    let table = opened.lookups.remove(&(*node, self.index));
+                    let table = table.ok_or_else(|| Error::internal("nobody answers the look-ups of this task"))?;
+                    let mut operator =
+                        millstream_dataflow::join::asking(spec, table, &input_schemas[0], &placed.schema)?;
+                    if let Some((restored, saved)) = saved {
+                        operator.resume(before)?;
+                        let under_way = self.under_way(restored, saved, placed, same_tasks)?;
+                        first.extend(under_way.into_iter().map(|(input, batch)| First::Rows { at, input, batch }));
+                    }
+                    Part::Operator(operator)
+                }
                 Work::Node { kind, partials } => {
                     // What a local aggregation had sent still arrives, though there may be none any more.
                     let partials = *partials
@@ -393,6 +416,7 @@ impl Build {
                 whole_pieces: *whole_pieces,
                 room: room.clone(),
             });
+        let asking = cells.iter().enumerate().filter(|(_, c)| c.asks()).map(|(at, _)| at).collect();
         Ok(Task {
             first: RefCell::new(first),
             open_channels: std::cell::Cell::new(inbox_channels.iter().filter(|(_, c)| !c.quiet).count()),
@@ -401,6 +425,7 @@ impl Build {
             sources: RefCell::new(sources),
             chain: Chain {
                 cells,
+                asking,
                 helper,
                 metrics: self.metrics.clone(),
                 sides: self.sides.clone(),

@@ -23,6 +23,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 pub(crate) struct Chain {
     pub cells: Vec<Cell>,
+    /// The cells whose operators ask outside.
+    pub asking: Vec<usize>,
     pub helper: Rc<Helper>,
     pub metrics: Arc<Metrics>,
     pub sides: Arc<Sides>,
@@ -79,6 +81,13 @@ pub(crate) enum To {
         channel: usize,
     },
     Remote(RefCell<Sender>),
+}
+
+impl Cell {
+    /// Whether its operator asks outside.
+    pub fn asks(&self) -> bool {
+        matches!(&*self.work.borrow(), Part::Operator(operator) if operator.asks())
+    }
 }
 
 impl Chain {
@@ -160,8 +169,10 @@ impl Chain {
         }
     }
 
-    /// Nobody waits any more for what is said by a channel that is idle: what has been put off comes first.
+    /// Nobody waits any more for what is said by a channel that is idle: what has been put off comes first, and what waits
+    /// for an answer.
     fn tell_of_idleness(&self, at: usize) -> Result<()> {
+        self.answered_at(at, true)?;
         self.catch_up_at(at)?;
         self.pass_on(at, &Signal::Idle)
     }
@@ -297,6 +308,26 @@ impl Chain {
                 self.keep_within(at, operator.as_mut())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Pushes out what has been answered of what operators asked. Returns whether anything was.
+    pub fn answered(&self) -> Result<bool> {
+        let mut any = false;
+        for at in &self.asking {
+            any |= self.answered_at(*at, false)?;
+        }
+        Ok(any)
+    }
+
+    fn answered_at(&self, at: usize, wait: bool) -> Result<bool> {
+        match &mut *self.cells[at].work.borrow_mut() {
+            Part::Operator(operator) if operator.asks() => {
+                let any = operator.answered(wait, &mut Out { chain: self, at })?;
+                self.keep_within(at, operator.as_mut())?;
+                Ok(any)
+            }
+            _ => Ok(false),
         }
     }
 

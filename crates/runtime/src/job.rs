@@ -172,7 +172,7 @@ pub(crate) fn lay_out(
     let life = config.checkpoints.as_ref();
     let life = life.map(|c| Life::begin(c, dataflow, &placement, connectors, config.clock.as_ref(), pause));
     let life = life.transpose()?;
-    let mut opened = open(&placement, config.parallelism, connectors, life.as_ref())?;
+    let mut opened = open(&placement, config.parallelism, connectors, &config.clock, life.as_ref())?;
     let run = life.as_ref().map(|l| &l.run);
     let sides = match Sides::open(dataflow.late_output.as_ref(), dataflow.bad_output.as_ref(), connectors, run) {
         Ok(sides) => Arc::new(sides),

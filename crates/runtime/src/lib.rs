@@ -23,6 +23,7 @@ mod clock;
 mod exchange;
 mod job;
 mod life;
+mod lookup;
 mod memory;
 mod metrics;
 mod placement;

@@ -151,6 +151,8 @@ fn shape(node: &Placed, placement: &Placement) -> Result<(NodeShape, Vec<TableDe
         _ => (false, false),
     };
     let tables = match &node.work {
+        // What waits in it for an answer is gone before every barrier.
+        Work::Node { kind: NodeKind::LookupJoin(_), .. } => Vec::new(),
         Work::Node { kind, partials } if !source && !sink => {
             millstream_dataflow::build(kind, &inputs, &node.schema, *partials)?.tables()
         }

@@ -134,6 +134,7 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                     }
                 }
             }
+            (NodeKind::LookupJoin(_), n) => feeders.unwrap_or(n),
             (NodeKind::Calc(_) | NodeKind::Union | NodeKind::Unnest(_) | NodeKind::Expand(_), n) => {
                 feeders.unwrap_or(n)
             }

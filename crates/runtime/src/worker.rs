@@ -143,6 +143,7 @@ impl Task {
         for first in self.first.take() {
             self.chain.begin_with(first)?;
         }
+        worked |= self.chain.answered()?;
         if let Some(inbox) = &self.inbox {
             let messages_max = self.chain.helper.crowd.get().map_or(MESSAGES_PER_TURN, |c| c.messages_max);
             for _ in 0..messages_max {

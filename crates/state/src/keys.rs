@@ -254,6 +254,9 @@ impl Ids {
 }
 
 impl KeyTable {
+    /// No id of any key.
+    pub const UNKNOWN: u32 = u32::MAX;
+
     /// Every id is below this. Without `release` and `extra`, it is the number of keys.
     pub fn len(&self) -> usize {
         self.ids.len as usize
@@ -308,6 +311,42 @@ impl KeyTable {
                 known.len = known.len.max(u32::from(!rows.is_empty()));
                 ids.resize(rows.len(), 0);
             }
+        }
+    }
+
+    /// The id of each row's key, [`KeyTable::UNKNOWN`] for keys that are not here. Overwrites `ids`. The table stays as it is,
+    /// so that several tasks can share one.
+    pub fn find_all(&self, batch: &KeyBatch, ids: &mut Vec<u32>) {
+        ids.clear();
+        if self.is_empty() {
+            ids.resize(batch.rows, Self::UNKNOWN);
+            return;
+        }
+        let null = self.ids.null.unwrap_or(Self::UNKNOWN);
+        match (&self.store, &batch.keys) {
+            (Store::Word(index, _), Keys::Word(words, nulls)) => {
+                ids.extend(words.iter().take(batch.rows).enumerate().map(|(row, word)| {
+                    if let Some(ahead) = words.get(row + AHEAD) {
+                        index.prefetch(*ahead);
+                    }
+                    match nulls {
+                        Some(nulls) if nulls.is_null(row) => null,
+                        _ => index.find(*word, |_| true).unwrap_or(Self::UNKNOWN),
+                    }
+                }));
+            }
+            (Store::Pair(index, _), Keys::Pair(pairs)) => {
+                ids.extend(pairs.iter().map(|pair| index.find(*pair, |_| true).unwrap_or(Self::UNKNOWN)));
+            }
+            (Store::Bytes(index, arena), Keys::Text(texts)) => ids.extend(
+                (0..batch.rows)
+                    .map(|row| if texts.is_null(row) { null } else { find_bytes(index, arena, texts.value(row)) }),
+            ),
+            (Store::Bytes(index, arena), Keys::Rows(texts)) => {
+                ids.extend((0..batch.rows).map(|row| find_bytes(index, arena, texts.row(row).data())));
+            }
+            // Without key columns there is group 0.
+            _ => ids.resize(batch.rows, 0),
         }
     }
 
@@ -632,6 +671,10 @@ fn bytes_id(index: &mut Index<u64>, arena: &mut Arena, known: &mut Ids, bytes: &
             id
         }
     }
+}
+
+fn find_bytes(index: &Index<u64>, arena: &Arena, bytes: &[u8]) -> u32 {
+    index.find(xxh3_64(bytes), |id| arena.get(id) == bytes).unwrap_or(KeyTable::UNKNOWN)
 }
 
 fn bytes_null_id(arena: &mut Arena, known: &mut Ids) -> u32 {

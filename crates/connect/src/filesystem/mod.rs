@@ -6,6 +6,7 @@
 
 mod commit;
 mod list;
+mod lookup;
 mod progress;
 mod read;
 mod sink;
@@ -17,7 +18,7 @@ use arrow::datatypes::{DataType, Field};
 use commit::Guarantee;
 use millstream_core::error::did_you_mean;
 use millstream_core::table::TableUse;
-use millstream_core::{Committer, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec, metadata};
+use millstream_core::{Committer, Error, JobRun, LookedUp, Result, Sink, SinkContext, Source, TableSpec, metadata};
 use millstream_formats::{Format, FormatOptions};
 use std::io;
 
@@ -37,7 +38,7 @@ const COMMIT_POLICY: &str = "sink.partition-commit.policy.kind";
 const SUCCESS_NAME: &str = "sink.partition-commit.success-file.name";
 const SUCCESS_NAME_DEFAULT: &str = "_SUCCESS";
 
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 15] = [
     PATH,
     FORMAT,
     MONITOR_INTERVAL,
@@ -49,10 +50,15 @@ const OPTIONS: [&str; 11] = [
     COMMIT_DELAY,
     COMMIT_POLICY,
     SUCCESS_NAME,
+    lookup::CACHE,
+    lookup::STRATEGY,
+    lookup::INTERVAL,
+    lookup::TTL,
 ];
 
 /// Flink's keys that ask for what happens here anyway, or for what only Flink's cluster does.
-const ACCEPTED: [&str; 2] = ["auto-compaction", "source.path.regex-pattern"];
+const ACCEPTED: [&str; 3] =
+    ["auto-compaction", "source.path.regex-pattern", "lookup.full-cache.periodic-reload.schedule-mode"];
 
 impl Connector for Filesystem {
     fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
@@ -87,6 +93,14 @@ impl Connector for Filesystem {
         }
         guarantee(table)?;
         check_partition_commit(table)?;
+        lookup::reload(table)?;
+        if use_as == TableUse::Lookup && path == "-" {
+            return Err(Error::sql(format!(
+                "`{}` is looked up, and the standard input can be read once only",
+                table.name
+            ))
+            .remedy("put the rows into a file and name it as 'path'"));
+        }
         for column in &table.partitioned_by {
             if table.schema.index_of(column).is_err() {
                 let known = table.schema.fields().iter().map(|f| f.name().as_str());
@@ -122,6 +136,11 @@ impl Connector for Filesystem {
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         self.validate(table, TableUse::Source)?;
         Ok(Box::new(source::FileSource::open(table)?))
+    }
+
+    fn open_lookup(&self, table: &TableSpec, _keys: &[usize]) -> Result<LookedUp> {
+        self.validate(table, TableUse::Lookup)?;
+        lookup::open(table)
     }
 
     fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {

@@ -33,7 +33,7 @@ mod source;
 use crate::Connector;
 use crate::options::Guarantee;
 use arrow::datatypes::Field;
-use millstream_core::table::{TableUse, Takes};
+use millstream_core::table::{TableUse, Takes, cannot_be_looked_up};
 use millstream_core::{Committer, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use options::Settings;
 
@@ -44,10 +44,13 @@ pub struct Kafka {
 
 impl Connector for Kafka {
     fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
+        if use_as == TableUse::Lookup {
+            return Err(cannot_be_looked_up(table));
+        }
         let settings = Settings::of(table, use_as, self.upsert, false)?;
         match use_as {
             TableUse::Source => layout::Reading::of(table, &settings).map(drop),
-            TableUse::Sink => layout::Writing::of(table, &settings).map(drop),
+            TableUse::Sink | TableUse::Lookup => layout::Writing::of(table, &settings).map(drop),
         }
     }
 

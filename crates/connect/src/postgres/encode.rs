@@ -128,7 +128,7 @@ fn write_array(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
 }
 
 /// The text of a value that is not NULL and not nested, as PostgreSQL reads it.
-fn write_value(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
+pub fn write_value(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
     match array.data_type() {
         DataType::Boolean => out.push(if array.as_boolean().value(row) { b't' } else { b'f' }),
         DataType::Int8 => show(out, array.as_primitive::<Int8Type>().value(row)),

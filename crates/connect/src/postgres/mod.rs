@@ -1,4 +1,4 @@
-//! Writes rows into a table of PostgreSQL: Flink's connector `jdbc`, as a sink.
+//! Tables of PostgreSQL: Flink's connector `jdbc`, as a sink, and looked up by key (`lookup`).
 //!
 //! ```text
 //!  exactly once:  writer ─▶ outbox of the epoch ─▶ checkpoint ─▶ committer ─▶ BEGIN; rows, note of the epoch; COMMIT
@@ -10,21 +10,22 @@
 //! and one transaction writes them together with the number of the epoch: see `commit`.
 //!
 //! A table with PRIMARY KEY is written by key (insert, update, delete), one without takes new rows only. Not here:
-//! reading (`scan`, `lookup`), TLS, and making tables: a table that is missing is an error with the statement to copy.
+//! reading a table from end to end (`scan`), TLS, and making tables: a table that is missing is an error with the statement to copy.
 
 mod commit;
 mod encode;
 mod load;
+mod lookup;
 mod options;
 mod session;
 mod sink;
 mod target;
 
 use crate::Connector;
-use crate::options::{Guarantee, only};
+use crate::options::Guarantee;
 use commit::EpochCommitter;
 use millstream_core::table::{TableUse, Takes};
-use millstream_core::{Committer, Error, JobRun, Result, Sink, SinkContext, Source, TableSpec};
+use millstream_core::{Committer, Error, JobRun, LookedUp, Result, Sink, SinkContext, Source, TableSpec};
 use options::Settings;
 
 pub struct Jdbc;
@@ -34,15 +35,22 @@ pub fn wants_single_writer(table: &TableSpec) -> bool {
     !table.primary_key.is_empty()
 }
 
+fn unread(table: &TableSpec) -> Error {
+    let name = &table.name;
+    Error::sql(format!("`{name}` cannot be read from end to end: 'jdbc' takes rows and is looked up by key")).remedy(
+        format!("look it up, FROM left JOIN {name} FOR SYSTEM_TIME AS OF left.proctime AS r ON left.key = r.key"),
+    )
+}
+
 impl Connector for Jdbc {
     fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
-        only(table, use_as, TableUse::Sink)?;
         Settings::of(table, false)?;
         if !table.partitioned_by.is_empty() {
             return Err(Error::sql(format!("`{}` has PARTITIONED BY, which means folders of files", table.name))
                 .remedy("leave it out; PostgreSQL finds the partition of a row by itself"));
         }
-        Ok(())
+        // Last, since a declaration is checked as a source first: what is wrong with it otherwise is worth more.
+        if use_as == TableUse::Source { Err(unread(table)) } else { Ok(()) }
     }
 
     fn takes(&self, table: &TableSpec) -> Takes {
@@ -50,8 +58,16 @@ impl Connector for Jdbc {
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
-        only(table, TableUse::Source, TableUse::Sink)?;
-        Err(Error::internal("jdbc gives no rows"))
+        Err(unread(table))
+    }
+
+    fn asked_by_key(&self) -> bool {
+        true
+    }
+
+    fn open_lookup(&self, table: &TableSpec, keys: &[usize]) -> Result<LookedUp> {
+        self.validate(table, TableUse::Lookup)?;
+        Ok(LookedUp::Asked(lookup::open(table, keys)?))
     }
 
     fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {

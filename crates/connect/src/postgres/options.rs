@@ -2,6 +2,8 @@
 //!
 //! Secrets enter here and go to the connection alone: neither `Debug` nor an error shows them.
 
+use super::lookup;
+use super::lookup::options::LookupSettings;
 pub use crate::options::{GUARANTEE, Guarantee};
 use crate::options::{Secret, check_keys, duration, number, referenced, required, size};
 use crate::outbox::{OUTBOX_BYTES, OUTBOX_BYTES_MAX_DEFAULT};
@@ -36,19 +38,13 @@ const KNOWN: [&str; 11] = [
 
 /// Options of Flink's that say how a table is read: without meaning for a sink, and no reason to refuse a file that
 /// also runs there.
-const OF_READING: [&str; 12] = [
+const OF_READING: [&str; 6] = [
     "scan.partition.column",
     "scan.partition.num",
     "scan.partition.lower-bound",
     "scan.partition.upper-bound",
     "scan.fetch-size",
     "scan.auto-commit",
-    "lookup.cache",
-    "lookup.cache.max-rows",
-    "lookup.cache.ttl",
-    "lookup.max-retries",
-    "lookup.partial-cache.max-rows",
-    "lookup.partial-cache.expire-after-write",
 ];
 
 /// Rows held back before they are sent, without exactly-once. Flink's default is 100; COPY gains up to some thousand.
@@ -112,13 +108,14 @@ pub struct Settings {
     pub retries: u32,
     pub patience: Duration,
     pub outbox_bytes_max: ByteSize,
+    pub lookup: LookupSettings,
 }
 
 impl Settings {
     /// Reads the options. References to environment variables are followed only with `secrets`, since a script may be
     /// checked where they are not set.
     pub fn of(table: &TableSpec, secrets: bool) -> Result<Settings> {
-        check_keys(table, &KNOWN.into_iter().chain(OF_READING).collect::<Vec<_>>())?;
+        check_keys(table, &KNOWN.into_iter().chain(lookup::options::KNOWN).chain(OF_READING).collect::<Vec<_>>())?;
         let mut address = parse_url(required(table, URL, "jdbc:postgresql://localhost:5432/mydb")?)?;
         if let Some(user) = table.option(USERNAME) {
             address.user = Some(if secrets { referenced(USERNAME, user)? } else { user.to_owned() });
@@ -158,6 +155,7 @@ impl Settings {
             retries,
             patience,
             outbox_bytes_max: size(table, OUTBOX_BYTES)?.unwrap_or(OUTBOX_BYTES_MAX_DEFAULT),
+            lookup: LookupSettings::of(table)?,
         })
     }
 }

@@ -7,7 +7,7 @@
 //! sockets open, so only a clock can tell.
 
 use super::options::{Address, PASSWORD, PATIENCE, Settings, URL, USERNAME};
-use futures::SinkExt;
+use futures::{SinkExt, TryStreamExt};
 use millstream_core::{Error, Result};
 use std::error::Error as _;
 use std::future::Future;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 pub struct Session {
     /// `None` only while it is dropped.
@@ -137,6 +137,26 @@ impl Link {
 
     pub async fn query(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         self.answer(sql, self.client.query(sql, parameters)).await
+    }
+
+    pub async fn prepare(&self, sql: &str) -> Result<Statement> {
+        self.answer(sql, self.client.prepare(sql)).await
+    }
+
+    /// Gives each row of the answer to `each` as it comes; `patience` is for each of them.
+    pub async fn rows(
+        &self,
+        sql: &str,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+        mut each: impl FnMut(&Row) -> Result<()>,
+    ) -> Result<()> {
+        let parameters = parameters.iter().map(|p| *p as &dyn ToSql);
+        let mut rows = pin!(self.answer(sql, self.client.query_raw(statement, parameters)).await?);
+        while let Some(row) = self.answer(sql, rows.try_next()).await? {
+            each(&row)?;
+        }
+        Ok(())
     }
 
     /// Sends what `next` gives, piece by piece until `None`, as the rows of a COPY.

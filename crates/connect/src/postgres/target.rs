@@ -30,12 +30,14 @@ pub struct Column {
 }
 
 /// A column as the catalogue describes it.
-struct Stored {
-    name: String,
+pub struct Stored {
+    pub name: String,
     /// As SQL writes it: `numeric(10,2)`.
-    shown: String,
+    pub shown: String,
     /// The type's short name, that of a domain's base: `int4`.
-    base: String,
+    pub base: String,
+    /// The type of any length, as SQL writes it: `character varying`.
+    pub whole: String,
     category: String,
     /// The short name of an array's items.
     item: String,
@@ -118,12 +120,12 @@ impl Target {
     }
 }
 
-async fn columns(link: &Link, oid: u32) -> Result<Vec<Stored>> {
+pub async fn columns(link: &Link, oid: u32) -> Result<Vec<Stored>> {
     let rows = link
         .query(
             "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), b.typname::text, b.typcategory::text, \
              COALESCE(e.typname::text, ''), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', \
-             a.attgenerated <> '' FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+             a.attgenerated <> '', format_type(b.oid, -1) FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
              JOIN pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid) \
              LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A' \
              WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
@@ -138,6 +140,7 @@ async fn columns(link: &Link, oid: u32) -> Result<Vec<Stored>> {
         item: r.get(4),
         wanted: r.get(5),
         generated: r.get(6),
+        whole: r.get(7),
     });
     Ok(stored.collect())
 }
@@ -208,7 +211,7 @@ fn form(field: &Field, stored: &Stored) -> Option<Form> {
     }
 }
 
-fn fits(scalar: &DataType, base: &str, shown: &str) -> bool {
+pub fn fits(scalar: &DataType, base: &str, shown: &str) -> bool {
     let among = |names: &[&str]| names.contains(&base);
     match scalar {
         DataType::Boolean => base == "bool",
@@ -257,7 +260,7 @@ fn digits(shown: &str) -> i32 {
 }
 
 /// The type that a column is best stored as.
-fn stored_type(of: &DataType) -> String {
+pub fn stored_type(of: &DataType) -> String {
     match of {
         DataType::Boolean => "boolean".into(),
         DataType::Int8 | DataType::Int16 => "smallint".into(),

@@ -3,6 +3,7 @@
 //! ```text
 //!  [`regular`]    all with all, kept up to date        [`interval`]   whose times are near each other
 //!  [`window`]     of the same window, once             [`temporal`]   with the version that held at their time
+//!  [`lookup`]     with what a table of the outer world says of their key, and no memory of its own
 //!
 //!           ┌─ how rows find each other: chains or runs by key ─┐
 //!  batch ─▶ │ memory: the rows, in columns ([`store`])          │ ─▶ candidates ─▶ [`pairs`]: condition, outer rows ─▶ out
@@ -14,6 +15,7 @@
 
 mod held;
 mod interval;
+mod lookup;
 mod memory;
 mod pairs;
 mod regular;
@@ -83,6 +85,8 @@ pub(crate) fn temporal_in_memory(
 ) -> Result<Box<dyn Operator>> {
     Ok(Box::new(temporal::Temporal::new(spec, inputs, output)?))
 }
+
+pub use lookup::{Steps, asking};
 
 #[cfg(test)]
 mod tests;

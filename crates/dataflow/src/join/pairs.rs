@@ -39,10 +39,10 @@ pub(super) struct Shape {
 }
 
 /// A condition over the columns that it uses alone.
-struct Residual {
+pub(super) struct Residual {
     condition: Expr,
     /// Of each side, the columns that it uses.
-    columns: [Vec<usize>; 2],
+    pub columns: [Vec<usize>; 2],
     schema: SchemaRef,
 }
 
@@ -118,7 +118,7 @@ impl Shape {
 }
 
 impl Residual {
-    fn new(condition: &Expr, inputs: &[SchemaRef; 2]) -> Result<Residual> {
+    pub fn new(condition: &Expr, inputs: &[SchemaRef; 2]) -> Result<Residual> {
         let left = inputs[LEFT].fields().len();
         let mut used: Vec<usize> = collect_columns(&condition.physical).iter().map(Column::index).collect();
         used.sort_unstable();
@@ -141,7 +141,7 @@ impl Residual {
     }
 
     /// For each pair, whether the condition holds.
-    fn holds(&self, columns: [Vec<ArrayRef>; 2], pairs: usize) -> Result<BooleanArray> {
+    pub fn holds(&self, columns: [Vec<ArrayRef>; 2], pairs: usize) -> Result<BooleanArray> {
         let options = RecordBatchOptions::new().with_row_count(Some(pairs));
         let columns = columns.into_iter().flatten().collect();
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;

@@ -18,9 +18,10 @@ use millstream_checkpoint::Manifest;
 use millstream_checkpoint::manifest::{Chain, FileRef, NodeState, TableState};
 use millstream_connect::Registry;
 use millstream_core::source::{PartitionReader, Polled};
-use millstream_core::table::{TableUse, Takes};
+use millstream_core::table::{TableUse, Takes, cannot_be_looked_up};
 use millstream_core::{
-    Committer, Connectors, Error, ErrorKind, JobRun, Place, Result, Sink, SinkContext, Source, Store, TableSpec,
+    Committer, Connectors, Error, ErrorKind, JobRun, LookedUp, Place, Result, Sink, SinkContext, Source, Store,
+    TableSpec,
 };
 use millstream_plan::catalog::{ColumnDef, ColumnKind, Span, TableDef};
 use std::collections::{BTreeMap, VecDeque};
@@ -220,6 +221,7 @@ impl Connectors for Checkpoint {
         match (self.content(table), use_as) {
             (None, _) => self.others.validate(table, use_as),
             (Some(_), TableUse::Source) => Ok(()),
+            (Some(_), TableUse::Lookup) => Err(cannot_be_looked_up(table)),
             (Some(_), TableUse::Sink) => Err(Error::usage("the tables of a checkpoint cannot be written")
                 .remedy("declare a table of your own with CREATE TABLE and write into that")),
         }
@@ -235,6 +237,14 @@ impl Connectors for Checkpoint {
 
     fn single_writer(&self, table: &TableSpec) -> bool {
         self.others.single_writer(table)
+    }
+
+    fn asked_by_key(&self, table: &TableSpec) -> bool {
+        self.others.asked_by_key(table)
+    }
+
+    fn open_lookup(&self, table: &TableSpec, keys: &[usize]) -> Result<LookedUp> {
+        self.others.open_lookup(table, keys)
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

@@ -228,6 +228,16 @@ fn mistakes_are_answered_with_place_and_remedy() {
     let null_time = folder.write("null.csv", "2024-01-01 00:00:01,ann,5\n,bob,3\n");
     fails(&(table(&null_time, 5) + window), 1, &["ts", "NULL", "null.csv"]);
     fails(&(t.clone() + "SELECT name FROM events ORDER BY name"), 3, &["ORDER BY", "LIMIT"]);
+    let look_up = |join: &str, on: &str| {
+        let left = "SELECT a.n, b.name FROM (SELECT *, PROCTIME() AS p FROM events) AS a";
+        t.clone() + &format!("{left} {join} events FOR SYSTEM_TIME AS OF a.p AS b ON {on}")
+    };
+    fails(&look_up("JOIN", "a.n > b.n"), 3, &["compares no column of `events`", "ON left.key = events.key", ":2:"]);
+    fails(&look_up("LEFT JOIN", "b.name = 'ann'"), 3, &["compares no column of `events`"]);
+    fails(&look_up("RIGHT JOIN", "a.n = b.n"), 3, &["write JOIN or LEFT JOIN", ":2:"]);
+    fails(&look_up("FULL JOIN", "a.n = b.n"), 3, &["write JOIN or LEFT JOIN", ":2:"]);
+    let unknown = t.replace("'format'", "'lookup.cache.tll' = '1 min', 'format'");
+    fails(&(unknown + "SELECT name FROM events"), 3, &["lookup.cache.tll", "did you mean 'lookup.cache.ttl'"]);
     fails(
         &(t + "SELECT * FROM events a JOIN events FOR SYSTEM_TIME AS OF a.ts AS b ON a.n = b.n"),
         3,

@@ -9,6 +9,7 @@ mod emit;
 mod fuzz;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod lookup;
 mod memory;
 mod random_queries;
 mod random_updates;

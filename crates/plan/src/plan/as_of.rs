@@ -58,6 +58,8 @@ impl ScalarUDFImpl for AsOf {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Hash)]
 pub struct Versions {
     pub input: Arc<LogicalPlan>,
+    /// The table is asked as it is now, so nobody reads when its rows began to hold.
+    pub now: bool,
 }
 
 impl UserDefinedLogicalNodeCore for Versions {
@@ -87,7 +89,7 @@ impl UserDefinedLogicalNodeCore for Versions {
 
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
         match inputs.pop() {
-            Some(input) => Ok(Versions { input: Arc::new(input) }),
+            Some(input) => Ok(Versions { input: Arc::new(input), now: self.now }),
             None => datafusion_common::internal_err!("versions of nothing"),
         }
     }
@@ -96,7 +98,8 @@ impl UserDefinedLogicalNodeCore for Versions {
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let may_be_time = |i: &usize| {
             output_columns.contains(i)
-                || matches!(self.schema().field(*i).data_type(), DataType::Timestamp(TimeUnit::Millisecond, _))
+                || !self.now
+                    && matches!(self.schema().field(*i).data_type(), DataType::Timestamp(TimeUnit::Millisecond, _))
         };
         Some(vec![(0..self.schema().fields().len()).filter(may_be_time).collect()])
     }
@@ -120,7 +123,7 @@ impl RelationPlanner for VersionsPlanner {
         *version = None;
         let alias = alias.take();
         let input = Arc::new(context.plan(relation)?);
-        let plan = LogicalPlan::Extension(Extension { node: Arc::new(Versions { input }) });
+        let plan = LogicalPlan::Extension(Extension { node: Arc::new(Versions { input, now: false }) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }

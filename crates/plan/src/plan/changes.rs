@@ -39,7 +39,7 @@ pub fn emitted(kind: &NodeKind, inputs: &[Changes]) -> Changes {
             // A row without a partner is told at once, and taken back when one comes.
             JoinKind::Left | JoinKind::Right | JoinKind::Full | JoinKind::Anti | JoinKind::Mark => Changes::Retract,
         },
-        NodeKind::Join(_) | NodeKind::TemporalJoin(_) => Changes::Insert,
+        NodeKind::Join(_) | NodeKind::TemporalJoin(_) | NodeKind::LookupJoin(_) => Changes::Insert,
         NodeKind::TopN(t) => match t.scope {
             TopNScope::Window { .. } => Changes::Insert,
             // Without a rank a row is not updated, it comes and goes.
@@ -131,6 +131,19 @@ pub fn keys(kind: &NodeKind, inputs: &[Known<'_>], schema: &Schema) -> Vec<Key> 
             keys
         }
         NodeKind::TemporalJoin(j) => in_order(0, &j.keys.iter().map(|k| k.0).collect()),
+        // Each row finds one at most where it asks for the table's own key.
+        NodeKind::LookupJoin(j) => {
+            let asked: BTreeSet<usize> = j.stored_keys().into_iter().flatten().collect();
+            let column = |i: usize| j.table.projection.as_ref().map_or(Some(&i), |p| p.get(i)).copied();
+            let names: BTreeSet<&str> =
+                asked.into_iter().filter_map(column).map(|c| j.table.schema.field(c).name().as_str()).collect();
+            let unique = !j.table.primary_key.is_empty();
+            if unique && j.table.primary_key.iter().all(|k| names.contains(k.as_str())) {
+                of(0).to_vec()
+            } else {
+                Vec::new()
+            }
+        }
         // Declared, and not enforced: taken at its word, as in Flink.
         NodeKind::Source(s) if !s.table.primary_key.is_empty() => {
             let key: Option<Key> = s.table.primary_key.iter().map(|name| schema.index_of(name).ok()).collect();

@@ -106,6 +106,7 @@ pub fn kind_name(kind: &NodeKind) -> &'static str {
         NodeKind::GroupAggregate(_) => "group-aggregate",
         NodeKind::Join(_) => "join",
         NodeKind::TemporalJoin(_) => "temporal-join",
+        NodeKind::LookupJoin(_) => "lookup-join",
         NodeKind::TopN(_) => "top-n",
         NodeKind::Deduplicate(_) => "deduplicate",
         NodeKind::UpsertMaterialize { .. } => "upsert-materialize",
@@ -162,6 +163,15 @@ fn fingerprint(kind: &NodeKind) -> String {
         NodeKind::TemporalJoin(j) => {
             let residual = j.residual.as_ref().map(|e| format!("{:?}", e.physical));
             format!("{}{:?}{residual:?}{:?}{:?}{:?}", j.outer, j.keys, j.times, j.tolerance, j.order)
+        }
+        NodeKind::LookupJoin(j) => {
+            let residual = j.residual.as_ref().map(|e| format!("{:?}", e.physical));
+            let steps = j.steps.iter().map(|c| {
+                let filter = c.filter.as_ref().map(|f| format!("{:?}", f.physical));
+                format!("{filter:?}{:?}", c.columns.as_deref().map(list))
+            });
+            let steps = steps.collect::<Vec<_>>().join(";");
+            format!("{:?}{steps}{}{:?}{residual:?}", j.table, j.outer, j.keys)
         }
         NodeKind::TopN(t) => format!("{t:?}"),
         NodeKind::Deduplicate(d) => format!("{d:?}"),

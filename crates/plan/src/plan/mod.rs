@@ -74,7 +74,8 @@ pub struct Planned {
     pub statements: Vec<PlannedStatement>,
     /// How each table is read that a statement scans, with all columns that any of them needs.
     pub scans: BTreeMap<String, Scan>,
-    /// The answer depends on the order of rows in their tables: of rows that tie in an order, or of lists.
+    /// The answer depends on the order of rows in their tables: of rows that tie in an order, or of lists. Or tables are asked
+    /// for it that cannot be read. Either way our own operators have to give it.
     pub ordered: bool,
     /// What the user should know though it is no error.
     pub notices: Vec<String>,
@@ -135,6 +136,13 @@ fn plan_on_stack(
         };
         statements.push(planned.map_err(|e| provider.placed(quotes(e, query), query).at(place))?);
     }
+    if catalog.settings.batch && provider.asks(connectors)? {
+        // A table that cannot be read is asked in batch mode too, which our own operators do.
+        let mut catalog = catalog.clone();
+        catalog.settings.batch = false;
+        let planned = plan_on_stack(&catalog, job, file, connectors, start)?;
+        return Ok(Planned { ordered: true, ..planned });
+    }
     let mut needs = Needs { batch: catalog.settings.batch, ..Needs::default() };
     for s in &statements {
         let (clock, watermarks) = (lower::says_proctime(&s.logical), lower::says_watermark(&s.logical));
@@ -146,7 +154,11 @@ fn plan_on_stack(
     for (name, needed) in &needs.tables {
         scans.insert(name.clone(), provider.table(name)?.scan(needed, &provider)?);
     }
-    provider.validate(&statements, &scans, connectors)?;
+    let mut lookups = BTreeMap::new();
+    for (name, needed) in &needs.lookups {
+        lookups.insert(name.clone(), provider.table(name)?.scan(needed, &provider)?);
+    }
+    provider.validate(&statements, &scans, &lookups, connectors)?;
     let first = statements.first().map(|s| s.place.clone());
     let (late_output, bad_output) = provider.side_outputs(connectors).map_err(|e| match first {
         Some(place) => e.at(place),
@@ -154,7 +166,7 @@ fn plan_on_stack(
     })?;
     let mut dataflow = Dataflow::default();
     if !catalog.settings.batch {
-        let mut lowering = Lowering::new(&provider, &scans, connectors);
+        let mut lowering = Lowering::new(&provider, &scans, &lookups, connectors);
         for (s, query) in statements.iter().zip(&queries) {
             lowering.statement(s, query)?;
         }
@@ -200,6 +212,8 @@ impl Provider<'_> {
     }
 
     fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let (plan, tables) = lower::mark_lookups(plan, self.catalog.settings.batch)?;
+        self.looked_up.borrow_mut().extend(tables);
         // The columns have been fitted to the sink by casts of their own.
         let plan = self.casts().analyze(plan, &self.config)?;
         let context =

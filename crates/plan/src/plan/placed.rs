@@ -18,7 +18,7 @@ pub fn placed(nodes: &[Node], node: usize) -> Vec<Key> {
                 through(0).iter().filter_map(|key| key.iter().map(to).collect::<Option<Key>>()).collect()
             }
         },
-        NodeKind::Unnest(_) => through(0),
+        NodeKind::Unnest(_) | NodeKind::LookupJoin(_) => through(0),
         NodeKind::GroupAggregate(g) => vec![(0..g.keys.len()).collect()],
         // Windows that stand in columns are divided by them too; these follow the keys.
         NodeKind::WindowAggregate(w) | NodeKind::WindowPanes(WindowPanes { windows: w, .. }) => {

@@ -28,7 +28,7 @@ use datafusion_sql::sqlparser::ast;
 use millstream_core::{Error, Millis, Result};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Views may stand on views, this deep.
@@ -48,6 +48,8 @@ pub struct Provider<'a> {
     types: Arc<dyn TypePlanner>,
     /// Views being planned, outermost first: a view that meets itself here stands on itself.
     open_views: RefCell<Vec<String>>,
+    /// Tables that are looked up by what has been planned.
+    pub looked_up: RefCell<BTreeSet<String>>,
     /// Tables resolved so far: a table is resolved once for a job.
     tables: RefCell<BTreeMap<String, Arc<DeclaredTable>>>,
 }
@@ -96,6 +98,7 @@ impl<'a> Provider<'a> {
             ],
             types: Arc::new(SqlTypes),
             open_views: RefCell::default(),
+            looked_up: RefCell::default(),
             tables: RefCell::default(),
         })
     }

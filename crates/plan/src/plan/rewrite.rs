@@ -199,6 +199,10 @@ impl Unnests<'_> {
                     | JoinOperator::Inner(JoinConstraint::On(on))
                     | JoinOperator::Left(JoinConstraint::On(on))
                     | JoinOperator::LeftOuter(JoinConstraint::On(on)) => on,
+                    JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_) => {
+                        let e = super::lower::one_sided();
+                        return Err(self.fail(&join.relation, e));
+                    }
                     _ => {
                         let e = Error::sql("FOR SYSTEM_TIME AS OF takes JOIN or LEFT JOIN with ON");
                         let e = e.remedy("write left JOIN v FOR SYSTEM_TIME AS OF left.time ON left.key = v.key");

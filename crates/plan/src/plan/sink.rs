@@ -180,12 +180,14 @@ impl Provider<'_> {
         &self,
         statements: &[PlannedStatement],
         scans: &BTreeMap<String, Scan>,
+        lookups: &BTreeMap<String, Scan>,
         connectors: &dyn Connectors,
     ) -> Result<()> {
-        for (name, scan) in scans {
+        let lookups = lookups.iter().map(|l| (l, TableUse::Lookup));
+        for ((name, scan), use_as) in scans.iter().map(|s| (s, TableUse::Source)).chain(lookups) {
             let table = self.table(name)?;
             let spec = &scan.node.table;
-            connectors.validate(spec, TableUse::Source).map_err(|e| e.at(table.def.place.clone()))?;
+            connectors.validate(spec, use_as).map_err(|e| e.at(table.def.place.clone()))?;
             if spec.metadata.iter().all(|(key, _)| key == ROW_ORDER) {
                 continue;
             }
@@ -217,6 +219,17 @@ impl Provider<'_> {
             connectors.validate(&s.sink, TableUse::Sink).map_err(|e| e.at(s.place.clone()))?;
         }
         Ok(())
+    }
+
+    /// Whether a table is looked up, by what has been planned, that can only be asked.
+    pub fn asks(&self, connectors: &dyn Connectors) -> Result<bool> {
+        let looked_up = self.looked_up.borrow();
+        for name in looked_up.iter() {
+            if connectors.asked_by_key(&self.table(name)?.def.to_spec()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The tables for late rows and for bad rows, where the settings name them.

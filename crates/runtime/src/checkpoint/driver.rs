@@ -367,7 +367,8 @@ impl Driver {
             let file = File { node: node.node, task: task.task, epoch, what: &table.name };
             let mut written = self.write_rows(file, &table.piece_schema(), self.file_bytes_max(), rows)?;
             written.iter_mut().for_each(|f| f.whole = node.whole);
-            if !written.is_empty() && !(on(Bug::DeltaForgotten) && !node.whole && self.files.is_multiple_of(3)) {
+            let forgotten = on(Bug::DeltaForgotten) && !node.whole && self.files.is_multiple_of(3);
+            if !written.is_empty() && !forgotten {
                 files.insert(table.name.clone(), written);
             }
         }

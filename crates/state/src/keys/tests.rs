@@ -116,6 +116,19 @@ proptest! {
             prop_assert_eq!((seen.last(), id), (Some(&(row, id)), refused));
             from = row + 1;
         }
+        // To find keys changes nothing, and what is not there is not known.
+        let mut found = Vec::new();
+        let first = codec.encode(&columns(shape, &keys[..1]), 1).expect("encodes");
+        let mut other = codec.table();
+        other.find_all(&batch, &mut found);
+        prop_assert!(found.iter().all(|id| *id == KeyTable::UNKNOWN) && found.len() == keys.len());
+        other.assign(&first, 0..1, &mut Vec::new());
+        other.find_all(&batch, &mut found);
+        let wanted: Vec<u32> = keys.iter().map(|k| if *k == keys[0] { 0 } else { KeyTable::UNKNOWN }).collect();
+        prop_assert_eq!((found, other.len()), (wanted, 1));
+        let mut found = Vec::new();
+        table.find_all(&batch, &mut found);
+        prop_assert_eq!(&found, &assigned);
         prop_assert_eq!(seen, assigned.into_iter().enumerate().collect::<Vec<_>>());
     }
 }

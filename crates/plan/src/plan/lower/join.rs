@@ -58,6 +58,9 @@ impl Lowering<'_, '_> {
         tests.retain(|test| !matches!(literal(test), Some(ScalarValue::Boolean(Some(true)))));
         if let Some(at) = tests.iter().position(super::temporal::is_as_of) {
             let as_of = tests.remove(at);
+            if super::lookup::is_lookup(j) {
+                return self.lookup_join(left, right, j, kind, &tests, &both);
+            }
             return self.temporal_join(left, right, j, kind, &as_of, &tests, &both);
         }
         let (left, right) = (
@@ -241,7 +244,7 @@ impl Lowering<'_, '_> {
         (out, columns)
     }
 
-    fn same_types(&self, left: &Side, right: &Side, keys: &[(usize, usize)]) -> Result<()> {
+    pub fn same_types(&self, left: &Side, right: &Side, keys: &[(usize, usize)]) -> Result<()> {
         for (l, r) in keys {
             let (l, r) = (left.schema.field(*l), right.schema.field(*r));
             if l.data_type() != r.data_type() {

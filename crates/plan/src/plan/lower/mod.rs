@@ -17,6 +17,7 @@ mod aggregate;
 mod calls;
 mod group;
 mod join;
+mod lookup;
 mod needs;
 mod nodes;
 mod over;
@@ -53,7 +54,9 @@ use std::sync::Arc;
 use needs::wants_order_below;
 use top_n::sort_limit;
 
+pub use lookup::mark_lookups;
 pub use needs::Needs;
+pub use temporal::one_sided;
 pub use watermark::says_watermark;
 
 /// Lowers the plans of one job into one graph.
@@ -63,6 +66,10 @@ pub struct Lowering<'p, 'c> {
     pub graph: Graph,
     /// One source for each table, with all columns that any plan of the job needs.
     scans: &'p BTreeMap<String, Scan>,
+    /// How each table is read that is looked up.
+    lookups: &'p BTreeMap<String, Scan>,
+    /// What is lowered is the side of a join that is looked up.
+    looking_up: bool,
     /// The nodes that each written table takes rows from.
     sinks: Vec<(SinkNode, Vec<usize>)>,
     connectors: &'p dyn Connectors,
@@ -102,8 +109,8 @@ pub struct Rel {
 /// What a temporal join has to know of versions.
 #[derive(Debug, Clone)]
 struct Versioned {
-    /// From when a version holds.
-    time: Expr,
+    /// From when a version holds. `None`: the table is looked up, and has the versions of now alone.
+    time: Option<Expr>,
     /// What tells the versions of one thing from those of another, where a view keeps the last of each. `None`: the unique
     /// columns of the node.
     key: Option<Vec<Expr>>,
@@ -113,12 +120,12 @@ struct Versioned {
 
 impl Versioned {
     fn columns(&self) -> impl Iterator<Item = &Expr> {
-        std::iter::once(&self.time).chain(&self.passes).chain(self.key.iter().flatten())
+        self.time.iter().chain(&self.passes).chain(self.key.iter().flatten())
     }
 
     /// As [`Versioned::columns`].
     fn columns_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
-        std::iter::once(&mut self.time).chain(&mut self.passes).chain(self.key.iter_mut().flatten())
+        self.time.iter_mut().chain(&mut self.passes).chain(self.key.iter_mut().flatten())
     }
 }
 
@@ -182,6 +189,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
     pub fn new(
         provider: &'p Provider<'c>,
         scans: &'p BTreeMap<String, Scan>,
+        lookups: &'p BTreeMap<String, Scan>,
         connectors: &'p dyn Connectors,
     ) -> Lowering<'p, 'c> {
         Lowering {
@@ -189,6 +197,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
             compiler: Compiler::new(provider),
             graph: Graph::default(),
             scans,
+            lookups,
+            looking_up: false,
             sinks: Vec::new(),
             connectors,
             windows: 0,
@@ -238,7 +248,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
                     let input = self.lower(&tvf.input, order)?;
                     self.window(input, tvf)
                 } else if let Some(versions) = e.node.as_any().downcast_ref::<Versions>() {
-                    self.versions = true;
+                    self.versions = !self.looking_up;
                     let rel = self.lower(&versions.input, order);
                     self.versions = false;
                     self.versions(rel?)
@@ -281,6 +291,14 @@ impl<'p, 'c> Lowering<'p, 'c> {
                 self.values(v.schema.as_arrow(), rows)
             }
             LogicalPlan::Join(j) => {
+                if lookup::is_lookup(j) {
+                    lookup::looked_up(&j.right)?;
+                    let left = self.lower(&j.left, false)?;
+                    self.looking_up = true;
+                    let right = self.lower(&j.right, false);
+                    self.looking_up = false;
+                    return self.join(left, right?, j);
+                }
                 let order = temporal::has_as_of(j);
                 let (left, right) = (self.lower(&j.left, order)?, self.lower(&j.right, order)?);
                 self.join(left, right, j)
@@ -317,7 +335,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
     }
 
     fn lower_scan(&mut self, table: &DeclaredTable, projection: Option<&[usize]>, order: bool) -> Result<Rel> {
-        let Some(scan) = self.scans.get(&table.name) else {
+        let scans = if self.looking_up { self.lookups } else { self.scans };
+        let Some(scan) = scans.get(&table.name) else {
             return Err(Error::internal(format!("the source of {} was not foreseen", table.name)));
         };
         let (label, kind) = (format!("Source({})", table.name), NodeKind::Source(scan.node.clone()));

@@ -1,7 +1,7 @@
 //! What the plans of a job read of each table.
 
 use super::super::table::{DeclaredTable, Needed};
-use super::{calls, over, temporal};
+use super::{calls, lookup, over, temporal};
 use datafusion_expr::LogicalPlan;
 use std::collections::BTreeMap;
 
@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default, Clone)]
 pub struct Needs {
     pub tables: BTreeMap<String, Needed>,
+    /// The same of tables that are looked up.
+    pub lookups: BTreeMap<String, Needed>,
     /// The batch engine is to run it, which has no use for `$order`.
     pub batch: bool,
     /// The answer depends on the order of rows in their table.
@@ -28,6 +30,19 @@ impl Needs {
             self.ordered |= order;
             needed.clock |= clock;
             needed.row_watermarks |= watermarks;
+            return;
+        }
+        if let LogicalPlan::Join(j) = plan
+            && lookup::is_lookup(j)
+        {
+            self.add(&j.left, false, clock, watermarks);
+            // What is no table is refused when the join is lowered.
+            let scan = lookup::looked_up(&j.right).ok();
+            if let Some((scan, table)) = scan.and_then(|s| Some((s, s.source.downcast_ref::<DeclaredTable>()?))) {
+                let all = || (0..table.schema.fields().len()).collect();
+                let needed = self.lookups.entry(table.name.clone()).or_default();
+                needed.columns.extend(scan.projection.clone().unwrap_or_else(all));
+            }
             return;
         }
         let below = wants_order_below(plan, order);

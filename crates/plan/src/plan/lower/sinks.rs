@@ -7,7 +7,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_sql::sqlparser::ast;
 use millstream_core::table::Takes;
 use millstream_core::{Error, Result};
-use millstream_dataflow::graph::{Changes, Dataflow, Exchange, Input, NodeKind, SinkNode};
+use millstream_dataflow::graph::{Changes, Dataflow, Exchange, Input, Node, NodeKind, SinkNode};
 use std::sync::Arc;
 
 impl Lowering<'_, '_> {
@@ -45,6 +45,7 @@ impl Lowering<'_, '_> {
             self.graph.add(label, NodeKind::Sink(sink), vec![input], schema);
         }
         let mut dataflow = self.graph.into_dataflow();
+        drop_unread(&mut dataflow.nodes);
         let takes: Vec<Option<Takes>> = dataflow
             .nodes
             .iter()
@@ -123,4 +124,24 @@ impl Lowering<'_, '_> {
         });
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
+}
+
+/// Takes out the nodes that no table that is written to depends on: what was lowered to be looked into alone.
+fn drop_unread(nodes: &mut Vec<Node>) {
+    let mut read: Vec<bool> = nodes.iter().map(|n| matches!(n.kind, NodeKind::Sink(_))).collect();
+    // Inputs come before who reads them, so one pass from the end sees every reader first.
+    for (i, node) in nodes.iter().enumerate().rev() {
+        if read[i] {
+            node.inputs.iter().for_each(|input| read[input.node] = true);
+        }
+    }
+    let mut before = 0;
+    let places = read.iter().map(|r| {
+        before += usize::from(*r);
+        before - usize::from(*r)
+    });
+    let places: Vec<usize> = places.collect();
+    let mut kept = read.iter();
+    nodes.retain(|_| kept.next().copied().unwrap_or(true));
+    nodes.iter_mut().flat_map(|n| n.inputs.iter_mut()).for_each(|input| input.node = places[input.node]);
 }

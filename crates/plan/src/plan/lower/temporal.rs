@@ -2,6 +2,7 @@
 
 use super::super::as_of;
 use super::super::changes::Key;
+use super::join::Side;
 use super::{Col, Lowering, Rel, Versioned, as_column, own_name};
 use arrow::datatypes::Schema;
 use datafusion_common::DFSchema;
@@ -23,6 +24,12 @@ pub fn has_as_of(j: &datafusion_expr::Join) -> bool {
     j.filter.iter().flat_map(split_conjunction).any(is_as_of)
 }
 
+/// Of RIGHT and FULL JOIN, and of IN.
+pub fn one_sided() -> Error {
+    Error::sql("FOR SYSTEM_TIME AS OF joins the versions to rows of the left")
+        .remedy("write JOIN or LEFT JOIN, with the versioned table on the right")
+}
+
 impl Lowering<'_, '_> {
     /// Takes note of what a temporal join has to know of versions.
     pub fn versions(&mut self, rel: Rel) -> Result<Rel> {
@@ -30,11 +37,15 @@ impl Lowering<'_, '_> {
         if rel.versions.is_some() {
             return Ok(rel);
         }
+        if self.looking_up {
+            rel.versions = Some(Versioned { time: None, key: None, passes: None });
+            return Ok(rel);
+        }
         let Some(time) = rel.columns.iter().find(|c| c.time == Some(TimeDomain::Event)).and_then(Col::value) else {
             return Err(Error::sql("the versioned table of FOR SYSTEM_TIME AS OF has no time attribute")
                 .remedy("declare a WATERMARK on it, and keep the column in the view over it"));
         };
-        rel.versions = Some(Versioned { time: time.clone(), key: None, passes: None });
+        rel.versions = Some(Versioned { time: Some(time.clone()), key: None, passes: None });
         Ok(rel)
     }
 
@@ -52,10 +63,7 @@ impl Lowering<'_, '_> {
         let outer = match kind {
             JoinKind::Inner => false,
             JoinKind::Left => true,
-            _ => {
-                return Err(Error::sql("FOR SYSTEM_TIME AS OF joins the versions to rows of the left")
-                    .remedy("write JOIN or LEFT JOIN, with the versioned table on the right"));
-            }
+            _ => return Err(one_sided()),
         };
         let Logical::ScalarFunction(clause) = clause else {
             return Err(Error::internal("a clause of a temporal join that is none"));
@@ -67,8 +75,8 @@ impl Lowering<'_, '_> {
         let time = match time.map(|i| (i, left.rel.columns[i].time)) {
             Some((i, Some(TimeDomain::Event))) => left.at[i],
             Some((_, Some(TimeDomain::Processing))) => {
-                return Err(Error::sql("joins FOR SYSTEM_TIME AS OF processing time (look-ups) are not there yet")
-                    .remedy("use the time attribute of event time: FOR SYSTEM_TIME AS OF left.time"));
+                return Err(Error::sql("joins FOR SYSTEM_TIME AS OF processing time look a table up, and where this time comes from is not seen")
+                    .remedy("declare it in the left table (proctime AS PROCTIME()), or read it in a subquery straight over that table"));
             }
             _ => {
                 let name = clause.args.first().map(own_name).unwrap_or_default();
@@ -82,7 +90,8 @@ impl Lowering<'_, '_> {
         let Some(versions) = &right.rel.versions else {
             return Err(Error::internal("a temporal join without versions"));
         };
-        let version = versions.time.as_column().ok_or_else(|| Error::internal("a settled expression is no column"))?;
+        let version = versions.time.as_ref().and_then(Expr::as_column);
+        let version = version.ok_or_else(|| Error::internal("a settled expression is no column"))?;
         // The key that tells the versions apart has to be compared; whatever else is, is a condition.
         let known = match &versions.key {
             Some(key) => vec![key.iter().filter_map(Expr::as_column).collect()],
@@ -109,17 +118,8 @@ impl Lowering<'_, '_> {
         }
         let times = [time, version];
         let scope = JoinScope::Interval { times, domain: TimeDomain::Event, lower: 0, upper: 0 };
-        let mut residual = self.residual(&left, &right, &tests, both)?;
-        if let Some(passes) = versions.passes.as_ref().and_then(Expr::as_column) {
-            let fields: Vec<_> = left.schema.fields().iter().chain(right.schema.fields()).cloned().collect();
-            let all = Schema::new(fields);
-            let passes = Expr::column(&all, left.schema.fields().len() + passes).physical;
-            let test = match residual {
-                None => passes,
-                Some(other) => Arc::new(BinaryExpr::new(other.physical, Operator::And, passes)),
-            };
-            residual = Some(self.compiler.expr(test, &all, "filter")?);
-        }
+        let residual = self.residual(&left, &right, &tests, both)?;
+        let residual = self.and_passes(residual, &left, &right)?;
         let (out, mut columns) = self.joined_columns(&left, &right, kind, &scope);
         // The result follows the time of the left.
         for c in columns.iter_mut().skip(left.at.len()) {
@@ -146,5 +146,19 @@ impl Lowering<'_, '_> {
         let kind = TemporalJoin { outer, keys, residual, times, tolerance: None, order };
         let node = self.graph.add(label, NodeKind::TemporalJoin(kind), inputs, out);
         Ok(Rel { node, columns, ..Rel::default() })
+    }
+
+    /// Adds to a condition what the versions of the right have to fulfil by themselves.
+    pub fn and_passes(&self, residual: Option<Expr>, left: &Side, right: &Side) -> Result<Option<Expr>> {
+        let passes = right.rel.versions.as_ref().and_then(|v| v.passes.as_ref()).and_then(Expr::as_column);
+        let Some(passes) = passes else { return Ok(residual) };
+        let fields: Vec<_> = left.schema.fields().iter().chain(right.schema.fields()).cloned().collect();
+        let all = Schema::new(fields);
+        let passes = Expr::column(&all, left.schema.fields().len() + passes).physical;
+        let test = match residual {
+            None => passes,
+            Some(other) => Arc::new(BinaryExpr::new(other.physical, Operator::And, passes)),
+        };
+        self.compiler.expr(test, &all, "filter").map(Some)
     }
 }

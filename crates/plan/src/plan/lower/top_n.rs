@@ -281,7 +281,7 @@ impl Lowering<'_, '_> {
             let key = ranking.partition.iter().map(|e| self.value(&rel, &input, e, &own_name(e)));
             let key = Some(key.collect::<Result<_>>()?);
             let time = rel.columns[time].value().cloned().ok_or_else(|| Error::internal("a time without a value"))?;
-            rel.versions = Some(Versioned { time, key, passes: None });
+            rel.versions = Some(Versioned { time: Some(time), key, passes: None });
             rel.columns.push(Col::plain(one));
             return Ok(rel);
         }

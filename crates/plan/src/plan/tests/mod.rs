@@ -4,6 +4,7 @@
 mod dialect;
 mod emit;
 mod graphs;
+mod lookup;
 mod refusals;
 mod updating;
 
@@ -40,6 +41,10 @@ impl Connectors for Anything {
             (_, true) => Takes::Inserts,
             (_, false) => Takes::Upserts,
         }
+    }
+
+    fn asked_by_key(&self, table: &TableSpec) -> bool {
+        table.connector() == "asked"
     }
 
     fn open_source(&self, _: &TableSpec) -> Result<Box<dyn Source>> {
@@ -400,6 +405,16 @@ fn well_formed(dataflow: &Dataflow) {
                     let types = [input.field(times[0]), right.field(times[1])].map(Field::data_type);
                     assert!(types.iter().all(|t| matches!(t, DataType::Timestamp(TimeUnit::Millisecond, _))));
                 }
+            }
+            NodeKind::LookupJoin(j) => {
+                for (l, r) in &j.keys {
+                    assert_eq!(input.field(*l).data_type(), j.looked_up.field(*r).data_type(), "{}", n.label);
+                }
+                let both: Vec<_> = input.fields().iter().chain(j.looked_up.fields()).cloned().collect();
+                let both = Arc::new(Schema::new(both));
+                let test = j.residual.iter().cloned().collect::<Vec<_>>();
+                assert!(made(&test, &both).iter().all(|t| *t == DataType::Boolean), "{}", n.label);
+                assert_eq!(types(&n.schema), types(&both), "{}", n.label);
             }
             NodeKind::TopN(t) => {
                 assert_eq!(n.schema.fields().len(), input.fields().len() + usize::from(t.rank.is_some()));

@@ -705,13 +705,6 @@ FOR SYSTEM_TIME AS OF: ON does not compare the primary key of the versioned tabl
   help: declare PRIMARY KEY (..) NOT ENFORCED on it, or keep the last row of each key with ROW_NUMBER() OVER (PARTITION BY key ORDER BY time DESC) = 1, and compare the key in ON",
     );
     refused(
-        "SELECT b.auction FROM bid b JOIN person FOR SYSTEM_TIME AS OF b.at AS p ON b.bidder = p.id",
-        "
-joins FOR SYSTEM_TIME AS OF processing time (look-ups) are not there yet
-  at q.sql:1:34
-  help: use the time attribute of event time: FOR SYSTEM_TIME AS OF left.time",
-    );
-    refused(
         "SELECT b.auction FROM bid b JOIN person FOR SYSTEM_TIME AS OF b.ts AS p ON b.auction = p.id + 1",
         "
 FOR SYSTEM_TIME AS OF: ON does not compare the primary key of the versioned table
