@@ -104,6 +104,12 @@ fn rows_of_sessions_that_are_ten_times_the_memory() {
     compare("rows of sessions", "s TIMESTAMP(3), e TIMESTAMP(3), note STRING, place INT", query);
 }
 
+#[test]
+fn rows_of_a_join_that_are_ten_times_the_memory() {
+    let query = "SELECT a.ts, a.place, b.n, a.note FROM events a JOIN events b ON a.place = b.place";
+    compare("a join", "ts TIMESTAMP(3), place INT, n INT, note STRING", query);
+}
+
 /// Orders of 9,000 customers and what is known of these, each with a text of 400 bytes: joined, summed up and ranked they are
 /// several times what a job is given.
 fn orders(folder: &Folder) -> String {
