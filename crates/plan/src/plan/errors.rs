@@ -156,9 +156,7 @@ fn explain_other(what: &str) -> Error {
         let (column, of) = (between("predicate '", "'"), what.rsplit(' ').next().unwrap_or_default());
         let column = column.unwrap_or_default();
         Some((format!("a condition is TRUE or FALSE, and `{column}` is {of}"), format!("compare it: `{column}` = ..")))
-    } else if let Some(columns) = between("The subquery should only return one column: ", "\u{0}")
-        .or_else(|| what.split_once("The subquery should only return one column: ").map(|(_, c)| c.to_string()))
-    {
+    } else if let Some((_, columns)) = what.split_once("The subquery should only return one column: ") {
         Some((
             format!("the subquery gives more than one column: {columns}"),
             "select one, or compare rows: (a, b) IN (SELECT c, d ..)".to_string(),
