@@ -4,7 +4,9 @@
     soak.py MILLSTREAM [--kills N] [--seed S] [--seconds-max T]
 
 A job is started on other tasks each time (`--parallelism` 1, 2, 3, 7), killed after a random while, and started again,
-until it has been killed often enough; then it runs to its end. Always true, while it runs: a file that can be seen is
+until it has come to its end between two kills; then the next job begins. Two kills of three wait until the run has
+written a checkpoint, so that jobs get on and kills hit them at all their ages; the others come at any moment, also while
+the job starts. Always true, while it runs: a file that can be seen is
 whole, and all visible rows are rows of the undisturbed run, none of them twice. In the end they are all of them. Now and
 then the output folder's disk (a small tmpfs, where this user may mount one) is full for a while.
 
@@ -30,9 +32,13 @@ HERE = Path(__file__).resolve().parent
 PARALLELISM = [1, 2, 3, 7]
 FOLDERS = ["tumble", "hop", "session", "over", "late"]
 POSTGRES = os.environ.get("MILLSTREAM_TEST_POSTGRES")
-# Seconds from a start to its kill, at most, where the undisturbed run takes no more than so many seconds.
+# Seconds from a start to its kill, at most, where the undisturbed run takes no more than so many seconds; and from the first
+# checkpoint of a run, since when there are two in that time.
 PATIENCE_MAX = 0.7
+PATIENCE_BEHIND = 0.25
 UNDISTURBED = 4
+# Kills that wait for a checkpoint first.
+SETTLED = 2 / 3
 
 
 class Failed(Exception):
@@ -67,25 +73,52 @@ def fresh_tables():
              "CREATE TABLE soak_upsert (auction bigint PRIMARY KEY, window_start timestamp, n bigint)")
 
 
-def visible(folder):
-    """All rows that can be seen in a table's folder, with how often each is there."""
-    rows = collections.Counter()
-    for file in folder.glob("*"):
-        if file.name.startswith((".", "_")):
-            continue
-        data = file.read_bytes()
-        if data and not data.endswith(b"\n"):
-            raise Failed(f"{file} can be seen and is not whole: it ends with {data[-40:]!r}")
-        rows.update(data.splitlines())
-    return rows
+class Visible:
+    """The rows that can be seen in a table's folder. A file is read again only when it is another one than before."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.files = {}
+        self.rows = collections.Counter()
+
+    def look(self):
+        """All rows with how often each is there, and those that are new."""
+        there = {}
+        for file in self.folder.glob("*"):
+            if not file.name.startswith((".", "_")):
+                stat = file.stat()
+                there[file] = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        fresh = []
+        for file, (was, rows) in list(self.files.items()):
+            if there.get(file) != was:
+                self.rows.subtract(rows)
+                del self.files[file]
+        for file, what in there.items():
+            if file in self.files:
+                continue
+            data = file.read_bytes()
+            if data and not data.endswith(b"\n"):
+                raise Failed(f"{file} can be seen and is not whole: it ends with {data[-40:]!r}")
+            rows = data.splitlines()
+            self.files[file] = (what, rows)
+            self.rows.update(rows)
+            fresh += rows
+        return self.rows, fresh
 
 
-def everything(out):
-    rows = {table: visible(out / table) for table in FOLDERS}
-    if POSTGRES:
-        rows["soak_append"] = collections.Counter(psql("SELECT * FROM soak_append"))
-        rows["soak_upsert"] = collections.Counter(psql("SELECT * FROM soak_upsert"))
-    return rows
+class Everything:
+    """All tables of one job."""
+
+    def __init__(self, out):
+        self.folders = {table: Visible(out / table) for table in FOLDERS}
+
+    def look(self):
+        seen = {table: folder.look() for table, folder in self.folders.items()}
+        if POSTGRES:
+            for table in ["soak_append", "soak_upsert"]:
+                rows = psql(f"SELECT * FROM {table}")
+                seen[table] = (collections.Counter(rows), rows)
+        return seen
 
 
 def has_checkpoint(state):
@@ -93,16 +126,22 @@ def has_checkpoint(state):
     return any(re.search(r'"epoch":\s*[1-9]', file.read_text()) for file in state.glob("*/manifests/*.json"))
 
 
-def compare(out, wanted, whole):
-    for table, got in everything(out).items():
+def newest(state):
+    """The number of the newest manifest: a run begins with one of its own, and each checkpoint adds one."""
+    return max((int(file.stem) for file in state.glob("*/manifests/*.json")), default=0)
+
+
+def compare(seen, wanted, whole):
+    for table, (got, fresh) in seen.look().items():
         # A row that is replaced later is right in its time, and only the last one is known of the undisturbed run.
         if table == "soak_upsert" and not whole:
             continue
-        extra = got - wanted[table]
+        # Only rows that have come can be too many.
+        extra = {row: got[row] - wanted[table][row] for row in fresh if got[row] > wanted[table][row]}
         if extra:
             raise Failed(f"{table}: {sum(extra.values())} rows too many, such as {next(iter(extra))!r}")
-        missing = wanted[table] - got
-        if whole and missing:
+        missing = wanted[table] - got if whole else None
+        if missing:
             raise Failed(f"{table}: {sum(missing.values())} rows are missing, such as {next(iter(missing))!r}")
 
 
@@ -152,23 +191,24 @@ def soak(binary, kills_wanted, seed, seconds_max):
         start = time.monotonic()
         subprocess.run([binary, "run", script(oracle, work), "-p", "1", "--progress", "none"], check=True, timeout=300)
         # On a busy machine a run needs longer to come as far, and kills that hit nothing but starts prove nothing.
-        patience_max = PATIENCE_MAX * max(1, (time.monotonic() - start) / UNDISTURBED)
-        wanted = everything(oracle)
+        slow = max(1, (time.monotonic() - start) / UNDISTURBED)
+        wanted = {table: rows for table, (rows, _) in Everything(oracle).look().items()}
         empty = [table for table in wanted if not wanted[table]]
         if empty:
             raise Failed(f"the undisturbed run leaves {empty} empty, so nothing would be proven of them")
         shutil.rmtree(oracle)
-        start, kills, rounds, full = time.monotonic(), 0, 0, 0
+        start, kills, settled, rounds, full = time.monotonic(), 0, 0, 0, 0
         while kills < kills_wanted and time.monotonic() - start < seconds_max:
             rounds += 1
             out, state = (disk.folder if disk.there else work) / f"out{rounds}", work / f"state{rounds}"
             sql = script(out, work)
             fresh_tables()
-            run = 0
+            seen, run = Everything(out), 0
             while True:
                 # Sources are divided at the first start, and a run that was killed before its first checkpoint leaves
                 # that to the next one. One share: which rows are late then depends on the rows alone.
                 tasks = chance.choice(PARALLELISM) if has_checkpoint(state) else 1
+                before = newest(state)
                 command = [binary, "run", sql, "--state", state, "--checkpoint-interval", "100ms", "--progress", "none",
                            "-p", str(tasks)]
                 with open(work / "stderr", "w") as stderr:
@@ -179,24 +219,32 @@ def soak(binary, kills_wanted, seed, seconds_max):
                     disk.fill()
                     full += 1
                 if kills < kills_wanted:
-                    patience = chance.uniform(0.02, patience_max)
+                    waits = chance.random() < SETTLED
+                    patience = slow * (chance.uniform(0, PATIENCE_BEHIND) if waits else chance.uniform(0.02, PATIENCE_MAX))
+                    # With a full disk there may be no checkpoint, and the run ends by itself.
+                    late = time.monotonic() + 600
+                    while waits and process.poll() is None and newest(state) < before + 2:
+                        if time.monotonic() > late:
+                            raise Failed(f"run {run} has written no checkpoint in ten minutes")
+                        time.sleep(0.01)
                     until = time.monotonic() + patience
                     while process.poll() is None and time.monotonic() < until:
                         time.sleep(0.005)
                     if process.poll() is None:
                         process.send_signal(signal.SIGKILL)
                         kills += 1
+                        settled += waits
                 code = process.wait(timeout=600)
                 if fills:
                     disk.free()
-                compare(out, wanted, whole=False)
+                compare(seen, wanted, whole=False)
                 if code == 0:
                     break
                 said = (work / "stderr").read_text()
                 # A full disk is no success, and says so.
                 if code != -signal.SIGKILL and not (fills and code == 4 and re.search("[Nn]o space left|full", said)):
                     raise Failed(f"run {run} ended with {code}: {said.strip()}")
-            compare(out, wanted, whole=True)
+            compare(seen, wanted, whole=True)
             hidden = [f for f in out.rglob(".*") if f.name != ".ballast"]
             if hidden:
                 raise Failed(f"the finished job leaves {hidden[:3]} behind")
@@ -204,7 +252,8 @@ def soak(binary, kills_wanted, seed, seconds_max):
             shutil.rmtree(out)
             shutil.rmtree(state)
         seconds = time.monotonic() - start
-        print(f"soak: {kills} kills in {rounds} jobs, the disk full {full} times, {seconds:.0f} s: every row once")
+        behind = f"{settled} of them behind a checkpoint of their run"
+        print(f"soak: {kills} kills in {rounds} jobs, {behind}, the disk full {full} times, {seconds:.0f} s: every row once")
         if kills < min(kills_wanted, 20):
             raise Failed(f"only {kills} kills in {seconds:.0f} s prove nothing")
         return passed, 0
