@@ -154,18 +154,15 @@ class Bench:
         print("state     files MB  start to first row s  CPU s  peak MB until then")
         for name, query in [("over", OVER)]:
             state = self.fresh_state()
-            query = "SELECT * FROM (" + query + ") WHERE MOD(k, 1000) = 0"
+            query = "SELECT * FROM (" + query + ") WHERE MOD(total, 1000) = 0"
             sql = self.script(10 * rows, keys, query, 100_000_000, into="shown")
             more = ["--state", state, "--checkpoint-interval", "1000s"]
             more += [] if not self.args.memory else ["--memory", self.args.memory]
             process = self.start(sql, *more)
-            # Rows shown go by the rows read: one in a thousand keys.
-            deadline = time.monotonic() + 3600
             time.sleep(self.args.fill)
             subprocess.run([self.binary, "savepoint", state, "full"], check=True, stdout=subprocess.DEVNULL, timeout=1200)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            assert time.monotonic() < deadline
             size = largest_state(state)
             for _ in range(self.args.runs):
                 begun = time.monotonic()
