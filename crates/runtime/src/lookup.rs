@@ -213,8 +213,10 @@ impl Table {
                 starts[*id as usize + 1] += 1;
             }
         }
-        for id in 0..table.len() {
-            starts[id + 1] += starts[id];
+        let mut before = 0;
+        for start in &mut starts {
+            before += *start;
+            *start = before;
         }
         let mut places = vec![0u32; starts[table.len()] as usize];
         let mut next = starts.clone();
