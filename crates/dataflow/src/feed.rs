@@ -377,6 +377,9 @@ impl SourceFeed {
         let name = self.watermark.as_ref().map_or("", |w| self.output.field(w.column).name().as_str());
         let reason = format!("the event time `{name}` is NULL");
         let keep = is_not_null(times)?;
+        // What was read, without what this task has stamped on it: the clock says nothing of why the row is bad.
+        let stamped = usize::from(self.processing_time);
+        let read = rows.project(&(0..rows.num_columns() - stamped).collect::<Vec<_>>())?;
         let missing = (0..times.len()).filter(|i| times.is_null(*i));
         for i in missing {
             let place = self.place(partition, before + i as u64 + 1);
@@ -386,7 +389,7 @@ impl SourceFeed {
                      aside: SET 'millstream.bad-rows.table' = '<a declared table>'",
                 ));
             }
-            bad.push(BadRow { place, reason: reason.clone(), raw: row_as_json(rows, i) });
+            bad.push(BadRow { place, reason: reason.clone(), raw: row_as_json(&read, i) });
         }
         Ok(keep)
     }

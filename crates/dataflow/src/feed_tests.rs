@@ -194,6 +194,21 @@ fn a_row_without_an_event_time_fails_the_job_or_is_set_aside() {
 }
 
 #[test]
+fn a_row_that_is_set_aside_is_as_it_was_read_without_the_clock() {
+    let stamped = Arc::new(Schema::new(vec![
+        Field::new("ts", timestamp(), true),
+        Field::new("n", DataType::Int64, true),
+        Field::new(PROCESSING_TIME, ltz_millis(), false),
+    ]));
+    let node = SourceNode { processing_time: true, null_time_set_aside: true, ..node(Some(0)) };
+    let mut feed = SourceFeed::new(&node, stamped).unwrap();
+    feed.add_partition("0", 0);
+    let effects = said(feed.on_rows(0, rows(&[Some(3), None]), 100).unwrap());
+    let bad = r#"bad orders[0] row 2: the event time `ts` is NULL, {"ts":null,"n":1}"#;
+    assert_eq!(effects, [bad, "rows 3", "event 3", "clock 99"]);
+}
+
+#[test]
 fn a_time_that_is_no_time_is_an_error_with_its_place() {
     let mut feed = feed(&node(Some(0)), 1);
     feed.on_rows(0, at(&[1, 2]), 0).unwrap();

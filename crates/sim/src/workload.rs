@@ -8,8 +8,8 @@
 //! - A partition that becomes idle has given all rows that another one could make late, and goes on with rows later than
 //!   all others'. The others never pause before they have given their last row, so none of them becomes idle in between.
 //! - `LIMIT` takes rows in the order of arrival: one partition, and nothing that lies between.
-//! - With allowed lateness, how often a window is shown depends on the batches; its last showing, the one that counts
-//!   most rows, does not. That one is compared.
+//! - With allowed lateness, how often a window is shown depends on the batches, and with panes by the clock on the clock; its
+//!   last showing, the one that counts most rows, does not. That one is compared.
 //! - Where results are updated, what stands in the end is compared: how often something was said and taken back in between
 //!   depends on the batches.
 
@@ -356,9 +356,19 @@ fn query(dice: &mut Dice, shape: &Shape) -> (String, Option<usize>) {
             let calls = named(&dice.some(AGGREGATES, 1, 4));
             let window = windows(dice, "events");
             let lateness = 1 + dice.below(20);
+            // By a setting, or in panes: by rows, and by the clock.
+            let (set, emit) = match lateness % 3 {
+                0 => (format!("SET 'table.exec.emit.allow-lateness' = '{lateness} s';\n"), String::new()),
+                1 => (String::new(), format!(" EMIT EARLY EVERY {lateness} ROWS")),
+                _ => (String::new(), " EMIT EARLY EVERY INTERVAL '0.05' SECOND LATE EVERY 2 ROWS".into()),
+            };
+            let emit = match emit.is_empty() {
+                true => emit,
+                false => format!("{emit} ALLOWED LATENESS INTERVAL '{lateness}' SECOND ACCUMULATING"),
+            };
             let query = format!(
-                "SET 'table.exec.emit.allow-lateness' = '{lateness} s';\nSELECT {names}window_start, window_end, \
-                 COUNT(*) AS n{calls} FROM {window}{filter} GROUP BY {names}window_start, window_end"
+                "{set}SELECT {names}window_start, window_end, COUNT(*) AS n{calls} FROM {window}{filter} \
+                 GROUP BY {names}window_start, window_end{emit}"
             );
             (query, Some(columns))
         }

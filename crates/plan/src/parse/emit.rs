@@ -204,7 +204,7 @@ fn edit(
     (from, to): (usize, usize),
     emit: &Emit,
 ) -> Vec<(usize, usize, Vec<TokenWithSpan>)> {
-    let put = |token_: Token| TokenWithSpan::new(token_, token.span);
+    let put = |of: Token| TokenWithSpan::new(of, token.span);
     let word = |value: &str, quote_style: Option<char>, keyword: Keyword| {
         put(Token::Word(Word { value: value.into(), quote_style, keyword }))
     };
