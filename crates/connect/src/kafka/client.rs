@@ -21,6 +21,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// silence otherwise.
 const CONTACT_SLICE: Duration = Duration::from_secs(1);
 
+/// The wait before something is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+
 pub type ReadClient = BaseConsumer<Said>;
 pub type WriteClient = ThreadedProducer<Said>;
 
@@ -192,6 +195,18 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
         }
         _ => Error::io(format!("Kafka at {brokers} did not {doing}: {code}{last}"))
             .remedy("see that the brokers are well and can be reached from here"),
+    }
+}
+
+/// Asks again, while what was answered may pass, for as long as anybody waits: after a restart of a broker some of them do not
+/// know for a moment who leads a partition.
+pub fn patiently<T>(mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Err(e) if e.kind() == ErrorKind::Io && Instant::now() < until => std::thread::sleep(ASK_PAUSE),
+            answered => return answered,
+        }
     }
 }
 

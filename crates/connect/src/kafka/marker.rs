@@ -3,7 +3,7 @@
 //! The topic is compacted: of each transactional id the last note is kept for ever. All are in its first partition. A note
 //! is a record of JSON that any tool can read.
 
-use super::client::{PATIENCE, Said, explain, first_contact, partitions_of};
+use super::client::{PATIENCE, Said, explain, first_contact, partitions_of, patiently};
 use super::options::{MARKER_TOPIC, Settings};
 use super::properties::refused;
 use futures::executor::block_on;
@@ -111,11 +111,11 @@ pub fn read(settings: &Settings, id: &str, settled: bool) -> Result<Option<Note>
     let topic = &settings.sink.marker_topic;
     let (reader, said) = client(settings, "read_committed")?;
     let failed = |e: &KafkaError| explain(&settings.properties, "read the topic of committed epochs", e, &said);
-    let ends = || reader.fetch_watermarks(topic, PARTITION, PATIENCE).map_err(|e| failed(&e));
+    let ends = || patiently(|| reader.fetch_watermarks(topic, PARTITION, PATIENCE).map_err(|e| failed(&e)));
     let (beginning, mut end) = ends()?;
     if settled {
         let (all, _) = client(settings, "read_uncommitted")?;
-        let written = all.fetch_watermarks(topic, PARTITION, PATIENCE).map_err(|e| failed(&e))?.1;
+        let written = patiently(|| all.fetch_watermarks(topic, PARTITION, PATIENCE).map_err(|e| failed(&e)))?.1;
         let deadline = Instant::now() + SETTLE_PATIENCE;
         while end < written {
             if Instant::now() > deadline {

@@ -1,6 +1,6 @@
 //! Where reading begins and where it ends, as offsets: asked of the brokers once, when a run starts.
 
-use super::client::{PATIENCE, ReadClient, Said, explain};
+use super::client::{PATIENCE, ReadClient, Said, explain, patiently};
 use super::options::{Bound, End, Settings};
 use super::properties::Reset;
 use millstream_core::{Error, Place, Result};
@@ -48,6 +48,10 @@ impl Asking<'_> {
     /// The offsets that the brokers have for `time`: [`Offset::Beginning`], [`Offset::End`] or milliseconds. Where there is no
     /// record of that time or later, the end.
     fn listed(&self, partitions: &[Partition], time: Offset) -> Result<Offsets> {
+        patiently(|| self.list(partitions, time))
+    }
+
+    fn list(&self, partitions: &[Partition], time: Offset) -> Result<Offsets> {
         let doing = "list offsets";
         if partitions.is_empty() {
             return Ok(Offsets::new());
