@@ -747,6 +747,7 @@ fn what_a_checkpoint_holds_at_once_is_bounded() {
         JobConfig { checkpoints: Some(checkpoints), scratch: Some(scratch.path().to_owned()), ..config }
     };
     let world = World::default();
+    let mut fullest = 0;
     // Whole saves of a restored job, changes, chains that are merged, and restores of what was merged, by others and by the same.
     for parallelism in [1, 2, 3, 3, 2] {
         let mut job = Stepped::start(&flow, &world, bounded(parallelism), turns()).expect("starts");
@@ -756,8 +757,9 @@ fn what_a_checkpoint_holds_at_once_is_bounded() {
         // A piece is handed over before it is known whether it fits; and of each task's, a quarter of the room stays.
         let most = held_max.0 * (2 + parallelism as u64);
         assert!(metrics.saves_held_most() <= most, "{} bytes of saves were held at once", metrics.saves_held_most());
-        assert!(metrics.scratch_written() > 0 || job.is_over(), "everything fits");
+        fullest = fullest.max(metrics.saves_held_most());
     }
+    assert!(fullest > held_max.0, "no save has been larger than the room: {fullest} bytes at once");
     assert!(counting.reads.load(Relaxed) > 100, "nothing was merged");
     let largest = counting.largest.load(Relaxed);
     assert!(largest <= held_max.0 as i64, "a file of {largest} bytes");

@@ -242,3 +242,38 @@ impl NodeMemory {
 pub(crate) fn columns_of(def: &TableDef) -> Vec<String> {
     def.columns.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The files of a chain, by epoch and bytes.
+    fn chain(whole: &[(u64, u64)], changes: &[(u64, u64)]) -> Vec<FileRef> {
+        let file = |&(epoch, bytes): &(u64, u64), whole| FileRef {
+            path: String::new(),
+            epoch,
+            rows: 1,
+            bytes,
+            hash: String::new(),
+            whole,
+        };
+        whole.iter().map(|f| file(f, true)).chain(changes.iter().map(|f| file(f, false))).collect()
+    }
+
+    #[test]
+    fn the_files_of_one_piece_count_as_one() {
+        let whole = [(1, 1 << 20); 40];
+        assert!(!worth_merging(&[]));
+        assert!(!worth_merging(&chain(&whole, &[])), "a large piece is many files");
+        assert!(!worth_merging(&chain(&whole, &[(2, 10), (2, 10), (3, 10), (4, 10)])));
+        let changes: Vec<(u64, u64)> = (2..=17).map(|epoch| (epoch, 10)).collect();
+        assert!(worth_merging(&chain(&whole, &changes)), "long");
+        assert!(worth_merging(&chain(&whole, &[(2, 41 << 20), (3, 41 << 20)])), "heavy");
+    }
+
+    #[test]
+    fn what_was_merged_for_an_epoch_is_not_what_changed_in_it() {
+        let heavy = chain(&[(7, 1 << 20)], &[(7, 2 << 20), (8, 1 << 20)]);
+        assert!(worth_merging(&heavy), "three times what it changes");
+    }
+}
