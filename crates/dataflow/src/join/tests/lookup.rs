@@ -195,6 +195,22 @@ fn a_watermark_waits_behind_the_rows_that_wait_and_a_barrier_for_all() {
 }
 
 #[test]
+fn nothing_waits_behind_a_barrier_however_slow_the_table_is() {
+    let (mut operator, mut out) = (operator(&lookup(true, None), u32::MAX), Captured::default());
+    operator.step(batch(&[1, 4]), &mut out).expect("steps");
+    operator.step(Event::Watermark(TimeDomain::Event, Watermark(10)), &mut out).expect("steps");
+    operator.step(batch(&[3]), &mut out).expect("steps");
+    assert!(out.0.is_empty() && operator.state_bytes() > 0);
+    operator.flush(&mut out).expect("flushes");
+    assert_eq!(out.0, ["1", "4", "to 10", "3"]);
+    assert_eq!(operator.state_bytes(), 0);
+    // Before a channel is said to be idle as well.
+    operator.step(batch(&[5]), &mut out).expect("steps");
+    assert!(operator.answered(true, &mut out).expect("answers"));
+    assert_eq!(out.0.last().map(String::as_str), Some("5"));
+}
+
+#[test]
 fn rows_that_wait_are_bounded_and_none_is_lost_at_the_end() {
     let (mut operator, mut out) = (operator(&lookup(true, None), u32::MAX), Captured::default());
     for step in 1..=50 {
@@ -231,6 +247,7 @@ proptest! {
                 operator.step(event, &mut out).expect("steps");
                 if at % 7 == 6 {
                     operator.flush(&mut out).expect("flushes");
+                    assert_eq!(operator.state_bytes(), 0, "rows wait behind a barrier");
                 }
             }
             operator.step(Event::End, &mut out).expect("ends");
