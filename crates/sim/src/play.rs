@@ -199,6 +199,21 @@ impl Habits {
     }
 }
 
+impl Habits {
+    /// Barriers overtake what waits for a task that lags behind, and the next run has another number of tasks.
+    fn straggle(&mut self, dice: &mut Dice) {
+        self.interval = Some(Duration::from_millis(dice.one(&[5, 10, 20])));
+        self.overtake_after = Some(Duration::from_millis(dice.one(&[0, 1])));
+        self.timeout = Duration::from_secs(600);
+        self.parallelisms = vec![1, 2, 3, 4, 5, 6, 7];
+        self.messages_max = 1;
+        self.by_task = true;
+        self.starves = 200;
+        self.crashes = dice.one(&[30, 80]);
+        self.stormy_runs = dice.between(3, STORMY_RUNS_MAX);
+    }
+}
+
 /// The tables as they were when a savepoint was taken.
 struct Kept {
     name: String,
@@ -243,7 +258,10 @@ enum End {
 impl Seed {
     fn new(seed: u64, world: Arc<World>, workload: Arc<Workload>) -> Result<Seed, String> {
         let mut dice = Dice::new(seed, 3);
-        let habits = Habits::new(&mut dice, workload.idles);
+        let mut habits = Habits::new(&mut dice, workload.idles);
+        if workload.straggles {
+            habits.straggle(&mut dice);
+        }
         let tables = SimTables { world: world.clone(), run: Run::new(0), workload: workload.clone() };
         let dataflow = plan(&workload.sql, &tables, world.clock.now());
         let dataflow = dataflow.map_err(|e| format!("the query cannot be planned: {e}"))?;

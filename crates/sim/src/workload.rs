@@ -77,10 +77,16 @@ pub struct Workload {
     pub last_by: Option<usize>,
     /// What was said may be taken back.
     pub updates: bool,
+    /// Tasks come to be saved at different watermarks, and as others are restored from that.
+    pub straggles: bool,
 }
 
 /// Of 10,000 seeds so many have a result that is updated, or a join.
-const UPDATES: u64 = 3_500;
+const UPDATES: u64 = 2_000;
+
+/// And so many are about tasks that lag behind one another, with windows that are kept for late rows: whether such a window has
+/// been shown is told by the watermark of its task alone.
+const STRAGGLES: u64 = 1_000;
 
 /// Properties that the query and the rows have to agree upon.
 struct Shape {
@@ -142,10 +148,13 @@ impl Workload {
         // Chance of its own, so that all other seeds compute what they computed before there were updates.
         let mut updating = Dice::new(seed, 4);
         let updates = updating.chance(UPDATES);
+        let straggles = !updates && Dice::new(seed, 5).chance(STRAGGLES);
         let (query, last_by) = if updates {
             shape.two_logs = !late && !idles && updating.chance(6_000);
             let of = if shape.two_logs { updating::over_two_logs } else { updating::over_one_log };
             (of(&mut updating), None)
+        } else if straggles {
+            windows_with_lateness(&mut Dice::new(seed, 6), "")
         } else {
             query(&mut dice, &shape)
         };
@@ -178,7 +187,7 @@ impl Workload {
         }
         sql.push_str(&query);
         sql.push(';');
-        Workload { sql, logs, kinds, single_writer: dice.chance(1_500), idles, last_by, updates }
+        Workload { sql, logs, kinds, single_writer: dice.chance(1_500), idles, last_by, updates, straggles }
     }
 
     /// What counts of a table's rows.
@@ -349,29 +358,7 @@ fn query(dice: &mut Dice, shape: &Shape) -> (String, Option<usize>) {
             );
             (query, None)
         }
-        2 => {
-            // Windows that are shown again for late rows.
-            let keys = dice.some(KEYS, 0, 2);
-            let (columns, names) = (keys.len() + 2, keys.iter().map(|k| format!("{k}, ")).collect::<String>());
-            let calls = named(&dice.some(AGGREGATES, 1, 4));
-            let window = windows(dice, "events");
-            let lateness = 1 + dice.below(20);
-            // By a setting, or in panes: by rows, and by the clock.
-            let (set, emit) = match lateness % 3 {
-                0 => (format!("SET 'table.exec.emit.allow-lateness' = '{lateness} s';\n"), String::new()),
-                1 => (String::new(), format!(" EMIT EARLY EVERY {lateness} ROWS")),
-                _ => (String::new(), " EMIT EARLY EVERY INTERVAL '0.05' SECOND LATE EVERY 2 ROWS".into()),
-            };
-            let emit = match emit.is_empty() {
-                true => emit,
-                false => format!("{emit} ALLOWED LATENESS INTERVAL '{lateness}' SECOND ACCUMULATING"),
-            };
-            let query = format!(
-                "{set}SELECT {names}window_start, window_end, COUNT(*) AS n{calls} FROM {window}{filter} \
-                 GROUP BY {names}window_start, window_end{emit}"
-            );
-            (query, Some(columns))
-        }
+        2 => windows_with_lateness(dice, &filter),
         3 | 4 => {
             let key = dice.one(&["k", "g"]);
             let calls = named(&dice.some(&aggregates, 1, 4));
@@ -416,6 +403,30 @@ fn query(dice: &mut Dice, shape: &Shape) -> (String, Option<usize>) {
         }
         _ => (format!("SELECT k, g, v, ts FROM events{filter} LIMIT {}", dice.below(100)), None),
     }
+}
+
+/// Windows that are shown again for late rows.
+fn windows_with_lateness(dice: &mut Dice, filter: &str) -> (String, Option<usize>) {
+    let keys = dice.some(KEYS, 0, 2);
+    let (columns, names) = (keys.len() + 2, keys.iter().map(|k| format!("{k}, ")).collect::<String>());
+    let calls = named(&dice.some(AGGREGATES, 1, 4));
+    let window = windows(dice, "events");
+    let lateness = 1 + dice.below(20);
+    // By a setting, or in panes: by rows, and by the clock.
+    let (set, emit) = match lateness % 6 {
+        0..=3 => (format!("SET 'table.exec.emit.allow-lateness' = '{lateness} s';\n"), String::new()),
+        4 => (String::new(), format!(" EMIT EARLY EVERY {lateness} ROWS")),
+        _ => (String::new(), " EMIT EARLY EVERY INTERVAL '0.05' SECOND LATE EVERY 2 ROWS".into()),
+    };
+    let emit = match emit.is_empty() {
+        true => emit,
+        false => format!("{emit} ALLOWED LATENESS INTERVAL '{lateness}' SECOND ACCUMULATING"),
+    };
+    let query = format!(
+        "{set}SELECT {names}window_start, window_end, COUNT(*) AS n{calls} FROM {window}{filter} \
+         GROUP BY {names}window_start, window_end{emit}"
+    );
+    (query, Some(columns))
 }
 
 fn over(dice: &mut Dice, filter: &str) -> String {
