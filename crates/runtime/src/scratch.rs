@@ -170,8 +170,9 @@ impl Directory {
             if lock.try_lock().is_err() {
                 continue;
             }
-            // Whoever removed the file while we waited for it holds a lock on nothing, and so would we.
-            if !lock_path.exists() {
+            // Its owner may have removed the file since it was opened, and another may have made one of that name: a lock on
+            // what is no longer there keeps nobody out.
+            if !is_at(&lock, &lock_path) {
                 continue;
             }
             match fs::remove_dir_all(&path) {
@@ -187,6 +188,19 @@ impl Directory {
         }
         own.ok_or_else(|| std::io::Error::other(format!("{DIRECTORIES_MAX} processes use it already")))
     }
+}
+
+/// Whether an open file is the one of this path.
+#[cfg(unix)]
+fn is_at(open: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    matches!((open.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
 }
 
 impl Drop for Directory {
@@ -251,6 +265,34 @@ mod tests {
         assert_eq!(first.read(run, 0..4).unwrap(), b"mine");
         drop((first, second));
         assert_eq!(names(place.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_comes_while_others_go_takes_nothing_from_them() {
+        let place = tempfile::tempdir().unwrap();
+        let come_and_go = || {
+            for _ in 0..300 {
+                let scratch = Scratch::new(Some(place.path().to_owned()));
+                let run = scratch.create().unwrap_or_else(|e| panic!("{e}"));
+                scratch.append(run, b"mine").unwrap_or_else(|e| panic!("{e}"));
+                scratch.create().unwrap_or_else(|e| panic!("{e}"));
+                assert_eq!(scratch.read(run, 0..4).unwrap_or_else(|e| panic!("{e}")), b"mine");
+            }
+        };
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(come_and_go))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_made_anew_is_another() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        let open = File::create(&path).unwrap();
+        assert!(is_at(&open, &path));
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&open, &path));
+        File::create(&path).unwrap();
+        assert!(!is_at(&open, &path));
     }
 
     #[test]
