@@ -13,7 +13,8 @@
 //!   so that silence holds nothing back; then the output itself is idle.
 //! - Tasks of one node behind an exchange hear the same of everyone upstream, so they fall silent together and speak
 //!   again together, only not at the same moment. Their channels are idle once all of them are: one that has not yet
-//!   heard that rows come again still has windows to close, and whoever reads it waits for them.
+//!   heard that rows come again, or that no more come at all, still has windows to close, and whoever reads it waits for
+//!   them.
 //! - A channel that has ended promises everything and holds nobody back. The output is `MAX` when all have ended, and
 //!   not before: a channel that is only idle may still speak.
 //!
@@ -98,7 +99,8 @@ impl Merge {
 
     /// True when channels are left and all of them are idle.
     pub(crate) fn idle(&self) -> bool {
-        !self.ended() && self.channels.iter().all(|c| c.ended || !c.active)
+        let silent = |(i, c): (usize, &Channel)| c.ended || !(c.active || self.is_awaited(i));
+        !self.ended() && self.channels.iter().enumerate().all(silent)
     }
 
     /// `MAX` means that the channel will promise nothing more: it has ended in this domain.
@@ -133,11 +135,12 @@ impl Merge {
         others.map(|(_, c)| c.watermark).min()
     }
 
-    /// Whether an idle channel will soon be active, since another one that is idle together with it is active already.
+    /// Whether an idle channel will soon speak, since another one that is idle together with it has spoken already, or has
+    /// said its last.
     fn is_awaited(&self, channel: usize) -> bool {
         let Some(number) = self.together[channel] else { return false };
         let others = self.channels.iter().zip(&self.together).filter(|(_, n)| **n == Some(number));
-        others.into_iter().any(|(c, _)| c.active && !c.ended)
+        others.into_iter().any(|(c, _)| c.active || c.ended)
     }
 
     fn rise(&mut self) -> Option<Watermark> {
@@ -278,6 +281,22 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_channel_is_waited_for_where_one_that_hears_the_same_has_spoken_and_ended() {
+        let mut valve = Valve::new(2);
+        valve.idle_together(vec![Some(0), Some(0)]);
+        [0, 1].iter().for_each(|c| drop(valve.on_watermark(*c, Event, Watermark(10))));
+        [0, 1].iter().for_each(|c| drop(valve.on_idle(*c)));
+        assert_eq!((valve.output(Event), valve.idle_changed()), (Watermark(10), Some(true)));
+        valve.on_active(0);
+        assert_eq!(valve.on_watermark(0, Event, Watermark(50)), None);
+        assert_eq!(valve.on_end(0)[0], (Event, None), "channel 1 has windows to close up to 50");
+        assert_eq!(valve.idle_changed(), Some(false));
+        valve.on_active(1);
+        assert_eq!(valve.on_watermark(1, Event, Watermark(50)), Some(Watermark(50)));
+        assert_eq!(valve.on_end(1)[0], (Event, Some(Watermark::MAX)));
+    }
+
+    #[test]
     fn when_the_last_channel_goes_idle_the_furthest_promise_counts() {
         let mut valve = Valve::new(3);
         valve.on_watermark(0, Event, Watermark(10));
@@ -305,10 +324,12 @@ mod tests {
         assert_eq!(valve.on_watermark(0, Event, Watermark(28)), None, "the second may still have something for 13");
         assert_eq!(valve.on_active(1), None);
         assert_eq!(valve.on_watermark(1, Event, Watermark(28)), Some(Watermark(28)));
-        // The end of one is no word of the other.
+        // The end of one is on its way to the other, too, which is idle no longer but late with its own.
         valve.on_idle(0);
         valve.on_end(1);
-        assert!(valve.idle());
+        assert!(!valve.idle() && !valve.ended());
+        valve.on_end(0);
+        assert!(valve.ended());
     }
 
     #[test]

@@ -8,7 +8,8 @@ const SEEDS: std::ops::Range<u64> = 0..160;
 /// Seeds that once found something.
 /// - 1491: of two tasks that had been idle together one spoke first, and its windows closed without the other's rows.
 /// - 50225: rows that were held for a checkpoint that was given up were taken for rows behind the next barrier.
-const FOUND: [u64; 2] = [1491, 50225];
+/// - 684878879486, 684878880149: of two idle tasks one spoke and ended, and windows closed without what the other still had.
+const FOUND: [u64; 4] = [1491, 50225, 684878879486, 684878880149];
 
 #[test]
 fn tables_hold_what_an_undisturbed_run_leaves_there() {
