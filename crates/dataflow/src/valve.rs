@@ -284,8 +284,12 @@ mod tests {
     fn a_silent_channel_is_waited_for_where_one_that_hears_the_same_has_spoken_and_ended() {
         let mut valve = Valve::new(2);
         valve.idle_together(vec![Some(0), Some(0)]);
-        [0, 1].iter().for_each(|c| drop(valve.on_watermark(*c, Event, Watermark(10))));
-        [0, 1].iter().for_each(|c| drop(valve.on_idle(*c)));
+        for channel in [0, 1] {
+            valve.on_watermark(channel, Event, Watermark(10));
+        }
+        for channel in [0, 1] {
+            valve.on_idle(channel);
+        }
         assert_eq!((valve.output(Event), valve.idle_changed()), (Watermark(10), Some(true)));
         valve.on_active(0);
         assert_eq!(valve.on_watermark(0, Event, Watermark(50)), None);

@@ -50,23 +50,33 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// The table of the options: its number, its schema and its name. `otherwise`: what to do, or check, where there is none.
+pub async fn relation(
+    link: &Link,
+    settings: &Settings,
+    otherwise: impl FnOnce() -> String,
+) -> Result<(u32, String, String)> {
+    let found = link
+        .query(
+            "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c \
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)",
+            &[&settings.table],
+        )
+        .await?;
+    let row = found.first().ok_or_else(|| {
+        Error::sql(format!(
+            "there is no table {} in the database at {}, or this user may not see it",
+            settings.table, settings.address
+        ))
+        .remedy(format!("check '{TABLE_NAME}', {}", otherwise()))
+    })?;
+    Ok((row.get(0), row.get(1), row.get(2)))
+}
+
 impl Target {
     pub async fn resolve(link: &Link, settings: &Settings, spec: &TableSpec) -> Result<Target> {
-        let found = link
-            .query(
-                "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c \
-                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)",
-                &[&settings.table],
-            )
-            .await?;
-        let Some(row) = found.first() else {
-            return Err(Error::sql(format!(
-                "there is no table {} in the database at {}, or this user may not see it",
-                settings.table, settings.address
-            ))
-            .remedy(format!("check '{TABLE_NAME}', or make it:\n{}", create_table(&settings.table, spec))));
-        };
-        let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
+        let otherwise = || format!("or make it:\n{}", create_table(&settings.table, spec));
+        let (oid, schema, name) = relation(link, settings, otherwise).await?;
         let stored = columns(link, oid).await?;
         let columns = fit(&settings.table, spec, &stored)?;
         let key = spec.primary_key.iter().map(|c| Ok(spec.schema.index_of(c)?)).collect::<Result<Vec<_>>>()?;

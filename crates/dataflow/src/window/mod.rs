@@ -322,28 +322,7 @@ impl WindowAggregate {
     /// Rows of several slices, or some late: sorted by slice, then added slice by slice.
     fn take_in_by_slice(&mut self, batch: Batch, times: &Times, out: &mut dyn Output) -> Result<()> {
         let grid = self.timing.grid;
-        let mut by_slice: BTreeMap<SliceId, Vec<u32>> = BTreeMap::new();
-        let mut run: Option<(SliceId, Vec<u32>)> = None;
-        for row in 0..batch.len() {
-            // Neighbours mostly share their slice: only where it changes is the map asked.
-            let id = match (&times.attached, &run) {
-                (Some((ends, starts)), _) => (ends.value(row), starts.value(row)),
-                (None, Some((id, _))) if (id.0..id.1).contains(&times.local.value(row)) => *id,
-                _ => grid.slice(times.local.value(row)),
-            };
-            match &mut run {
-                Some((last, rows)) if *last == id => rows.push(row as u32),
-                _ => {
-                    if let Some((last, rows)) = run.take() {
-                        by_slice.insert(last, rows);
-                    }
-                    let mut rows = by_slice.remove(&id).unwrap_or_default();
-                    rows.push(row as u32);
-                    run = Some((id, rows));
-                }
-            }
-        }
-        by_slice.extend(run);
+        let by_slice = by_slice(grid, times, batch.len());
 
         let (mut order, mut ranges) = (Vec::with_capacity(batch.len()), Vec::with_capacity(by_slice.len()));
         let mut waiting: BTreeMap<Millis, Vec<u32>> = BTreeMap::new();
@@ -664,6 +643,33 @@ fn all_within(times: &[Millis], from: Millis, to: Millis) -> bool {
 fn unique(ids: &mut Vec<u32>) {
     ids.sort_unstable();
     ids.dedup();
+}
+
+/// The rows of each slice, in their order.
+fn by_slice(grid: Grid, times: &Times, rows: usize) -> BTreeMap<SliceId, Vec<u32>> {
+    let mut slices: BTreeMap<SliceId, Vec<u32>> = BTreeMap::new();
+    let mut run: Option<(SliceId, Vec<u32>)> = None;
+    for row in 0..rows {
+        // Neighbours mostly share their slice: only where it changes is the map asked.
+        let id = match (&times.attached, &run) {
+            (Some((ends, starts)), _) => (ends.value(row), starts.value(row)),
+            (None, Some((id, _))) if (id.0..id.1).contains(&times.local.value(row)) => *id,
+            _ => grid.slice(times.local.value(row)),
+        };
+        match &mut run {
+            Some((last, rows)) if *last == id => rows.push(row as u32),
+            _ => {
+                if let Some((last, rows)) = run.take() {
+                    slices.insert(last, rows);
+                }
+                let mut rows = slices.remove(&id).unwrap_or_default();
+                rows.push(row as u32);
+                run = Some((id, rows));
+            }
+        }
+    }
+    slices.extend(run);
+    slices
 }
 
 impl Operator for WindowAggregate {

@@ -13,10 +13,7 @@
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::{DFSchemaRef, Result};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion_expr::{
-    ColumnarValue, Expr, Extension, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    UserDefinedLogicalNodeCore, Volatility,
-};
+use datafusion_expr::{Expr, Extension, LogicalPlan, ScalarUDF, UserDefinedLogicalNodeCore};
 use datafusion_sql::sqlparser::ast::{TableFactor, TableVersion};
 use std::collections::HashSet;
 use std::fmt;
@@ -24,34 +21,13 @@ use std::sync::Arc;
 
 pub const NAME: &str = "$as_of";
 
-/// Never evaluated where lowering has seen it.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct AsOf {
-    signature: Signature,
-}
-
+/// Lowering takes it out.
 pub fn as_of() -> ScalarUDF {
-    ScalarUDF::new_from_impl(AsOf { signature: Signature::any(2, Volatility::Volatile) })
-}
-
-impl ScalarUDFImpl for AsOf {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        datafusion_common::not_impl_err!(
-            "FOR SYSTEM_TIME AS OF is not there yet in batch mode: run the query in streaming mode"
-        )
-    }
+    super::marker::marker(
+        NAME,
+        2,
+        "FOR SYSTEM_TIME AS OF is not there yet in batch mode: run the query in streaming mode",
+    )
 }
 
 /// A table of versions, before one of them is chosen for each row.

@@ -10,14 +10,10 @@
 //! of the condition before anything is optimised. A bounded job has no panes: there the condition is only dropped.
 
 use crate::emit::Emit;
-use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion_common::{DFSchemaRef, DataFusionError, Result, ScalarValue};
 use datafusion_expr::utils::{conjunction, split_conjunction};
-use datafusion_expr::{
-    ColumnarValue, Expr, Extension, Filter, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    UserDefinedLogicalNodeCore, Volatility,
-};
+use datafusion_expr::{Expr, Extension, Filter, LogicalPlan, ScalarUDF, UserDefinedLogicalNodeCore};
 use millstream_core::Result as OurResult;
 use std::collections::HashSet;
 use std::fmt;
@@ -25,32 +21,9 @@ use std::sync::Arc;
 
 pub const NAME: &str = "$emit";
 
-/// Never evaluated: [`place`] takes it out.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Marker {
-    signature: Signature,
-}
-
+/// [`place`] takes it out.
 pub fn marker() -> ScalarUDF {
-    ScalarUDF::new_from_impl(Marker { signature: Signature::any(1, Volatility::Volatile) })
-}
-
-impl ScalarUDFImpl for Marker {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        datafusion_common::internal_err!("EMIT stands where it was not foreseen")
-    }
+    super::marker::marker(NAME, 1, "EMIT stands where it was not foreseen")
 }
 
 /// An aggregate whose results are told as its clause says.

@@ -19,6 +19,7 @@ mod graph;
 mod literals;
 mod locate;
 mod lower;
+mod marker;
 mod marks;
 mod narrow;
 mod placed;

@@ -9,9 +9,9 @@
 //! all others without loss. Which key a row belongs to is the server's word: what is equal there is equal.
 
 use super::super::encode::write_value;
-use super::super::options::{Settings, TABLE_NAME};
+use super::super::options::Settings;
 use super::super::session::Link;
-use super::super::target::{Stored, columns, fits, quoted, stored_type};
+use super::super::target::{Stored, columns, fits, quoted, relation, stored_type};
 use super::answer::{Answer, read_as};
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -64,21 +64,8 @@ impl Query {
     }
 
     pub async fn prepare(&self, link: &Link, settings: &Settings) -> Result<Prepared> {
-        let found = link
-            .query(
-                "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c \
-                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)",
-                &[&settings.table],
-            )
-            .await?;
-        let Some(row) = found.first() else {
-            return Err(Error::sql(format!(
-                "there is no table {} in the database at {}, or this user may not see it",
-                settings.table, settings.address
-            ))
-            .remedy(format!("check '{TABLE_NAME}', the database in 'url' and the user")));
-        };
-        let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
+        let otherwise = || "the database in 'url' and the user".to_owned();
+        let (oid, schema, name) = relation(link, settings, otherwise).await?;
         let stored = columns(link, oid).await?;
         let sql = self.sql(&format!("{}.{}", quoted(&schema), quoted(&name)), &settings.table, &stored)?;
         let statement = link.prepare(&sql).await?;

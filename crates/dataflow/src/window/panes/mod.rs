@@ -35,10 +35,10 @@ mod tests;
 mod told;
 
 use super::emit::{Changed, Emitter};
-use super::grid::{Grid, SliceId};
+use super::grid::Grid;
 use super::saved::Tables;
 use super::table::{Grouping, Table};
-use super::{Times, Timing};
+use super::{Times, Timing, by_slice};
 use crate::aggregate::{Groups, Plan};
 use crate::graph::{self, Panes, Trigger};
 use crate::operator::{Event, Operator, Output, Watermarks};
@@ -507,33 +507,6 @@ impl PaneRows {
         self.bytes.extend_from_slice(result);
         self.ends.push(self.bytes.len());
     }
-}
-
-/// The rows of each slice, in their order.
-fn by_slice(grid: Grid, times: &Times, rows: usize) -> BTreeMap<SliceId, Vec<u32>> {
-    let mut slices: BTreeMap<SliceId, Vec<u32>> = BTreeMap::new();
-    let mut run: Option<(SliceId, Vec<u32>)> = None;
-    for row in 0..rows {
-        // Neighbours mostly share their slice: only where it changes is the map asked.
-        let id = match (&times.attached, &run) {
-            (Some((ends, starts)), _) => (ends.value(row), starts.value(row)),
-            (None, Some((id, _))) if (id.0..id.1).contains(&times.local.value(row)) => *id,
-            _ => grid.slice(times.local.value(row)),
-        };
-        match &mut run {
-            Some((last, rows)) if *last == id => rows.push(row as u32),
-            _ => {
-                if let Some((last, rows)) = run.take() {
-                    slices.insert(last, rows);
-                }
-                let mut rows = slices.remove(&id).unwrap_or_default();
-                rows.push(row as u32);
-                run = Some((id, rows));
-            }
-        }
-    }
-    slices.extend(run);
-    slices
 }
 
 impl Operator for WindowPanes {
