@@ -45,6 +45,11 @@ pub trait Connector: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// See [`Connectors::finds_fields_by_name`].
+    fn finds_fields_by_name(&self, _table: &TableSpec) -> bool {
+        false
+    }
+
     /// Which changes this table takes, as one that is written to.
     fn takes(&self, _table: &TableSpec) -> Takes {
         Takes::Inserts
@@ -149,6 +154,10 @@ impl Connectors for Registry {
 
     fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>> {
         at_table(table, self.of(table).and_then(|c| c.metadata(table)))
+    }
+
+    fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
+        self.of(table).is_ok_and(|c| c.finds_fields_by_name(table))
     }
 
     fn takes(&self, table: &TableSpec) -> Takes {

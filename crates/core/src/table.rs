@@ -83,6 +83,13 @@ pub trait Connectors: Send + Sync {
         false
     }
 
+    /// Whether the fields of its ROW columns are found by their names wherever they are stored, so that a column may be
+    /// declared with fewer of them.
+    fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
+        let _ = table;
+        false
+    }
+
     /// Which changes this table takes, as one that is written to.
     fn takes(&self, table: &TableSpec) -> Takes {
         let _ = table;

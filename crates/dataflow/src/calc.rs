@@ -1,7 +1,7 @@
 //! Filter, then compute: `SELECT expressions FROM input WHERE condition`.
 //!
 //! A column that is handed through is shared, not copied. Where the filter drops rows, only the columns that the
-//! expressions read are filtered, and the expressions see what is left.
+//! expressions read are filtered, of a ROW only the fields, and the expressions see what is left.
 
 use crate::expr::Expr;
 use crate::fuse::fuse;
@@ -11,10 +11,10 @@ use crate::operator::{Event, Operator, Output};
 use crate::rows::conform;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::FilterBuilder;
-use arrow::datatypes::{DataType, Int8Type, Int64Type, Schema, SchemaRef};
-use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_physical_expr::expressions::Column;
-use datafusion_physical_expr::utils::collect_columns;
+use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, SchemaRef};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_physical_expr::expressions::{Column, Literal};
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use millstream_core::{Batch, Error, Result};
 use std::sync::Arc;
 
@@ -29,8 +29,9 @@ pub struct Calc {
 struct Columns {
     /// Over the whole input.
     whole: Work,
-    /// The input's columns that the expressions read, and the expressions over these alone.
-    read: Vec<usize>,
+    /// What the expressions read of the input, columns and fields of ROW columns, and the expressions over that alone.
+    read: Vec<Expr>,
+    narrow_input: SchemaRef,
     narrow: Work,
 }
 
@@ -80,8 +81,9 @@ impl Calc {
         let columns: Vec<ArrayRef> = match &self.columns {
             None => batch.rows.columns().iter().map(|c| keep.filter(c)).collect::<Result<_, _>>()?,
             Some(c) => {
-                let read = keep.filter_record_batch(&batch.rows.project(&c.read)?)?;
-                c.narrow.evaluate(&read)?
+                let read = |e: &Expr| Ok(keep.filter(&e.evaluate(&batch.rows)?)?);
+                let read = c.read.iter().map(read).collect::<Result<Vec<_>>>()?;
+                c.narrow.evaluate(&conform(&c.narrow_input, read, rows)?)?
             }
         };
         let marks = batch.marks.as_ref().map(|m| keep.filter(m)).transpose()?;
@@ -99,13 +101,11 @@ impl Calc {
 
 impl Columns {
     fn new(whole: &[Expr], input: &Schema) -> Result<Columns> {
-        let mut read: Vec<usize> =
-            whole.iter().flat_map(|e| collect_columns(&e.physical)).map(|column| column.index()).collect();
-        read.sort_unstable();
-        read.dedup();
-        let narrow = whole.iter().map(|e| narrow(e, &read)).collect::<Result<Vec<_>>>()?;
-        let narrow = Work::new(&narrow, &input.project(&read)?)?;
-        Ok(Columns { whole: Work::new(whole, input)?, read, narrow })
+        let mut read = Vec::new();
+        let narrow = whole.iter().map(|e| narrow(e, input, &mut read)).collect::<Result<Vec<_>>>()?;
+        let narrow_input = Arc::new(Schema::new(read.iter().map(|e| e.field.clone()).collect::<Vec<_>>()));
+        let narrow = Work::new(&narrow, &narrow_input)?;
+        Ok(Columns { whole: Work::new(whole, input)?, read, narrow_input, narrow })
     }
 }
 
@@ -131,19 +131,40 @@ impl Work {
     }
 }
 
-/// The expression with each column's index replaced by its rank in `read`.
-fn narrow(expr: &Expr, read: &[usize]) -> Result<Expr> {
+/// The expression over what it reads, in the order of `read`, which what is not there yet is added to.
+fn narrow(expr: &Expr, input: &Schema, read: &mut Vec<Expr>) -> Result<Expr> {
     let moved = expr.physical.clone().transform_down(|e| {
-        Ok(match e.downcast_ref::<Column>() {
-            Some(column) => {
-                let rank = read.binary_search(&column.index()).unwrap_or_default();
-                Transformed::yes(Arc::new(Column::new(column.name(), rank)))
+        if !is_read(e.as_ref(), input) {
+            return Ok(Transformed::no(e));
+        }
+        let rank = match read.iter().position(|known| known.physical.as_ref() == e.as_ref()) {
+            Some(rank) => rank,
+            None => {
+                let field = e.return_field(input)?;
+                let name = format!("{}", read.len());
+                let field = Field::new(name, field.data_type().clone(), field.is_nullable());
+                read.push(Expr::new(e, field, expr.sql.clone()));
+                read.len() - 1
             }
-            None => Transformed::no(e),
-        })
+        };
+        let name = read[rank].field.name();
+        Ok(Transformed::new(Arc::new(Column::new(name, rank)), true, TreeNodeRecursion::Jump))
     });
     let moved = moved.map_err(|e| Error::internal(format!("{e}, in `{}`", expr.sql)))?;
     Ok(Expr::new(moved.data, expr.field.clone(), expr.sql.clone()))
+}
+
+/// A column, or a field of a ROW column: what costs nothing to get at.
+fn is_read(e: &dyn PhysicalExpr, input: &Schema) -> bool {
+    if e.downcast_ref::<Column>().is_some() {
+        return true;
+    }
+    let f = e.downcast_ref::<ScalarFunctionExpr>().filter(|f| f.name() == "get_field");
+    // One of several names may be that of an entry of a MAP, which has to be looked for.
+    let Some([row, name]) = f.map(|f| f.args()) else { return false };
+    name.downcast_ref::<Literal>().is_some()
+        && is_read(row.as_ref(), input)
+        && matches!(row.data_type(input), Ok(DataType::Struct(_)))
 }
 
 impl Operator for Calc {

@@ -1,6 +1,6 @@
 //! Parquet files.
 //!
-//! Columns go by name, and only those that are asked for are read. A file's types need not be the declared ones: what
+//! Columns go by name, and so do the fields of a ROW; only those that are asked for are read. A file's types need not be the declared ones: what
 //! the declared type can hold without loss is converted (INT to BIGINT, a shorter DECIMAL to a longer one, any
 //! timestamp to the declared precision, cut off as in Flink); everything else is an error that names file, column and
 //! both types, before a row is read.
@@ -75,7 +75,14 @@ impl ParquetReader {
             }
             roots.push(root);
         }
-        let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
+        let parquet = builder.parquet_schema();
+        let leaves = (0..parquet.num_columns()).filter(|leaf| {
+            let root = parquet.get_column_root_idx(*leaf);
+            let within = parquet.column(*leaf).path().parts().get(1..).unwrap_or_default().to_vec();
+            let readers = schema.fields().iter().zip(&roots).filter(|(_, r)| **r == root);
+            readers.into_iter().any(|(field, _)| is_read(field.data_type(), &within))
+        });
+        let mask = ProjectionMask::leaves(parquet, leaves);
         // What is read comes in the order of the file.
         let mut in_order = roots.clone();
         in_order.sort_unstable();
@@ -183,6 +190,17 @@ fn holds(declared: &DataType, stored: &DataType) -> bool {
             a.iter().all(|a| b.find(a.name()).is_some_and(|(_, b)| holds(a.data_type(), b.data_type())))
         }
         _ => false,
+    }
+}
+
+/// Whether a leaf is part of a column that is declared as this type: of a ROW, only the fields that are declared are read.
+/// `path`: of the leaf, from the column on.
+fn is_read(declared: &DataType, path: &[String]) -> bool {
+    match (declared, path) {
+        (DataType::Struct(fields), [name, path @ ..]) => {
+            fields.find(name).is_some_and(|(_, f)| is_read(f.data_type(), path))
+        }
+        _ => true,
     }
 }
 
@@ -304,7 +322,9 @@ mod tests {
     use super::*;
     use arrow::array::*;
     use arrow::datatypes::{Field, Schema};
+    use parquet::file::reader::{FileReader, SerializedFileReader};
     use proptest::prelude::*;
+    use std::os::unix::fs::FileExt;
     use std::sync::Arc;
 
     fn file_of(rows: &RecordBatch, compression: Compression) -> std::fs::File {
@@ -359,6 +379,37 @@ mod tests {
         let e =
             read(file_of(&rows, Compression::None), &declared("prise", DataType::Int64)).expect_err("no such column");
         assert_eq!(e.help(), Some("did you mean `price`?"));
+    }
+
+    #[test]
+    fn of_a_row_only_the_fields_that_are_declared_are_read() {
+        let row = |fields: Vec<(&str, ArrayRef)>| {
+            let fields =
+                fields.into_iter().map(|(name, a)| (Arc::new(Field::new(name, a.data_type().clone(), true)), a));
+            Arc::new(StructArray::from(fields.collect::<Vec<_>>())) as ArrayRef
+        };
+        let ints = |values: [i32; 3]| Arc::new(Int32Array::from(values.to_vec())) as ArrayRef;
+        let long = Arc::new(StringArray::from_iter_values((0..3).map(|i| i.to_string().repeat(100_000)))) as ArrayRef;
+        let inner = row(vec![("x", ints([1, 2, 3])), ("long", long.clone())]);
+        let whole = one("r", row(vec![("a", ints([4, 5, 6])), ("long", long), ("c", inner), ("b", ints([7, 8, 9]))]));
+        let field = |name: &str, of: DataType| Field::new(name, of, true);
+        let file = file_of(&whole, Compression::None);
+        // What lies in the file of the other fields would be an error to whoever reads it.
+        let parquet = SerializedFileReader::new(file.try_clone().expect("a second handle")).expect("a Parquet file");
+        for column in parquet.metadata().row_group(0).columns() {
+            if column.column_path().string().contains("long") {
+                let (from, bytes) = column.byte_range();
+                file.write_all_at(&vec![0xff; bytes as usize], from).expect("overwritten");
+            }
+        }
+        // In another order, and one of them wider than it is stored.
+        let c = DataType::Struct(vec![field("x", DataType::Int64)].into());
+        let of = DataType::Struct(vec![field("b", DataType::Int32), field("c", c)].into());
+        let read = read(file, &declared("r", of)).expect("it is read");
+        let r = read[0].column(0).as_struct();
+        assert_eq!(r.column(0).as_primitive::<Int32Type>().values().to_vec(), [7, 8, 9]);
+        assert_eq!(r.column(1).as_struct().column(0).as_primitive::<Int64Type>().values().to_vec(), [1, 2, 3]);
+        assert_eq!((r.num_columns(), r.column(1).as_struct().num_columns()), (2, 1));
     }
 
     #[test]

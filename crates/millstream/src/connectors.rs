@@ -48,6 +48,10 @@ impl Connectors for Tables {
         table.connector() == RESULT || self.inner.single_writer(table)
     }
 
+    fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
+        self.inner.finds_fields_by_name(table)
+    }
+
     fn takes(&self, table: &TableSpec) -> Takes {
         if table.connector() == RESULT { Takes::All } else { self.inner.takes(table) }
     }

@@ -11,6 +11,7 @@
 //! ```
 
 use crate::plan::Planned;
+use arrow::datatypes::{DataType, Field};
 use millstream_core::TableSpec;
 use millstream_dataflow::graph::{Changes, Dataflow, Exchange, Input, Node, NodeKind, SideOutput};
 use std::collections::BTreeMap;
@@ -86,8 +87,8 @@ fn details(node: &Node) -> Vec<String> {
     let reads = |table: &'_ TableSpec| -> Vec<String> {
         let columns = table.schema.fields();
         let stored = match &table.projection {
-            Some(p) => p.iter().map(|i| columns[*i].name().clone()).collect(),
-            None => columns.iter().map(|f| f.name().clone()).collect::<Vec<_>>(),
+            Some(p) => p.iter().map(|i| column(&columns[*i])).collect(),
+            None => columns.iter().map(|f| column(f)).collect::<Vec<_>>(),
         };
         stored.into_iter().chain(table.metadata.iter().map(|(_, f)| f.name().clone())).collect()
     };
@@ -116,6 +117,17 @@ fn details(node: &Node) -> Vec<String> {
         }
     }
     lines
+}
+
+/// A column that is read, with the fields of a ROW.
+fn column(field: &Field) -> String {
+    match field.data_type() {
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields.iter().map(|f| column(f)).collect();
+            format!("{}({})", field.name(), fields.join(", "))
+        }
+        _ => field.name().clone(),
+    }
 }
 
 fn exchange_text(dataflow: &Dataflow, input: &Input) -> String {

@@ -133,6 +133,10 @@ impl Connector for Filesystem {
         ])
     }
 
+    fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
+        matches!(format_options(table), Ok(FormatOptions::Json(_) | FormatOptions::Parquet(_)))
+    }
+
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         self.validate(table, TableUse::Source)?;
         Ok(Box::new(source::FileSource::open(table)?))

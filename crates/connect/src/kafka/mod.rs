@@ -58,6 +58,12 @@ impl Connector for Kafka {
         Ok(layout::metadata(table))
     }
 
+    fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
+        // The key's columns may have another format.
+        let formats = ["format", "value.format", "key.format"].into_iter().filter_map(|key| table.options.get(key));
+        formats.clone().count() > 0 && formats.clone().all(|format| format == "json")
+    }
+
     fn takes(&self, _table: &TableSpec) -> Takes {
         if self.upsert { Takes::Upserts } else { Takes::Inserts }
     }

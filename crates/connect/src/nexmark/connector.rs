@@ -19,6 +19,10 @@ impl Connector for Nexmark {
         Ok(METADATA.iter().map(|key| Field::new(*key, DataType::Int64, false)).collect())
     }
 
+    fn finds_fields_by_name(&self, _: &TableSpec) -> bool {
+        true
+    }
+
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         open(table)
     }

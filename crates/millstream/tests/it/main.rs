@@ -13,6 +13,7 @@ mod lookup;
 mod memory;
 mod random_queries;
 mod random_updates;
+mod rows;
 mod semantics;
 mod silence;
 mod state;

@@ -25,6 +25,7 @@ mod narrow;
 mod placed;
 mod proctime;
 mod provider;
+mod pruned;
 mod rewrite;
 mod sink;
 pub mod table;
@@ -172,6 +173,7 @@ fn plan_on_stack(
             lowering.statement(s, query)?;
         }
         dataflow = lowering.finish()?;
+        pruned::prune(&mut dataflow, connectors);
     }
     (dataflow.late_output, dataflow.bad_output) = (late_output, bad_output);
     Ok(Planned { ordered: needs.ordered, dataflow, statements, scans, notices: Vec::new(), start })

@@ -27,7 +27,7 @@ Sink(result)
         "
 Sink(result)
 └─ Source(bid)
-      reads auction, bidder, price, channel, qty, ts, tags, items, info, $proctime
+      reads auction, bidder, price, channel, qty, ts, tags, items, info(city, zip), $proctime
       computes fee AS price * 2
       watermark ts - 4000 ms",
     );
@@ -37,7 +37,7 @@ Sink(result)
 Sink(result)
 └─ Calc(get_field(info, city) AS city, array_element(tags, 1) AS tags[1], CAST(price AS Decimal128(10, 2)) AS CAST(price AS DECIMAL(10,2)), extract(YEAR, ts) AS EXTRACT(YEAR FROM ts), CASE WHEN price > 3 THEN 1 ELSE 0 END)
    └─ Source(bid)
-         reads price, ts, tags, info
+         reads price, ts, tags, info(city, zip)
          watermark ts - 4000 ms",
     );
     check(
@@ -757,7 +757,7 @@ INSERT INTO s1 SELECT auction, bidder, 0.908 * price as price, `dateTime`, extra
 Sink(s1)
 └─ Calc(get_field(bid, auction) AS auction, get_field(bid, bidder) AS bidder, CAST(0.908 * CAST(get_field(bid, price) AS Decimal128(20, 0)) AS Decimal128(23, 3)) AS price, dateTime, get_field(bid, extra) AS extra WHERE event_type = 2)
    └─ Source(datagen)
-         reads event_type, person, auction, bid
+         reads event_type, person(dateTime), auction(dateTime), bid(auction, bidder, price, dateTime, extra)
          computes dateTime AS CASE WHEN event_type = 0 THEN get_field(person, dateTime) WHEN event_type = 1 THEN get_field(auction, dateTime) ELSE get_field(bid, dateTime) END
          watermark dateTime - 4000 ms",
     );
@@ -771,7 +771,7 @@ Sink(result)
    └─ WindowAggregate(HOP 10 s every 2 s, by auction: count(*))
       └─ hash(auction) ─ Calc(get_field(bid, auction) AS auction, dateTime WHERE event_type = 2)
          └─ Source(datagen)
-               reads event_type, person, auction, bid
+               reads event_type, person(dateTime), auction(dateTime), bid(auction, dateTime)
                computes dateTime AS CASE WHEN event_type = 0 THEN get_field(person, dateTime) WHEN event_type = 1 THEN get_field(auction, dateTime) ELSE get_field(bid, dateTime) END
                watermark dateTime - 4000 ms",
     );

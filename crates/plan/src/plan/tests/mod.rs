@@ -5,6 +5,7 @@ mod dialect;
 mod emit;
 mod graphs;
 mod lookup;
+mod pruned;
 mod refusals;
 mod updating;
 
@@ -33,6 +34,10 @@ impl Connectors for Anything {
     fn metadata(&self, _: &TableSpec) -> Result<Vec<Field>> {
         let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
         Ok(vec![Field::new("timestamp", time, true), Field::new("file.path", DataType::Utf8, false)])
+    }
+
+    fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
+        matches!(table.connector(), "nexmark" | "by-name")
     }
 
     fn takes(&self, table: &TableSpec) -> Takes {
