@@ -51,8 +51,10 @@ pub(super) enum Next {
 /// What the thread has found to be read, all in all: the files are sent one after the other, long after they were found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub files: AtomicU64,
-    pub bytes: AtomicU64,
+    files: AtomicU64,
+    bytes: AtomicU64,
+    /// It has looked.
+    known: AtomicBool,
 }
 
 impl Found {
@@ -61,6 +63,13 @@ impl Found {
             self.files.fetch_add(1, Ordering::Relaxed);
             self.bytes.fetch_add(file.size.unwrap_or(0), Ordering::Relaxed);
         }
+        self.known.store(true, Ordering::Release);
+    }
+
+    /// Files and bytes; `None`: it has not looked yet.
+    pub fn all(&self) -> Option<(u64, u64)> {
+        let known = self.known.load(Ordering::Acquire);
+        known.then(|| (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed)))
     }
 }
 

@@ -27,7 +27,6 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const ROWS_MAX: usize = 8192;
@@ -555,11 +554,7 @@ impl PartitionReader for FileReader {
 
     fn behind(&self) -> Behind {
         // A stream has no size, so nobody knows what is still to come of it.
-        if !self.replays {
-            return Behind::default();
-        }
-        let (files, bytes) =
-            (self.ahead.found.files.load(Ordering::Relaxed), self.ahead.found.bytes.load(Ordering::Relaxed));
+        let Some((files, bytes)) = self.ahead.found.all().filter(|_| self.replays) else { return Behind::default() };
         // How far a packed file has been read is known in unpacked bytes only: it counts as a whole until its end.
         let plain = |file: &&OpenFile| Packing::of(&file.about.path.display().to_string()) == Packing::Plain;
         let inside = match &self.contents {

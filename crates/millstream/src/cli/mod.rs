@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod args;
+pub mod log;
 pub mod print;
 pub mod progress;
 pub mod run;

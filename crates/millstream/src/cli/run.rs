@@ -1,13 +1,15 @@
 //! The commands.
 
 use super::args::{Check, Cli, Explain, Run, Script};
+use super::log::{self, Event, Level, note};
 use super::print::Printer;
 use super::progress::Reporter;
-use super::warner::Warner;
+use super::warner::{self, Warner};
 use clap::CommandFactory;
+use millstream::metrics::{Board, Endpoint};
 use millstream::{
-    Error, ErrorKind, JobConfig, Plan, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop,
-    Tables, message, state,
+    CheckpointMetrics, Error, ErrorKind, JobConfig, Plan, Program, RestoreFrom, Result, RunOptions, Runner,
+    StateOptions, Step, Stop, Tables, Warning, message, state,
 };
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
@@ -19,6 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub fn run(args: &Run) -> ExitCode {
     let interrupted = match catch_interrupts() {
         Ok(flag) => flag,
+        Err(e) => return fail(&e, None),
+    };
+    let board = Arc::new(Board::default());
+    let endpoint = args.metrics.as_ref().map(|at| Endpoint::open(at, board.clone())).transpose();
+    // Held to the end of the program.
+    let _endpoint = match endpoint {
+        Ok(endpoint) => endpoint.inspect(|e| note(&format!("metrics at http://{}/metrics", e.address()))),
         Err(e) => return fail(&e, None),
     };
     with_program(&args.script, |program| {
@@ -37,7 +46,12 @@ pub fn run(args: &Run) -> ExitCode {
                 allow_dropped_state: args.allow_dropped_state,
                 available_now: args.available_now,
             },
-            job: JobConfig { memory: args.memory, scratch: args.scratch.clone(), ..JobConfig::default() },
+            job: JobConfig {
+                memory: args.memory,
+                scratch: args.scratch.clone(),
+                measured: args.metrics.is_some(),
+                ..JobConfig::default()
+            },
         };
         let mut runner = Runner::new(program, options);
         while let Some(step) = runner.step() {
@@ -47,7 +61,10 @@ pub fn run(args: &Run) -> ExitCode {
                 Step::Running(running) => {
                     running.notices().iter().for_each(|n| note(n));
                     let prints = running.prints_result() && std::io::stdout().is_terminal();
-                    watch(running, args, &interrupted, prints)?;
+                    board.runs(running.name(), running.metrics().clone());
+                    log::of_job(Some(running.name()));
+                    watch(running, args, &interrupted, prints, &board)?;
+                    log::of_job(None);
                 }
             }
             if interrupted.load(Relaxed) {
@@ -59,31 +76,51 @@ pub fn run(args: &Run) -> ExitCode {
 }
 
 /// Waits for a query's end, shows how it is getting on, hands an interrupt on to it.
-fn watch(mut running: millstream::Running, args: &Run, interrupted: &AtomicBool, prints: bool) -> Result<()> {
+fn watch(
+    mut running: millstream::Running,
+    args: &Run,
+    interrupted: &AtomicBool,
+    prints: bool,
+    board: &Board,
+) -> Result<()> {
     let mut reporter = Reporter::new(args.progress, prints);
     let (mut warner, began) = (Warner::default(), std::time::Instant::now());
-    let mut stopping = false;
+    let (mut stopping, mut checkpoints) = (false, 0);
+    let metrics = running.metrics().clone();
     // Short at first, so that a small job is not kept waiting; then as often as the display is renewed.
     let mut pause = std::time::Duration::from_millis(1);
     while !running.is_finished() {
         if interrupted.load(Relaxed) && !std::mem::replace(&mut stopping, true) {
             running.stop(if args.drain { Stop::Drain } else { Stop::Here });
+            board.stops();
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(reporter.pause());
         running.listen();
         let now = began.elapsed();
-        let told: Vec<String> = running.take_warnings().into_iter().filter_map(|w| warner.tell(w, now)).collect();
-        reporter.say([told, warner.due(now)].concat());
-        reporter.show(&running.snapshot());
+        let mut told: Vec<Warning> = running.take_warnings().into_iter().filter_map(|w| warner.tell(w, now)).collect();
+        told.extend(warner.due(now));
+        reporter.say(told.iter().map(warner::event));
+        let snapshot = running.snapshot();
+        if snapshot.checkpoints > checkpoints {
+            checkpoints = snapshot.checkpoints;
+            reporter.say([completed(&metrics.checkpoints)]);
+        }
+        reporter.show(&snapshot);
     }
     // What came since the last look, and what was kept back so as not to be told too often.
-    let told: Vec<String> =
+    let mut told: Vec<Warning> =
         running.take_warnings().into_iter().filter_map(|w| warner.tell(w, began.elapsed())).collect();
-    reporter.say([told, warner.rest()].concat());
+    told.extend(warner.rest());
+    reporter.say(told.iter().map(warner::event));
     let keeps_state = running.keeps_state();
-    match running.wait() {
+    let ended = running.wait();
+    board.is_over();
+    match ended {
         Ok(summary) => {
+            if summary.snapshot.checkpoints > checkpoints {
+                reporter.say([completed(&metrics.checkpoints)]);
+            }
             reporter.finish(&summary, summary.stopped == Some(Stop::Here), keeps_state);
             Ok(())
         }
@@ -94,6 +131,15 @@ fn watch(mut running: millstream::Running, args: &Run, interrupted: &AtomicBool,
     }
 }
 
+/// The last checkpoint that was completed.
+fn completed(made: &CheckpointMetrics) -> (Event, String) {
+    let (epoch, millis) = (made.epoch.load(Relaxed), made.millis.load(Relaxed));
+    let bytes = made.last_bytes.load(Relaxed);
+    let event = Event::new(Level::Debug, "checkpoint completed");
+    let event = event.with("epoch", epoch).with("millis", millis).with("bytes", bytes);
+    (event, format!("debug: checkpoint {epoch} completed in {millis} ms, {bytes} bytes"))
+}
+
 /// `millstream check`.
 pub fn check(args: &Check) -> ExitCode {
     with_program(&args.script, |program| {
@@ -102,7 +148,9 @@ pub fn check(args: &Check) -> ExitCode {
         plans.iter().flat_map(|p| p.notices()).for_each(|n| note(n));
         let warnings = args.target.map_or_else(Vec::new, |t| program.lint(t.into()));
         for warning in &warnings {
-            eprintln!("warning: {}\n  at {}\n  help: {}", warning.what, warning.place, warning.remedy);
+            let event = Event::new(Level::Warn, warning.what.clone());
+            let event = event.with("place", warning.place.to_string()).with("remedy", warning.remedy.clone());
+            event.say(&format!("warning: {}\n  at {}\n  help: {}", warning.what, warning.place, warning.remedy));
         }
         let found = if warnings.is_empty() { String::new() } else { format!(", {} warnings", warnings.len()) };
         show(&format!("{}: ok, {} queries{found}", program.file, plans.len()))?;
@@ -198,7 +246,7 @@ pub(super) fn fail(e: &Error, text: Option<&str>) -> ExitCode {
         return ExitCode::from(141);
     }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    eprintln!("{}", message::render(e, text.unwrap_or(""), colour).trim_end());
+    Event::of_error(e).say(message::render(e, text.unwrap_or(""), colour).trim_end());
     ExitCode::from(match e.kind() {
         ErrorKind::Data => 1,
         ErrorKind::Usage => 2,
@@ -206,10 +254,6 @@ pub(super) fn fail(e: &Error, text: Option<&str>) -> ExitCode {
         ErrorKind::Io => 4,
         ErrorKind::Internal => 70,
     })
-}
-
-fn note(text: &str) {
-    eprintln!("note: {text}");
 }
 
 pub(super) fn show(text: &str) -> Result<()> {

@@ -9,8 +9,10 @@ mod emit;
 mod fuzz;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod logs;
 mod lookup;
 mod memory;
+mod metrics;
 mod random_queries;
 mod random_updates;
 mod semantics;
