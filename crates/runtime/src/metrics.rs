@@ -519,6 +519,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_writers_of_a_table_have_written_is_added_up_and_a_task_left_out_holds_nothing_back() {
+        let sink = NodeMetrics::new("Sink(t)".into(), false, true, 3);
+        sink.set_bytes_written(0, 5);
+        sink.set_bytes_written(1, 7);
+        sink.set_bytes_written(0, 6);
+        assert_eq!(sink.bytes(), 13);
+        sink.set_watermark(0, Watermark(20));
+        sink.set_watermark(1, Watermark(10));
+        assert_eq!(sink.watermark(), Watermark::MIN, "the third has promised nothing yet");
+        sink.leave_out(2);
+        assert_eq!(sink.watermark(), Watermark(10));
+    }
+
+    #[test]
     fn what_waits_is_added_up_where_it_is_known() {
         let source = NodeMetrics::new("Source(t)".into(), true, false, 2);
         let figures = |name: &str, rows, bytes| PartitionFigures {

@@ -115,7 +115,10 @@ fn watch(
     reporter.say(told.iter().map(warner::event));
     let keeps_state = running.keeps_state();
     let ended = running.wait();
-    board.is_over();
+    match &ended {
+        Ok(_) => board.has_ended(),
+        Err(_) => board.has_failed(),
+    }
     match ended {
         Ok(summary) => {
             if summary.snapshot.checkpoints > checkpoints {

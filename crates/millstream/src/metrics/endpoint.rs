@@ -175,7 +175,7 @@ fn answer(request: &[u8], board: &Board) -> Option<Answer> {
     };
     let answer = match path.split_once('?').map_or(path, |(path, _)| path) {
         "/metrics" => Answer { status: "200 OK", kind: METRICS_TYPE, body: board.text(), bare },
-        "/health" => told(board.lives(), "alive\n", "the job has ended\n"),
+        "/health" => told(board.lives(), "alive\n", "the job has failed\n"),
         "/ready" => told(board.is_ready(), "ready\n", "no job takes in rows\n"),
         _ => Answer::plain("404 Not Found", "there are /metrics, /health and /ready\n"),
     };
@@ -211,7 +211,9 @@ mod tests {
         assert!(get("/metrics").contains("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
         board.stops();
         assert_eq!(["/health", "/ready"].map(status), ["200", "503"]);
-        board.is_over();
+        board.has_ended();
+        assert_eq!(["/health", "/ready"].map(status), ["200", "503"], "another may follow");
+        board.has_failed();
         assert_eq!(["/health", "/ready", "/metrics"].map(status), ["503", "503", "200"]);
         let head = asked(endpoint.address(), "HEAD /metrics HTTP/1.0\r\n\r\n");
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");

@@ -23,13 +23,13 @@ pub struct Board(Mutex<State>);
 
 #[derive(Default)]
 enum State {
-    /// No job has begun yet.
+    /// No job has begun yet, or the next one of the script has not.
     #[default]
-    Starting,
+    Between,
     Running(Job),
     /// It has been asked to stop and still works.
     Stopping(Job),
-    /// The last job has ended.
+    /// A job has failed, and nothing comes after it.
     Over,
 }
 
@@ -54,12 +54,17 @@ impl Board {
         };
     }
 
-    /// The job has ended, well or not.
-    pub fn is_over(&self) {
+    /// The job has ended well: the next one may follow.
+    pub fn has_ended(&self) {
+        *self.state() = State::Between;
+    }
+
+    /// The job has failed.
+    pub fn has_failed(&self) {
         *self.state() = State::Over;
     }
 
-    /// Whether this program is alive: it is about to begin, or a job is at work.
+    /// Whether this program is alive: it is about to begin something, or a job is at work.
     pub fn lives(&self) -> bool {
         !matches!(&*self.state(), State::Over)
     }
@@ -73,7 +78,7 @@ impl Board {
     pub fn text(&self) -> String {
         let (name, metrics, began) = match &*self.state() {
             State::Running(job) | State::Stopping(job) => (job.name.clone(), job.metrics.clone(), job.began),
-            State::Starting | State::Over => return text::of_process(),
+            State::Between | State::Over => return text::of_process(),
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         text::of_process() + &text::of_job(&name, &metrics, began.elapsed(), now)
