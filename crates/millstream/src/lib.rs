@@ -25,7 +25,9 @@ pub use millstream_core::{
     Batch, Behind, ByteSize, ChangeKind, Error, ErrorKind, Place, Result, Sink, Source, Watermark,
 };
 pub use millstream_plan::message;
-pub use millstream_runtime::{CheckpointMetrics, JobConfig, Metrics, Snapshot, Stop, Summary, Warning, WarningKind};
+pub use millstream_runtime::{
+    CheckpointMetrics, CheckpointTrace, JobConfig, Metrics, Snapshot, Stop, Summary, Warning, WarningKind,
+};
 pub use program::{Plan, Program};
 pub use result::{ResultRows, ResultSink, standing};
 pub use run::{Mode, RunOptions, Runner, Running, Step, collect};

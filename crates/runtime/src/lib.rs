@@ -40,8 +40,8 @@ pub use checkpoint::{CheckpointConfig, Restore};
 pub use clock::SystemClock;
 pub use job::{Job, JobConfig, Stop, Summary, start};
 pub use metrics::{
-    CheckpointMetrics, MemoryMetrics, Metrics, NodeMetrics, NodeSnapshot, PartitionFigures, Snapshot, TOOK_BOUNDS,
-    TaskMetrics, TaskTime,
+    CheckpointMetrics, CheckpointTrace, MemoryMetrics, Metrics, NodeMetrics, NodeSnapshot, PartitionFigures, Snapshot,
+    TOOK_BOUNDS, TaskMetrics, TaskTime,
 };
 pub use placement::{Placement, Stage};
 pub use scratch::Scratch;

@@ -16,6 +16,7 @@ use crate::warnings::{Warning, WarningKind, Warnings};
 use millstream_core::{Behind, Error, Millis, Watermark};
 use millstream_state::room::SaveRoom;
 use millstream_state::tier::Budget;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -297,8 +298,39 @@ pub struct CheckpointMetrics {
     /// Of `bytes`, what was there before anything was written for the next one.
     counted_bytes: AtomicU64,
     began: AtomicI64,
+    /// The one under way, and those that are over and nobody has asked for yet, oldest first.
+    open: Mutex<Option<CheckpointTrace>>,
+    over: Mutex<VecDeque<CheckpointTrace>>,
     warnings: Warnings,
 }
+
+/// How one checkpoint went, by the job's clock. A moment that was not reached is the one before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointTrace {
+    pub epoch: u64,
+    pub began: Millis,
+    /// The first task had lined up its barriers and handed over what it remembers, and the last one.
+    pub first_saved: Millis,
+    pub last_saved: Millis,
+    /// All that had been handed over was written, and the manifest begun.
+    pub written: Millis,
+    /// The manifest was there: from then on sinks commit.
+    pub manifest: Millis,
+    pub ended: Millis,
+    /// Why it was given up.
+    pub given_up: Option<String>,
+}
+
+/// A moment in the life of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Reached {
+    Saved,
+    Written,
+    Manifest,
+}
+
+/// Checkpoints that are kept until somebody asks how they went; older ones are forgotten.
+const TRACES_MAX: usize = 64;
 
 /// Upper bounds of how long a checkpoint takes, in milliseconds.
 pub const TOOK_BOUNDS: [u64; 14] =
@@ -329,8 +361,40 @@ impl Histogram {
 }
 
 impl CheckpointMetrics {
-    pub(crate) fn begin(&self, now: Millis) {
+    pub(crate) fn begin(&self, epoch: u64, now: Millis) {
         self.began.store(now, Relaxed);
+        let [first_saved, last_saved, written, manifest, ended] = [now; 5];
+        let given_up = None;
+        *lock(&self.open) =
+            Some(CheckpointTrace { epoch, began: now, first_saved, last_saved, written, manifest, ended, given_up });
+    }
+
+    pub(crate) fn reached(&self, what: Reached, now: Millis) {
+        let mut open = lock(&self.open);
+        let Some(open) = open.as_mut() else { return };
+        match what {
+            Reached::Saved if open.last_saved == open.began => (open.first_saved, open.last_saved) = (now, now),
+            Reached::Saved => open.last_saved = now,
+            Reached::Written => open.written = now,
+            Reached::Manifest => open.manifest = now,
+        }
+    }
+
+    fn over(&self, now: Millis, given_up: Option<String>) {
+        let Some(mut trace) = lock(&self.open).take() else { return };
+        trace.written = trace.written.max(trace.last_saved);
+        trace.manifest = trace.manifest.max(trace.written);
+        (trace.ended, trace.given_up) = (now.max(trace.manifest), given_up);
+        let mut over = lock(&self.over);
+        if over.len() == TRACES_MAX {
+            over.pop_front();
+        }
+        over.push_back(trace);
+    }
+
+    /// How checkpoints went that have ended since this was last asked.
+    pub fn take_traces(&self) -> Vec<CheckpointTrace> {
+        lock(&self.over).drain(..).collect()
     }
 
     pub(crate) fn done(&self, epoch: u64, now: Millis) {
@@ -339,6 +403,7 @@ impl CheckpointMetrics {
         self.epoch.store(epoch, Relaxed);
         self.millis.store(millis, Relaxed);
         self.took.add(millis);
+        self.over(now, None);
         self.done_at.store(now, Relaxed);
         self.last_bytes.store(self.bytes.load(Relaxed) - self.counted_bytes.load(Relaxed), Relaxed);
     }
@@ -353,7 +418,8 @@ impl CheckpointMetrics {
         &self.took
     }
 
-    pub(crate) fn given_up(&self, epoch: u64, why: &Error) {
+    pub(crate) fn given_up(&self, epoch: u64, why: &Error, now: Millis) {
+        self.over(now, Some(why.what().to_owned()));
         self.given_up.fetch_add(1, Relaxed);
         let what = format!("checkpoint {epoch} was given up");
         self.warnings.say_why(WarningKind::CheckpointGivenUp, &what, why, Some(epoch));
@@ -505,7 +571,9 @@ mod tests {
     fn checkpoints_are_counted_by_how_long_they_took_and_what_they_wrote() {
         let metrics = CheckpointMetrics::default();
         for (epoch, began, took, bytes) in [(1, 1_000, 10, 100), (2, 5_000, 11, 50), (3, 9_000, 700_000, 7)] {
-            metrics.begin(began);
+            metrics.begin(epoch, began);
+            metrics.reached(Reached::Saved, began + 3);
+            metrics.reached(Reached::Saved, began + 5);
             metrics.bytes.fetch_add(bytes, Relaxed);
             metrics.done(epoch, began + took);
             assert_eq!(metrics.last_bytes.load(Relaxed), bytes);
@@ -513,6 +581,12 @@ mod tests {
             metrics.bytes.fetch_add(1_000, Relaxed);
             metrics.tidied();
         }
+        let traces = metrics.take_traces();
+        let first = &traces[0];
+        assert_eq!((traces.len(), first.epoch, first.first_saved, first.last_saved), (3, 1, 1_003, 1_005));
+        // What has not been told apart is no time between two moments, and none goes back.
+        assert_eq!((first.written, first.manifest, first.ended), (1_005, 1_005, 1_010));
+        assert!(metrics.take_traces().is_empty(), "each is told once");
         let (counts, sum) = metrics.took().cumulative();
         assert_eq!((counts[0], counts[1], counts[TOOK_BOUNDS.len() - 1], counts[TOOK_BOUNDS.len()]), (1, 2, 2, 3));
         assert_eq!((sum, metrics.done_at.load(Relaxed)), (700_021, 709_000));

@@ -132,6 +132,10 @@ pub struct Run {
     /// of this machine, port 0 a free one, which is told on standard error.
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub metrics: Option<String>,
+    /// Send checkpoints and starts as OpenTelemetry traces to the collector at this URL, such as http://localhost:4318.
+    #[cfg(feature = "otel")]
+    #[arg(long, value_name = "URL")]
+    pub otel: Option<String>,
     /// On Ctrl-C also close and emit the windows that are open, as at the end of the input.
     #[arg(long)]
     pub drain: bool,

@@ -2,6 +2,8 @@
 
 pub mod args;
 pub mod log;
+#[cfg(feature = "otel")]
+pub mod otel;
 pub mod print;
 pub mod progress;
 pub mod run;

@@ -2,20 +2,23 @@
 
 use super::args::{Check, Cli, Explain, Run, Script};
 use super::log::{self, Event, Level, note};
+#[cfg(feature = "otel")]
+use super::otel::Tracer;
 use super::print::Printer;
 use super::progress::Reporter;
 use super::warner::{self, Warner};
 use clap::CommandFactory;
 use millstream::metrics::{Board, Endpoint};
 use millstream::{
-    CheckpointMetrics, Error, ErrorKind, JobConfig, Plan, Program, RestoreFrom, Result, RunOptions, Runner,
-    StateOptions, Step, Stop, Tables, Warning, message, state,
+    CheckpointMetrics, Error, ErrorKind, JobConfig, Metrics, Plan, Program, RestoreFrom, Result, RunOptions, Runner,
+    Running, StateOptions, Step, Stop, Tables, Warning, message, state,
 };
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `millstream run`.
 pub fn run(args: &Run) -> ExitCode {
@@ -29,6 +32,16 @@ pub fn run(args: &Run) -> ExitCode {
     let _endpoint = match endpoint {
         Ok(endpoint) => endpoint.inspect(|e| note(&format!("metrics at http://{}/metrics", e.address()))),
         Err(e) => return fail(&e, None),
+    };
+    #[cfg(feature = "otel")]
+    let tracer = match args.otel.as_deref().map(Tracer::start).transpose() {
+        Ok(tracer) => tracer,
+        Err(e) => return fail(&e, None),
+    };
+    let outside = Outside {
+        board,
+        #[cfg(feature = "otel")]
+        tracer,
     };
     with_program(&args.script, |program| {
         let options = RunOptions {
@@ -54,16 +67,18 @@ pub fn run(args: &Run) -> ExitCode {
             },
         };
         let mut runner = Runner::new(program, options);
-        while let Some(step) = runner.step() {
+        loop {
+            let began = now();
+            let Some(step) = runner.step() else { break };
             match step? {
                 Step::Declared(notices) => notices.iter().for_each(|n| note(n)),
                 Step::Text(text) => show(&text)?,
                 Step::Running(running) => {
                     running.notices().iter().for_each(|n| note(n));
                     let prints = running.prints_result() && std::io::stdout().is_terminal();
-                    board.runs(running.name(), running.metrics().clone());
                     log::of_job(Some(running.name()));
-                    watch(running, args, &interrupted, prints, &board)?;
+                    outside.runs(&running, began);
+                    watch(running, args, &interrupted, prints, &outside)?;
                     log::of_job(None);
                 }
             }
@@ -75,24 +90,54 @@ pub fn run(args: &Run) -> ExitCode {
     })
 }
 
+/// Who hears of jobs beside the one who started them.
+struct Outside {
+    board: Arc<Board>,
+    #[cfg(feature = "otel")]
+    tracer: Option<Tracer>,
+}
+
+impl Outside {
+    /// A job is at work, whose statement's turn began then.
+    fn runs(&self, running: &Running, began: i64) {
+        self.board.runs(running.name(), running.metrics().clone());
+        #[cfg(feature = "otel")]
+        if let (Some(tracer), Some(generation)) = (&self.tracer, running.metrics().generation()) {
+            tracer.start_of(running.name(), generation, began, now());
+        }
+        #[cfg(not(feature = "otel"))]
+        let _ = began;
+    }
+
+    /// Hands on how checkpoints went that have ended.
+    fn hears(&self, job: &str, metrics: &Metrics) {
+        #[cfg(feature = "otel")]
+        if let (Some(tracer), Some(generation)) = (&self.tracer, metrics.generation()) {
+            let traces = metrics.checkpoints.take_traces();
+            traces.iter().for_each(|trace| tracer.checkpoint(job, generation, trace));
+        }
+        #[cfg(not(feature = "otel"))]
+        let _ = (job, metrics);
+    }
+}
+
+/// The wall clock, in milliseconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
 /// Waits for a query's end, shows how it is getting on, hands an interrupt on to it.
-fn watch(
-    mut running: millstream::Running,
-    args: &Run,
-    interrupted: &AtomicBool,
-    prints: bool,
-    board: &Board,
-) -> Result<()> {
+fn watch(mut running: Running, args: &Run, interrupted: &AtomicBool, prints: bool, outside: &Outside) -> Result<()> {
     let mut reporter = Reporter::new(args.progress, prints);
     let (mut warner, began) = (Warner::default(), std::time::Instant::now());
     let (mut stopping, mut checkpoints) = (false, 0);
-    let metrics = running.metrics().clone();
+    let (name, metrics) = (running.name().to_owned(), running.metrics().clone());
     // Short at first, so that a small job is not kept waiting; then as often as the display is renewed.
     let mut pause = std::time::Duration::from_millis(1);
     while !running.is_finished() {
         if interrupted.load(Relaxed) && !std::mem::replace(&mut stopping, true) {
             running.stop(if args.drain { Stop::Drain } else { Stop::Here });
-            board.stops();
+            outside.board.stops();
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(reporter.pause());
@@ -106,6 +151,7 @@ fn watch(
             checkpoints = snapshot.checkpoints;
             reporter.say([completed(&metrics.checkpoints)]);
         }
+        outside.hears(&name, &metrics);
         reporter.show(&snapshot);
     }
     // What came since the last look, and what was kept back so as not to be told too often.
@@ -115,9 +161,10 @@ fn watch(
     reporter.say(told.iter().map(warner::event));
     let keeps_state = running.keeps_state();
     let ended = running.wait();
+    outside.hears(&name, &metrics);
     match &ended {
-        Ok(_) => board.has_ended(),
-        Err(_) => board.has_failed(),
+        Ok(_) => outside.board.has_ended(),
+        Err(_) => outside.board.has_failed(),
     }
     match ended {
         Ok(summary) => {

@@ -13,6 +13,8 @@ mod logs;
 mod lookup;
 mod memory;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod random_queries;
 mod random_updates;
 mod semantics;

@@ -8,7 +8,7 @@ use super::files;
 use super::manifest::{Memory, Written, WrittenNode};
 use super::{CheckpointConfig, NodeSave, TaskAt, TaskSave};
 use crate::exchange::Bell;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Reached};
 use crate::placement::Placement;
 use crate::sabotage::{Bug, on};
 use crate::side::{Sides, Which};
@@ -269,6 +269,7 @@ impl Driver {
     }
 
     fn take_in(&mut self, save: TaskSave) -> Result<()> {
+        self.metrics.checkpoints.reached(Reached::Saved, self.clock.now());
         let task = save.task;
         self.unwritten.entry(task).or_default().push_back(save);
         self.write_saves(task)
@@ -472,7 +473,7 @@ impl Driver {
     fn carry_out(&mut self, effect: Effect<Written>) -> Result<()> {
         match effect {
             Effect::Begin { epoch, .. } => {
-                self.metrics.checkpoints.begin(self.clock.now());
+                self.metrics.checkpoints.begin(epoch, self.clock.now());
                 self.requests.epoch.store(epoch, Ordering::Release);
                 self.bells.iter().for_each(|b| b.ring());
                 for task in self.ended.keys().copied().collect::<Vec<_>>() {
@@ -488,6 +489,7 @@ impl Driver {
                 Ok(())
             }
             Effect::WriteManifest { epoch, saves } => {
+                self.metrics.checkpoints.reached(Reached::Written, self.clock.now());
                 for mut save in saves {
                     if save.epoch < epoch && on(Bug::GivenUpCommittablesForgotten) {
                         save.saved.nodes.iter_mut().for_each(|n| n.committable = None);
@@ -515,7 +517,7 @@ impl Driver {
                 Ok(())
             }
             Effect::GiveUp { epoch, why } => {
-                self.metrics.checkpoints.given_up(epoch, &why);
+                self.metrics.checkpoints.given_up(epoch, &why, self.clock.now());
                 Ok(())
             }
             Effect::Done { epoch, reasons } => self.done(epoch, &reasons),
@@ -570,6 +572,7 @@ impl Driver {
             return self.refused(manifest);
         }
         self.memory.written(manifest);
+        self.metrics.checkpoints.reached(Reached::Manifest, self.clock.now());
         self.step(Event::ManifestWritten { epoch: manifest.epoch })
     }
 
