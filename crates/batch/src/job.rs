@@ -9,7 +9,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion_common::DataFusionError;
 use datafusion_expr::LogicalPlan;
 use futures::StreamExt;
-use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, SinkContext, TableSpec, Watermark};
+use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, SinkContext, TableSpec};
 use millstream_dataflow::not_null::Guard;
 use millstream_plan::plan::Planned;
 use millstream_runtime::{Metrics, NodeMetrics, Sides, Snapshot, Summary, SystemClock};
@@ -22,8 +22,7 @@ use std::time::Duration;
 pub struct Job {
     thread: Option<JoinHandle<Result<()>>>,
     cancelled: Arc<AtomicBool>,
-    read: Arc<NodeMetrics>,
-    written: Arc<NodeMetrics>,
+    metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     started_at: u64,
 }
@@ -36,9 +35,10 @@ pub struct Job {
 pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> Result<Job> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let read = Arc::new(NodeMetrics::new("scan".into(), true, false, 1));
-    let written = Arc::new(NodeMetrics::new("sink".into(), false, true, 1));
+    let written = Arc::new(NodeMetrics::new("sink".into(), false, true, planned.statements.len()));
+    let metrics = Arc::new(Metrics::of(vec![read.clone(), written.clone()]));
     let sides = Arc::new(Sides::open(None, planned.dataflow.bad_output.as_ref(), connectors.as_ref(), None)?);
-    let scans = Scans { connectors: connectors.clone(), sides: sides.clone(), read: read.clone() };
+    let scans = Scans { connectors: connectors.clone(), sides: sides.clone(), read };
     let guards: Vec<_> = planned.statements.iter().map(|s| Guard::new(&s.sink, s.not_null)).collect();
     let mut ready: Vec<(TableSpec, LogicalPlan)> = Vec::with_capacity(planned.statements.len());
     for statement in planned.statements {
@@ -60,7 +60,7 @@ pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> R
     let state = session(zone);
     let cancelled = Arc::new(AtomicBool::new(false));
     let started_at = clock.monotonic_nanos();
-    let (stop, counters) = (cancelled.clone(), written.clone());
+    let (stop, counters) = (cancelled.clone(), written);
     let work = move || {
         let plans = ready.into_iter().map(|(_, plan)| plan).collect();
         let done = answer(plans, &mut sinks, &guards, &state, &stop, &counters);
@@ -75,7 +75,7 @@ pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> R
     };
     let thread = std::thread::Builder::new().name("millstream-batch".into()).spawn(work);
     let thread = thread.map_err(|e| Error::io(format!("cannot start a thread: {e}")))?;
-    Ok(Job { thread: Some(thread), cancelled, read, written, clock, started_at })
+    Ok(Job { thread: Some(thread), cancelled, metrics, clock, started_at })
 }
 
 fn session(zone: &str) -> SessionState {
@@ -96,7 +96,7 @@ fn answer(
         .build()
         .map_err(|e| Error::io(format!("cannot start the batch executor: {e}")))?;
     runtime.block_on(async {
-        for ((plan, sink), guard) in plans.into_iter().zip(sinks).zip(guards) {
+        for (at, ((plan, sink), guard)) in plans.into_iter().zip(sinks).zip(guards).enumerate() {
             let physical = state.create_physical_plan(&plan).await.map_err(ours)?;
             let mut rows = execute_stream(physical, Arc::new(TaskContext::from(state))).map_err(ours)?;
             while let Some(batch) = rows.next().await {
@@ -112,7 +112,7 @@ fn answer(
                     batch = passed;
                 }
                 sink.write(&batch)?;
-                counters.bytes.store(sink.bytes(), Relaxed);
+                counters.set_bytes_written(at, sink.bytes());
             }
         }
         Ok(())
@@ -136,16 +136,12 @@ fn ours(e: DataFusionError) -> Error {
 }
 
 impl Job {
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     pub fn snapshot(&self) -> Snapshot {
-        let metrics = Metrics::default();
-        let mut snapshot = metrics.snapshot();
-        snapshot.rows_in = self.read.rows_out.load(Relaxed);
-        snapshot.bytes_in = self.read.bytes.load(Relaxed);
-        snapshot.bad = self.read.bad.load(Relaxed) + self.written.bad.load(Relaxed);
-        snapshot.rows_out = self.written.rows_in.load(Relaxed);
-        snapshot.bytes_out = self.written.bytes.load(Relaxed);
-        snapshot.watermark = Watermark::MIN;
-        snapshot
+        self.metrics.snapshot()
     }
 
     pub fn is_finished(&self) -> bool {

@@ -11,11 +11,12 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{LogicalPlan, LogicalPlanBuilder};
-use millstream_core::{Connectors, Error, Polled, TableSpec};
+use millstream_core::rate::rate_limit;
+use millstream_core::{Allowance, Clock, Connectors, Error, Polled, TableSpec};
 use millstream_dataflow::feed::{Effect, SourceFeed};
 use millstream_dataflow::graph::SourceNode;
 use millstream_plan::plan::table::{DeclaredTable, Scan};
-use millstream_runtime::{NodeMetrics, Sides};
+use millstream_runtime::{NodeMetrics, Sides, SystemClock};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -132,6 +133,9 @@ fn project(rows: &RecordBatch, columns: &[usize], schema: &Schema) -> millstream
     Ok(RecordBatch::try_new_with_options(Arc::new(schema.clone()), arrays, &options)?)
 }
 
+/// How long a reader that has nothing now, or may give nothing yet, is left alone.
+const PENDING: Duration = Duration::from_millis(1);
+
 /// Reads every partition to its end, one after another. `take` says whether to go on.
 fn read(
     node: &SourceNode,
@@ -141,17 +145,31 @@ fn read(
 ) -> millstream_core::Result<()> {
     let mut source = scans.connectors.open_source(&node.table)?;
     let mut feed = SourceFeed::new(node, handed_on)?;
+    let clock = SystemClock::default();
+    let mut limit = rate_limit(&node.table)?.map(Allowance::new);
     for mut reader in source.partitions(1)? {
         let id = feed.add_partition(reader.name(), 0);
         loop {
+            if let Some(limit) = &mut limit {
+                match limit.rows(clock.monotonic_nanos(), 1) {
+                    0 => {
+                        std::thread::sleep(PENDING);
+                        continue;
+                    }
+                    rows => reader.take_at_most(rows),
+                }
+            }
             match reader.poll()? {
                 Polled::End => {
-                    scans.read.bad.fetch_add(reader.skipped(), Relaxed);
+                    scans.read.skipped.fetch_add(reader.skipped(), Relaxed);
                     break;
                 }
-                Polled::Pending => std::thread::sleep(Duration::from_millis(1)),
+                Polled::Pending => std::thread::sleep(PENDING),
                 Polled::Rows(rows) => {
-                    scans.read.bytes.fetch_add(rows.bytes, Relaxed);
+                    if let Some(limit) = &mut limit {
+                        limit.took(rows.rows.num_rows() + rows.bad.len(), 1);
+                    }
+                    scans.read.bytes_read.fetch_add(rows.bytes, Relaxed);
                     for effect in feed.on_rows(id, rows, 0)? {
                         match effect {
                             Effect::Batch(batch) => {

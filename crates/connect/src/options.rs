@@ -1,6 +1,7 @@
 //! What the checks of all connectors have in common.
 
 use millstream_core::error::did_you_mean;
+use millstream_core::rate::{RATE_LIMIT, rate_limit};
 use millstream_core::table::{TableUse, cannot_be_looked_up};
 use millstream_core::{ByteSize, Error, Result, TableSpec, parse_duration};
 use std::fmt;
@@ -10,10 +11,11 @@ use std::time::Duration;
 pub const BAD_ROWS: &str = "millstream.bad-rows";
 
 /// Options that every connector takes: what the planner or the runtime reads, and what Flink knows everywhere.
-const EVERYWHERE: [&str; 8] = [
+const EVERYWHERE: [&str; 9] = [
     "connector",
     BAD_ROWS,
     "scan.parallelism",
+    RATE_LIMIT,
     "scan.watermark.alignment.group",
     "scan.watermark.emit.strategy",
     "scan.watermark.idle-timeout",
@@ -39,6 +41,7 @@ pub fn check_keys(table: &TableSpec, known: &[&str]) -> Result<()> {
             },
         ));
     }
+    rate_limit(table)?;
     match table.option(BAD_ROWS) {
         None | Some("set-aside") => Ok(()),
         Some(other) => Err(Error::sql(format!("'{BAD_ROWS}' cannot be '{other}'")).remedy("use 'set-aside'")),

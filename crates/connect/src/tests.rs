@@ -1,6 +1,7 @@
 //! Tables opened through the registry, over real files.
 
 mod commits;
+mod pace;
 mod positions;
 
 use super::*;

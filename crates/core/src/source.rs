@@ -65,6 +65,18 @@ pub trait PartitionReader: Send {
         0
     }
 
+    /// What is there to be read and has not been handed on yet, as far as it is known without asking anyone: this is
+    /// called now and then between two polls, and must not wait. Empty where that means nothing (a generator).
+    fn behind(&self) -> Behind {
+        Behind::default()
+    }
+
+    /// From the next poll on, no more rows than this at once, at least 1. Said before each poll of a table whose rate is
+    /// limited. A reader that cannot cut its batches gives them whole: then it is asked again so much later.
+    fn take_at_most(&mut self, rows: usize) {
+        let _ = rows;
+    }
+
     /// Where reading would go on: everything handed on so far lies before it, and nothing else. JSON, small, and
     /// understood by later versions. Cheap: asked at every barrier.
     fn position(&self) -> Result<String> {
@@ -82,6 +94,16 @@ pub trait PartitionReader: Send {
         let _ = position;
         Ok(())
     }
+}
+
+/// What waits in front of a reader. `None`: not known, or not counted in this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Behind {
+    /// Rows, or records that may become rows. An upper bound where some of them will not.
+    pub rows: Option<u64>,
+    pub files: Option<u64>,
+    /// As they lie there, packed or not.
+    pub bytes: Option<u64>,
 }
 
 #[derive(Debug)]

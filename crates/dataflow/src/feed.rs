@@ -261,6 +261,14 @@ impl SourceFeed {
         effects
     }
 
+    /// The partition may not give rows yet, since the rate of its table is limited, and was not asked: that is no silence.
+    pub fn not_asked(&mut self, partition: usize, now: Millis) {
+        self.see(now);
+        if self.merge.is_active(partition) {
+            self.partitions[partition].heard_at = self.now;
+        }
+    }
+
     /// The partition has ended; it holds nobody back from now on.
     pub fn on_end(&mut self, partition: usize, now: Millis) -> Vec<Effect> {
         self.see(now);

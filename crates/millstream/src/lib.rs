@@ -13,6 +13,7 @@
 //! become jobs, whose progress can be watched and which can be stopped from another thread.
 
 mod connectors;
+pub mod metrics;
 mod program;
 mod result;
 mod run;
@@ -20,9 +21,13 @@ pub mod state;
 
 pub use connectors::Tables;
 pub use millstream_checkpoint::Manifest;
-pub use millstream_core::{Batch, ByteSize, ChangeKind, Error, ErrorKind, Place, Result, Sink, Source, Watermark};
+pub use millstream_core::{
+    Batch, Behind, ByteSize, ChangeKind, Error, ErrorKind, Place, Result, Sink, Source, Watermark,
+};
 pub use millstream_plan::message;
-pub use millstream_runtime::{JobConfig, Metrics, Snapshot, Stop, Summary, Warning, WarningKind};
+pub use millstream_runtime::{
+    CheckpointMetrics, CheckpointTrace, JobConfig, Metrics, Snapshot, Stop, Summary, Warning, WarningKind,
+};
 pub use program::{Plan, Program};
 pub use result::{ResultRows, ResultSink, standing};
 pub use run::{Mode, RunOptions, Runner, Running, Step, collect};

@@ -4,13 +4,16 @@ mod cli;
 
 use clap::Parser;
 use cli::args::{Cli, Command};
+use cli::log::{self, LogFormat};
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = Cli::try_parse().unwrap_or_else(|e| refuse(&e));
+    log::begin(cli.log_format, cli.log_level);
+    match cli.command {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::run::check(&args),
         Command::Explain(args) => cli::run::explain(&args),
@@ -19,4 +22,22 @@ fn main() -> ExitCode {
         Command::Stop(args) => cli::state::stop(&args),
         Command::Completions { shell } => cli::run::completions(shell),
     }
+}
+
+/// Ends the process with what is wrong with its arguments; or with what was asked for, which is no fault.
+fn refuse(e: &clap::Error) -> ! {
+    let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let json = arguments.iter().any(|a| a == "--log-format=json")
+        || arguments.windows(2).any(|pair| pair == ["--log-format", "json"]);
+    if e.use_stderr() && json {
+        log::begin(LogFormat::Json, log::Level::default());
+        let text = e.to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let rest: Vec<&str> = lines.collect();
+        let event = log::Event::new(log::Level::Error, what).with("kind", "usage").with("remedy", rest.join("; "));
+        event.say("");
+        std::process::exit(e.exit_code());
+    }
+    e.exit()
 }

@@ -11,7 +11,7 @@ use millstream_core::{Batch, Connectors, Error, Result};
 use millstream_dataflow::graph::{Changes, Dataflow, NodeKind};
 use millstream_plan::settings::without_effect;
 use millstream_plan::statement::StatementKind;
-use millstream_runtime::{Job, JobConfig, Snapshot, Stop, Summary, Warning};
+use millstream_runtime::{Job, JobConfig, Metrics, Snapshot, Stop, Summary, Warning};
 use std::sync::{Arc, Mutex};
 
 /// Which way to the (same) answer.
@@ -59,12 +59,13 @@ pub enum Step {
 /// A query at work.
 pub enum Running {
     Streaming(Streaming),
-    Batch { job: millstream_batch::Job, notices: Vec<String>, prints: bool },
+    Batch { job: millstream_batch::Job, name: String, notices: Vec<String>, prints: bool },
 }
 
 /// A streaming query at work.
 pub struct Streaming {
     job: Job,
+    name: String,
     notices: Vec<String>,
     prints: bool,
     /// Of a job that keeps state: what is asked of it from outside, and the lock that keeps others away.
@@ -126,13 +127,15 @@ impl Runner {
         let (settings, file) = (catalog.settings.clone(), file.clone());
         let notices: Vec<String> = self.ignored().into_iter().chain(planned.notices.clone()).collect();
         let tables = &self.options.tables;
+        let name = state::job_name(&settings, &file, self.jobs);
         if planned.dataflow.nodes.is_empty() {
             if self.options.state.location.is_some() {
                 return Err(Error::usage("a batch job keeps no state: it runs from its beginning to its end")
                     .remedy("leave out --state, or run it in streaming mode: the answer is the same"));
             }
             let job = millstream_batch::start(planned, &settings.local_time_zone, Arc::new(tables.clone()))?;
-            return Ok(Step::Running(Running::Batch { job, notices, prints }));
+            self.jobs += 1;
+            return Ok(Step::Running(Running::Batch { job, name, notices, prints }));
         }
         let (wanted, job) = (self.options.parallelism.or(settings.parallelism), self.options.job.clone());
         let mut config = JobConfig { parallelism: wanted.unwrap_or(job.parallelism), ..job };
@@ -147,7 +150,7 @@ impl Runner {
         }
         self.jobs += 1;
         let job = millstream_runtime::start(&planned.dataflow, tables, config)?;
-        Ok(Step::Running(Running::Streaming(Streaming { job, notices, prints, kept })))
+        Ok(Step::Running(Running::Streaming(Streaming { job, name, notices, prints, kept })))
     }
 }
 
@@ -187,6 +190,20 @@ impl Running {
         match self {
             Running::Streaming(Streaming { job, .. }) => job.metrics().take_warnings(),
             Running::Batch { .. } => Vec::new(),
+        }
+    }
+
+    /// The job's name: that of its script, or what `SET 'pipeline.name'` says.
+    pub fn name(&self) -> &str {
+        match self {
+            Running::Streaming(Streaming { name, .. }) | Running::Batch { name, .. } => name,
+        }
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        match self {
+            Running::Streaming(Streaming { job, .. }) => job.metrics(),
+            Running::Batch { job, .. } => job.metrics(),
         }
     }
 

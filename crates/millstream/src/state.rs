@@ -53,7 +53,7 @@ pub enum RestoreFrom {
 }
 
 /// The letters of a job's name in its store.
-fn job_name(settings: &Settings, file: &str, query: usize) -> String {
+pub(crate) fn job_name(settings: &Settings, file: &str, query: usize) -> String {
     let name = settings.job_name.clone().unwrap_or_else(|| {
         let stem = std::path::Path::new(file).file_stem().map(|s| s.to_string_lossy().into_owned());
         stem.filter(|s| !s.is_empty() && !s.starts_with('<') && s != "-e").unwrap_or_else(|| "job".to_owned())

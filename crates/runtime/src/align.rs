@@ -161,12 +161,11 @@ impl Align {
 mod tests {
     use super::*;
     use crate::exchange::Bell;
-    use crate::metrics::Metrics;
     use millstream_core::{TimeDomain, Watermark};
     use std::sync::Arc;
 
     fn inbox() -> Inbox {
-        Inbox::new(1 << 20, Arc::new(Bell::default()), Arc::new(Metrics::default()))
+        Inbox::new(1 << 20, Arc::new(Bell::default()), Arc::default())
     }
 
     /// A message that can be told from others.

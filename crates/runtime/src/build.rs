@@ -12,10 +12,11 @@ use crate::placement::{Placed, Placement, Work};
 use crate::sabotage::{Bug, on};
 use crate::settle::{saved_tasks, settle};
 use crate::side::Sides;
-use crate::source::SourceDriver;
+use crate::source::{Limit, Settings, SourceDriver};
 use crate::worker::{Control, First, Helper, Saving, Task};
 use millstream_checkpoint::manifest::{NodeState, PartitionState};
 use millstream_core::key::{hash_rows, key_group, owner};
+use millstream_core::rate::rate_limit;
 use millstream_core::{
     Batch, Clock, Connectors, Error, Lookup, PartitionReader, Result, SavedPartition, Sink, SinkContext,
 };
@@ -28,6 +29,7 @@ use millstream_state::chain::Desk;
 use millstream_state::room::SaveRoom;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc};
 
 /// Readers and writers, opened before anything runs, by (node, task).
@@ -40,6 +42,8 @@ pub(crate) struct Opened {
     /// them. They are left out from the start: were they to end a moment later, then for that moment they would hold
     /// the watermark back, and whether a row is late would depend on the moment.
     pub dry: BTreeSet<(usize, usize)>,
+    /// For each source how many of its partitions are open, over all its tasks: they share the table's rate.
+    pub open_partitions: BTreeMap<usize, Arc<AtomicUsize>>,
 }
 
 pub(crate) fn open(
@@ -130,6 +134,7 @@ fn open_source(
             readers.into_iter().filter(|r| again || !gone.contains(r.name())).collect()
         }
     };
+    opened.open_partitions.insert(node, Arc::new(AtomicUsize::new(readers.len())));
     for (i, reader) in readers.into_iter().enumerate() {
         opened.readers.entry((node, i % parallelism)).or_default().push(reader);
     }
@@ -147,7 +152,8 @@ impl Opened {
         let lookups = std::mem::take(&mut self.lookups);
         let (my_lookups, other_lookups) = lookups.into_iter().partition(|((_, task), _)| *task == worker);
         self.lookups = other_lookups;
-        Opened { readers: mine, sinks: my_sinks, lookups: my_lookups, dry: self.dry.clone() }
+        let (dry, open_partitions) = (self.dry.clone(), self.open_partitions.clone());
+        Opened { readers: mine, sinks: my_sinks, lookups: my_lookups, dry, open_partitions }
     }
 
     pub fn abort(&mut self) {
@@ -243,7 +249,7 @@ impl Build {
     fn task(&self, stage: usize, position: usize, opened: &mut Opened) -> Result<Task> {
         let nodes = &self.placement.stages[stage].nodes;
         let cell_of = |node: usize| nodes.iter().position(|n| *n == node);
-        let helper = Helper::new(stage, position, self.control.clone(), self.clock.clone());
+        let helper = Helper::new(stage, position, self.control.clone(), self.clock.clone(), self.metrics.measured);
         let restored = self.saves.as_ref().and_then(|s| s.restored.as_ref());
         let same_tasks = restored.is_some_and(|r| r.same_tasks(self.placement.parallelism()));
         let mut first: Vec<First> = Vec::new();
@@ -268,11 +274,16 @@ impl Build {
                     let feed = SourceFeed::new(source, placed.schema.clone())?;
                     let name = source.table.name.clone();
                     let now = self.clock.now();
+                    let open = opened.open_partitions.get(node).cloned().unwrap_or_default();
+                    let settings = Settings {
+                        name,
+                        available_now: self.available_now,
+                        limit: rate_limit(&source.table)?.map(|rate| Limit::new(rate, open)),
+                    };
                     sources.push(match saved {
-                        None => SourceDriver::table(at, name, feed, readers, self.available_now, now),
+                        None => SourceDriver::table(at, settings, feed, readers, now),
                         Some((_, saved)) => {
-                            let available_now = self.available_now;
-                            SourceDriver::resumed(at, name, feed, readers, (saved, self.index), available_now, now)
+                            SourceDriver::resumed(at, settings, feed, readers, (saved, self.index), now)
                         }
                     });
                     Part::Source
@@ -310,9 +321,11 @@ impl Build {
                     let partials = *partials
                         || saved
                             .is_some_and(|(_, n)| n.in_flight.iter().any(|f| f.input > 0) && placed.inputs.len() == 1);
+                    // One for all that are made: what one of them puts there, another may take away.
+                    let space = self.memory.scratch.counted(self.metrics.nodes[*node].spilled.clone());
                     let make = || -> Result<Box<dyn Operator>> {
                         let mut operator = millstream_dataflow::build(kind, &input_schemas, &placed.schema, partials)?;
-                        operator.spill_to(self.memory.scratch.clone());
+                        operator.spill_to(space.clone());
                         if self.saves.is_some() {
                             operator.track_changes();
                         }
@@ -433,6 +446,7 @@ impl Build {
                 set_aside: saving.as_ref().map(|_| RefCell::default()),
             },
             running: Default::default(),
+            meter: self.metrics.measured.then(|| self.metrics.task(stage, self.index).clone()),
             saving,
         })
     }

@@ -185,6 +185,9 @@ impl Chain {
                 return Ok(());
             }
             counters.rows_in.fetch_add(batch.len() as u64, Relaxed);
+            if self.metrics.measured {
+                counters.bytes_in.fetch_add(batch.bytes() as u64, Relaxed);
+            }
         }
         if let Event::Watermark(domain, to) = &event {
             let mut handed = cell.watermarks.get();
@@ -203,7 +206,7 @@ impl Chain {
                         }
                         sink.write(&batch)?;
                         *unflushed = true;
-                        counters.bytes.store(sink.bytes(), Relaxed);
+                        counters.set_bytes_written(self.task, sink.bytes());
                     }
                     Event::Watermark(TimeDomain::Event, to) => counters.set_watermark(self.task, to),
                     Event::Watermark(..) => {}
@@ -404,7 +407,11 @@ impl Output for Out<'_> {
             return Ok(());
         }
         let cell = &self.chain.cells[self.at];
-        self.chain.metrics.nodes[cell.node].rows_out.fetch_add(batch.len() as u64, Relaxed);
+        let counters = &self.chain.metrics.nodes[cell.node];
+        counters.rows_out.fetch_add(batch.len() as u64, Relaxed);
+        if self.chain.metrics.measured {
+            counters.bytes_out.fetch_add(batch.bytes() as u64, Relaxed);
+        }
         let Some((last, others)) = cell.routes.get(port).and_then(|r| r.split_last()) else { return Ok(()) };
         for route in others {
             self.chain.send(route, batch.clone())?;

@@ -1,6 +1,6 @@
 //! What passes between tasks: an inbox for each task, bounded in bytes, and the sender that splits rows by key group.
 
-use crate::metrics::Metrics;
+use crate::metrics::TaskMetrics;
 use arrow::array::UInt32Array;
 use millstream_core::key::{hash_rows, key_group, owner};
 use millstream_core::{Batch, Result, TimeDomain, Watermark};
@@ -73,7 +73,7 @@ pub(crate) struct Inbox {
     room: Condvar,
     bytes_max: usize,
     receiver: Arc<Bell>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<TaskMetrics>,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ struct Queue {
 }
 
 impl Inbox {
-    pub fn new(bytes_max: usize, receiver: Arc<Bell>, metrics: Arc<Metrics>) -> Inbox {
+    pub fn new(bytes_max: usize, receiver: Arc<Bell>, metrics: Arc<TaskMetrics>) -> Inbox {
         Inbox { queue: Mutex::default(), room: Condvar::new(), bytes_max, receiver, metrics }
     }
 
@@ -210,7 +210,7 @@ mod tests {
     use arrow::datatypes::Int64Type;
 
     fn inbox(bytes_max: usize) -> Arc<Inbox> {
-        Arc::new(Inbox::new(bytes_max, Arc::new(Bell::default()), Arc::new(Metrics::default())))
+        Arc::new(Inbox::new(bytes_max, Arc::new(Bell::default()), Arc::default()))
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::checkpoint::{Ask, CheckpointConfig, Driver, Message, Requests, TaskAt
 use crate::exchange::{Bell, Inbox};
 use crate::life::Life;
 use crate::memory::Memory;
-use crate::metrics::{MemoryMetrics, Metrics, NodeMetrics, Snapshot};
-use crate::placement::{Placement, Work, place};
+use crate::metrics::{MemoryMetrics, Metrics, NodeMetrics, Snapshot, TaskMetrics};
+use crate::placement::{Placed, Placement, Work, place};
 use crate::side::Sides;
 use crate::worker::{Control, Worker};
 use millstream_core::{ByteSize, Clock, Connectors, Error, Result, Sink};
@@ -48,6 +48,9 @@ pub struct JobConfig {
     pub clock: Arc<dyn Clock>,
     /// `None`: a job that fails begins anew.
     pub checkpoints: Option<CheckpointConfig>,
+    /// Also measure what costs something: what each task does with its time (two readings of the clock for each of its
+    /// turns), and the bytes that pass between operators (a look at each column of each batch). Default: no.
+    pub measured: bool,
 }
 
 impl Default for JobConfig {
@@ -59,6 +62,7 @@ impl Default for JobConfig {
             scratch: None,
             clock: Arc::new(SystemClock::default()),
             checkpoints: None,
+            measured: false,
         }
     }
 }
@@ -154,26 +158,19 @@ pub(crate) fn lay_out(
     }
     let placement = place(dataflow, config.parallelism, connectors)?;
     let memory = Memory::divide(&config, placement.stages.iter().map(|s| s.tasks).sum());
-    let metrics = Arc::new(Metrics {
-        memory: MemoryMetrics::of(&memory),
-        nodes: placement
-            .nodes
-            .iter()
-            .map(|n| {
-                let kind = if let Work::Node { kind, .. } = &n.work { Some(kind) } else { None };
-                let is_source = matches!(kind, Some(NodeKind::Source(_) | NodeKind::Values(_)));
-                NodeMetrics::new(n.label.clone(), is_source, matches!(kind, Some(NodeKind::Sink(_))), n.tasks)
-            })
-            .collect(),
-        ..Metrics::default()
-    });
+    let metrics = Arc::new(metrics_of(&placement, &memory, config.measured));
     let control = Arc::new(Control::default());
     let bells: Vec<Arc<Bell>> = (0..config.parallelism).map(|_| Arc::default()).collect();
     let life = config.checkpoints.as_ref();
     let life = life.map(|c| Life::begin(c, dataflow, &placement, connectors, config.clock.as_ref(), pause));
     let life = life.transpose()?;
     let mut opened = open(&placement, config.parallelism, connectors, &config.clock, life.as_ref())?;
+    for (stage, task) in &opened.dry {
+        placement.stages[*stage].nodes.iter().for_each(|node| metrics.nodes[*node].leave_out(*task));
+        metrics.task(*stage, *task).leave_out();
+    }
     let run = life.as_ref().map(|l| &l.run);
+    metrics.set_generation(run.map_or(0, |run| run.generation));
     let sides = match Sides::open(dataflow.late_output.as_ref(), dataflow.bad_output.as_ref(), connectors, run) {
         Ok(sides) => Arc::new(sides),
         Err(e) => {
@@ -187,7 +184,10 @@ pub(crate) fn lay_out(
         .iter()
         .enumerate()
         .flat_map(|(stage, s)| (0..s.tasks).map(move |task| (stage, task)))
-        .map(|(stage, task)| ((stage, task), Arc::new(Inbox::new(bytes_max, bells[task].clone(), metrics.clone()))))
+        .map(|(stage, task)| {
+            let inbox = Inbox::new(bytes_max, bells[task].clone(), metrics.task(stage, task).clone());
+            ((stage, task), Arc::new(inbox))
+        })
         .collect();
     let (reports, messages) = mpsc::channel();
     let requests = Arc::new(Requests::default());
@@ -234,6 +234,31 @@ pub(crate) fn lay_out(
         Driver::new(config, tasks, life.memory, life.committers, requests, control, bells, clock, metrics, sides, room)
     });
     Ok(Layout { placement, metrics, control, bells, sides, builds, driver, reports, messages })
+}
+
+fn metrics_of(placement: &Placement, memory: &Memory, measured: bool) -> Metrics {
+    let node = |placed: &Placed| {
+        let kind = if let Work::Node { kind, .. } = &placed.work { Some(kind) } else { None };
+        let table = match kind {
+            Some(NodeKind::Source(source)) => Some(&source.table),
+            Some(NodeKind::Sink(sink)) => Some(&sink.table),
+            Some(NodeKind::LookupJoin(join)) => Some(&join.table),
+            _ => None,
+        };
+        let is_source = matches!(kind, Some(NodeKind::Source(_) | NodeKind::Values(_)));
+        let is_sink = matches!(kind, Some(NodeKind::Sink(_)));
+        let metrics = NodeMetrics::new(placed.label.clone(), is_source, is_sink, placed.tasks);
+        Arc::new(metrics.known_as(&placed.id, table.map(|t| t.name.as_str()), placed.stage))
+    };
+    let tasks = placement.stages.iter().enumerate();
+    let tasks = tasks.flat_map(|(stage, s)| (0..s.tasks).map(move |task| TaskMetrics::new(stage, task)));
+    Metrics {
+        nodes: placement.nodes.iter().map(node).collect(),
+        tasks: tasks.map(Arc::new).collect(),
+        memory: MemoryMetrics::of(memory),
+        measured,
+        ..Metrics::default()
+    }
 }
 
 /// What a worker thread does from its start to its end: whatever happens, its sinks come back.

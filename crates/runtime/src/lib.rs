@@ -39,7 +39,10 @@ mod worker;
 pub use checkpoint::{CheckpointConfig, Restore};
 pub use clock::SystemClock;
 pub use job::{Job, JobConfig, Stop, Summary, start};
-pub use metrics::{Metrics, NodeMetrics, NodeSnapshot, Snapshot};
+pub use metrics::{
+    CheckpointMetrics, CheckpointTrace, MemoryMetrics, Metrics, NodeMetrics, NodeSnapshot, PartitionFigures, Snapshot,
+    TOOK_BOUNDS, TaskMetrics, TaskTime,
+};
 pub use placement::{Placement, Stage};
 pub use scratch::Scratch;
 pub use side::{SideRows, Sides};

@@ -76,7 +76,7 @@ impl Life {
             let Some(mut committer) = connectors.open_committer(table, &run)? else { continue };
             let mine = restored.as_ref().map(|r| r.committables(id)).transpose()?.unwrap_or_default();
             if !on(Bug::CommitNotRepeated) {
-                commit_again(committer.as_mut(), epoch, &mine, pause)?;
+                commit_again(committer.as_mut(), &config.job, epoch, &mine, pause)?;
             }
             kept.extend(mine);
             committers.insert(id.to_owned(), committer);

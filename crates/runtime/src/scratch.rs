@@ -78,6 +78,11 @@ impl Scratch {
         self.written.load(Relaxed)
     }
 
+    /// The same space; what is put into it this way is also counted in `held`.
+    pub fn counted(self: &Arc<Scratch>, held: Arc<AtomicU64>) -> Arc<dyn Spill> {
+        Arc::new(Counted { space: self.clone(), held, runs: Mutex::default() })
+    }
+
     fn failed(&self, what: &str, e: &std::io::Error) -> Error {
         let held = ByteSize(self.held());
         Error::io(format!("cannot {what} the scratch directory {}: {e}; it holds {held}", self.place.display()))
@@ -98,6 +103,41 @@ impl Scratch {
         }
         let file = OpenOptions::new().read(true).append(true).open(Self::path(directory, run.0));
         Ok(Arc::new(Mutex::new(file.map_err(|e| self.failed("open a file in", &e))?)))
+    }
+}
+
+/// One operator's way into scratch space.
+struct Counted {
+    space: Arc<Scratch>,
+    held: Arc<AtomicU64>,
+    /// Its runs, with their bytes.
+    runs: Mutex<HashMap<u64, u64>>,
+}
+
+impl Spill for Counted {
+    fn create(&self) -> Result<RunId> {
+        let run = self.space.create()?;
+        lock(&self.runs).insert(run.0, 0);
+        Ok(run)
+    }
+
+    fn append(&self, run: RunId, bytes: &[u8]) -> Result<()> {
+        self.space.append(run, bytes)?;
+        // A run that somebody else has made, such as one that was restored, is counted from here on.
+        *lock(&self.runs).entry(run.0).or_default() += bytes.len() as u64;
+        self.held.fetch_add(bytes.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    fn read(&self, run: RunId, bytes: Range<u64>) -> Result<Vec<u8>> {
+        self.space.read(run, bytes)
+    }
+
+    fn remove(&self, run: RunId) {
+        if let Some(bytes) = lock(&self.runs).remove(&run.0) {
+            self.held.fetch_sub(bytes, Relaxed);
+        }
+        self.space.remove(run);
     }
 }
 

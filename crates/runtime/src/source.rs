@@ -3,15 +3,17 @@
 use crate::chain::Chain;
 use crate::checkpoint::Restored;
 use crate::exchange::Signal;
+use crate::metrics::PartitionFigures;
 use crate::sabotage::{Bug, on};
 use arrow::array::RecordBatch;
 use millstream_checkpoint::manifest::{NodeState, PartitionState};
-use millstream_core::{Millis, PartitionReader, Polled, Result, TimeDomain, Watermark};
+use millstream_core::{Allowance, Clock, Millis, PartitionReader, Polled, Result, TimeDomain, Watermark};
 use millstream_dataflow::feed::{Effect, PartitionMemory, SourceFeed};
 use millstream_dataflow::operator::Watermarks;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What stands for the rows of a query itself among the partitions of a checkpoint.
 pub(crate) const VALUES: &str = "values";
@@ -19,6 +21,9 @@ pub(crate) const VALUES: &str = "values";
 /// Epochs whose positions are noted at a time. More wait only where checkpoints are given up again and again, and then the
 /// newest counts.
 const NOTED_MAX: usize = 64;
+
+/// The metrics hear of partitions this often, in milliseconds.
+const TELL_EVERY: Millis = 500;
 
 /// Names of partitions, and where they stood.
 type Positions = Vec<(String, String)>;
@@ -30,6 +35,38 @@ pub(crate) struct SourceDriver {
     pub ended: bool,
     /// Positions by epoch, oldest first, until the epoch is committed and the readers are told.
     noted: RefCell<VecDeque<(u64, Positions)>>,
+}
+
+/// How a table is read.
+pub(crate) struct Settings {
+    pub name: String,
+    /// To have read what is there is enough.
+    pub available_now: bool,
+    pub limit: Option<Limit>,
+}
+
+/// The rate of a table, as far as one of its tasks is concerned.
+pub(crate) struct Limit {
+    rate: u64,
+    /// Partitions of the table that are open, over all its tasks.
+    open: Arc<AtomicUsize>,
+    /// By the partition's number in the feed.
+    shares: Vec<Allowance>,
+}
+
+impl Limit {
+    pub fn new(rate: u64, open: Arc<AtomicUsize>) -> Limit {
+        Limit { rate, open, shares: Vec::new() }
+    }
+
+    /// Rows that a partition may give now.
+    fn rows(&mut self, partition: usize, now: u64) -> usize {
+        self.shares[partition].rows(now, self.open.load(Relaxed))
+    }
+
+    fn took(&mut self, partition: usize, rows: usize) {
+        self.shares[partition].took(rows, self.open.load(Relaxed));
+    }
 }
 
 enum Origin {
@@ -50,6 +87,9 @@ struct Table {
     /// Partitions that have given what was there at the start, when that is all that is asked for.
     resting: Vec<(usize, Box<dyn PartitionReader>)>,
     available_now: bool,
+    limit: Option<Limit>,
+    /// When the metrics were last told of the partitions.
+    told_at: Millis,
     /// Rows and fields left out: those counted so far, and those of partitions that have ended.
     skipped: u64,
     skipped_before: u64,
@@ -58,25 +98,13 @@ struct Table {
 impl SourceDriver {
     pub fn table(
         cell: usize,
-        name: String,
+        settings: Settings,
         mut feed: SourceFeed,
         readers: Vec<Box<dyn PartitionReader>>,
-        available_now: bool,
         now: Millis,
     ) -> SourceDriver {
         let partitions = readers.into_iter().map(|reader| (feed.add_partition(reader.name(), now), reader)).collect();
-        let over = Vec::new();
-        let table = Table {
-            name,
-            feed,
-            partitions,
-            over,
-            first: Vec::new(),
-            resting: Vec::new(),
-            available_now,
-            skipped: 0,
-            skipped_before: 0,
-        };
+        let table = Table::new(settings, feed, partitions, Vec::new(), Vec::new());
         SourceDriver { cell, origin: Origin::Table(table), ended: false, noted: RefCell::default() }
     }
 
@@ -84,11 +112,10 @@ impl SourceDriver {
     /// first row.
     pub fn resumed(
         cell: usize,
-        name: String,
+        settings: Settings,
         mut feed: SourceFeed,
         readers: Vec<Box<dyn PartitionReader>>,
         (saved, task): (&NodeState, usize),
-        available_now: bool,
         now: Millis,
     ) -> SourceDriver {
         let mut partitions = VecDeque::new();
@@ -108,17 +135,7 @@ impl SourceDriver {
         let over = saved.partitions.iter().filter(|p| p.ended && task == 0).cloned().collect();
         let Watermarks { event, processing } = Restored::watermarks(saved);
         let first = if partitions.is_empty() { Vec::new() } else { feed.resume(event, processing) };
-        let table = Table {
-            name,
-            feed,
-            partitions,
-            over,
-            first,
-            resting: Vec::new(),
-            available_now,
-            skipped: 0,
-            skipped_before: 0,
-        };
+        let table = Table::new(settings, feed, partitions, over, first);
         SourceDriver { cell, origin: Origin::Table(table), ended: false, noted: RefCell::default() }
     }
 
@@ -186,10 +203,15 @@ impl SourceDriver {
     }
 
     /// Hands on the next rows, if there are any. True when anything was done.
-    pub fn poll(&mut self, chain: &Chain, now: Millis) -> Result<bool> {
+    pub fn poll(&mut self, chain: &Chain, clock: &dyn Clock) -> Result<bool> {
         let moved = match &mut self.origin {
             _ if self.ended => return Ok(false),
-            Origin::Table(table) => table.poll(self.cell, chain, now)?,
+            Origin::Table(table) => {
+                let now = clock.now();
+                let moved = table.poll(self.cell, chain, now, clock)?;
+                table.tell_metrics(self.cell, chain, now, moved.is_none());
+                moved
+            }
             Origin::Values(rows) => {
                 chain.deliver(self.cell, 0, 0, Signal::Batch(rows.clone().into()))?;
                 None
@@ -226,8 +248,34 @@ impl SourceDriver {
 }
 
 impl Table {
+    fn new(
+        settings: Settings,
+        feed: SourceFeed,
+        partitions: VecDeque<(usize, Box<dyn PartitionReader>)>,
+        over: Vec<PartitionState>,
+        first: Vec<Effect>,
+    ) -> Table {
+        let Settings { name, available_now, mut limit } = settings;
+        if let Some(limit) = &mut limit {
+            limit.shares = vec![Allowance::new(limit.rate); partitions.len()];
+        }
+        Table {
+            name,
+            feed,
+            partitions,
+            over,
+            first,
+            resting: Vec::new(),
+            available_now,
+            limit,
+            told_at: Millis::MIN,
+            skipped: 0,
+            skipped_before: 0,
+        }
+    }
+
     /// Asks each partition at most once and stops at the first that has rows. `None` when all have ended.
-    fn poll(&mut self, cell: usize, chain: &Chain, now: Millis) -> Result<Option<bool>> {
+    fn poll(&mut self, cell: usize, chain: &Chain, now: Millis, clock: &dyn Clock) -> Result<Option<bool>> {
         let first = std::mem::take(&mut self.first);
         self.carry_out(cell, chain, first)?;
         let mut found = Vec::new();
@@ -236,25 +284,45 @@ impl Table {
         }
         for reader in found {
             self.partitions.push_back((self.feed.add_partition(reader.name(), now), reader));
+            if let Some(limit) = &mut self.limit {
+                limit.shares.push(Allowance::new(limit.rate));
+                limit.open.fetch_add(1, Relaxed);
+            }
         }
         for _ in 0..self.partitions.len() {
             let Some((id, mut reader)) = self.partitions.pop_front() else { break };
+            if let Some(limit) = &mut self.limit {
+                match limit.rows(id, clock.monotonic_nanos()) {
+                    0 => {
+                        // It is not silent: nobody has asked it.
+                        self.feed.not_asked(id, now);
+                        self.partitions.push_back((id, reader));
+                        continue;
+                    }
+                    rows => reader.take_at_most(rows),
+                }
+            }
             match reader.poll()? {
                 Polled::Rows(rows) => {
+                    if let Some(limit) = &mut self.limit {
+                        limit.took(id, rows.rows.num_rows() + rows.bad.len());
+                    }
                     self.count_skipped(cell, chain, reader.as_ref());
                     self.partitions.push_back((id, reader));
-                    chain.metrics.nodes[chain.cells[cell].node].bytes.fetch_add(rows.bytes, Relaxed);
+                    chain.metrics.nodes[chain.cells[cell].node].bytes_read.fetch_add(rows.bytes, Relaxed);
                     let effects = self.feed.on_rows(id, rows, now)?;
                     self.carry_out(cell, chain, effects)?;
                     return Ok(Some(true));
                 }
                 Polled::Pending => self.partitions.push_back((id, reader)),
                 Polled::End if self.available_now => {
+                    self.close_share();
                     self.count_skipped(cell, chain, reader.as_ref());
                     self.skipped_before += reader.skipped();
                     self.resting.push((id, reader));
                 }
                 Polled::End => {
+                    self.close_share();
                     self.count_skipped(cell, chain, reader.as_ref());
                     self.skipped_before += reader.skipped();
                     let effects = self.feed.on_end(id, now);
@@ -273,6 +341,28 @@ impl Table {
         let moved = !effects.is_empty();
         self.carry_out(cell, chain, effects)?;
         Ok(Some(moved))
+    }
+
+    /// A partition gives nothing more: its share of the table's rate goes to the others.
+    fn close_share(&self) {
+        if let Some(limit) = &self.limit {
+            limit.open.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Tells the metrics of the partitions, now and then.
+    fn tell_metrics(&mut self, cell: usize, chain: &Chain, now: Millis, at_end: bool) {
+        // A clock that was put back counts from there.
+        if !at_end && now >= self.told_at && now.saturating_sub(self.told_at) < TELL_EVERY {
+            return;
+        }
+        self.told_at = now;
+        let open = self.partitions.iter().map(|(id, reader)| PartitionFigures {
+            name: reader.name().to_owned(),
+            behind: reader.behind(),
+            idle: self.feed.partition_state(*id).idle,
+        });
+        chain.metrics.nodes[chain.cells[cell].node].set_partitions(chain.task, open.collect());
     }
 
     fn saved(&self) -> Result<(Vec<PartitionState>, Watermarks)> {
@@ -295,11 +385,11 @@ impl Table {
         })
     }
 
-    /// What the table's options leave out counts as bad, so that it shows.
+    /// What the table's options leave out is counted, so that it shows.
     fn count_skipped(&mut self, cell: usize, chain: &Chain, asked: &dyn PartitionReader) {
         let others: u64 = self.partitions.iter().map(|(_, r)| r.skipped()).sum();
         let skipped = self.skipped_before + others + asked.skipped();
-        chain.metrics.nodes[chain.cells[cell].node].bad.fetch_add(skipped - self.skipped, Relaxed);
+        chain.metrics.nodes[chain.cells[cell].node].skipped.fetch_add(skipped - self.skipped, Relaxed);
         self.skipped = skipped;
     }
 

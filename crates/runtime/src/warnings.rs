@@ -43,6 +43,10 @@ pub struct Warning {
     /// The last time that it happened.
     pub what: String,
     pub remedy: String,
+    /// Where, if that is known apart from what is said.
+    pub place: Option<String>,
+    /// The checkpoint that it happened to.
+    pub epoch: Option<u64>,
     /// How often it has happened since it was last asked for.
     pub times: u64,
 }
@@ -53,20 +57,22 @@ pub(crate) struct Warnings(Mutex<BTreeMap<WarningKind, Warning>>);
 
 impl Warnings {
     pub fn say(&self, kind: WarningKind, what: String) {
-        self.add(kind, what, kind.remedy().to_owned());
+        self.add(Warning { kind, what, remedy: kind.remedy().to_owned(), place: None, epoch: None, times: 0 });
     }
 
     /// `what` happened because of an error, which may know a better remedy and the place.
-    pub fn say_why(&self, kind: WarningKind, what: &str, why: &Error) {
+    pub fn say_why(&self, kind: WarningKind, what: &str, why: &Error, epoch: Option<u64>) {
+        let at = why.place().map(ToString::to_string);
         let place = why.place().map_or_else(String::new, |at| format!(" at {at}"));
         let remedy = why.help().unwrap_or(kind.remedy()).to_owned();
-        self.add(kind, format!("{what}: {}{place}", why.what()), remedy);
+        let what = format!("{what}: {}{place}", why.what());
+        self.add(Warning { kind, what, remedy, place: at, epoch, times: 0 });
     }
 
-    fn add(&self, kind: WarningKind, what: String, remedy: String) {
+    fn add(&self, warning: Warning) {
         let mut all = lock(&self.0);
-        let times = all.get(&kind).map_or(0, |w| w.times) + 1;
-        all.insert(kind, Warning { kind, what, remedy, times });
+        let times = all.get(&warning.kind).map_or(0, |w| w.times) + 1;
+        all.insert(warning.kind, Warning { times, ..warning });
     }
 
     pub fn take(&self) -> Vec<Warning> {
@@ -83,11 +89,12 @@ mod tests {
     fn the_last_of_each_kind_is_told_with_how_often_it_happened() {
         let warnings = Warnings::default();
         let full = Error::io("no space left").at(Place("s3://state".to_owned()));
-        warnings.say_why(WarningKind::CheckpointGivenUp, "checkpoint 1 was given up", &full);
+        warnings.say_why(WarningKind::CheckpointGivenUp, "checkpoint 1 was given up", &full, Some(1));
         warnings.say_why(
             WarningKind::CheckpointGivenUp,
             "checkpoint 2 was given up",
             &full.clone().remedy("buy a disk"),
+            Some(2),
         );
         warnings.say(WarningKind::MemoryExceeded, "too much".to_owned());
         let said: Vec<_> = warnings.take().into_iter().map(|w| (w.what, w.remedy, w.times)).collect();

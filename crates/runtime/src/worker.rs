@@ -4,6 +4,7 @@ use crate::align::{Align, Step};
 use crate::chain::{Chain, Part};
 use crate::checkpoint::{NodeSave, Requests, TaskAt, TaskSave};
 use crate::exchange::{Bell, Inbox, Message, Signal, lock};
+use crate::metrics::TaskMetrics;
 use crate::sabotage::{Bug, on};
 use crate::source::SourceDriver;
 use arrow::array::Int64Array;
@@ -86,6 +87,8 @@ pub(crate) struct Task {
     /// Channels of the inbox that have not ended.
     pub open_channels: Cell<usize>,
     pub running: Cell<bool>,
+    /// Where the job is measured.
+    pub meter: Option<Arc<TaskMetrics>>,
     /// In jobs with checkpoints.
     pub saving: Option<Saving>,
     /// What comes of the checkpoint that the job goes on from, before anything else.
@@ -133,8 +136,19 @@ impl Task {
         if self.running.replace(true) {
             return Ok(false);
         }
-        let worked = self.work(clock, stop);
+        let worked = self.measured(clock, || self.work(clock, stop));
         self.running.set(false);
+        worked
+    }
+
+    /// Takes the time of what the task does, where the job is measured.
+    fn measured(&self, clock: &dyn Clock, work: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        let Some(meter) = &self.meter else { return work() };
+        let began = clock.monotonic_nanos();
+        self.chain.helper.held_up.set(0);
+        let worked = work();
+        let held_up = self.chain.helper.held_up.get();
+        meter.turned(began, clock.monotonic_nanos(), held_up, !matches!(worked, Ok(false)));
         worked
     }
 
@@ -168,11 +182,11 @@ impl Task {
             sources.iter_mut().try_for_each(|s| s.tell_committed(committed))?;
         }
         for source in sources.iter_mut().filter(|s| s.is_empty()) {
-            worked |= source.poll(&self.chain, clock.now())?;
+            worked |= source.poll(&self.chain, clock)?;
         }
         for source in sources.iter_mut() {
             worked |= match stop {
-                None => source.poll(&self.chain, clock.now())?,
+                None => source.poll(&self.chain, clock)?,
                 Some(_) if source.ended => false,
                 Some(drain) => {
                     source.stop(&self.chain, drain)?;
@@ -192,13 +206,13 @@ impl Task {
     }
 
     /// Lets operators do what they have put off.
-    fn catch_up(&self) -> Result<()> {
+    fn catch_up(&self, clock: &dyn Clock) -> Result<()> {
         if self.running.replace(true) {
             return Ok(());
         }
-        let done = self.chain.catch_up();
+        let done = self.measured(clock, || self.chain.catch_up().map(|()| true));
         self.running.set(false);
-        done
+        done.map(drop)
     }
 
     fn deliver(&self, message: Message) -> Result<()> {
@@ -358,14 +372,34 @@ pub(crate) struct Helper {
     position: usize,
     control: Arc<Control>,
     clock: Arc<dyn Clock>,
+    measured: bool,
+    /// Nanoseconds that its task has waited for room in this turn, where the job is measured.
+    held_up: Cell<u64>,
 }
 
 impl Helper {
-    pub fn new(stage: usize, position: usize, control: Arc<Control>, clock: Arc<dyn Clock>) -> Rc<Helper> {
-        Rc::new(Helper { tasks: OnceCell::new(), crowd: OnceCell::new(), stage, position, control, clock })
+    pub fn new(
+        stage: usize,
+        position: usize,
+        control: Arc<Control>,
+        clock: Arc<dyn Clock>,
+        measured: bool,
+    ) -> Rc<Helper> {
+        let (tasks, crowd, held_up) = (OnceCell::new(), OnceCell::new(), Cell::new(0));
+        Rc::new(Helper { tasks, crowd, stage, position, control, clock, measured, held_up })
     }
 
     pub fn wait_for_room(&self, inbox: &Inbox) -> Result<()> {
+        if !self.measured || inbox.has_room() {
+            return self.wait(inbox);
+        }
+        let began = self.clock.monotonic_nanos();
+        let waited = self.wait(inbox);
+        self.held_up.set(self.held_up.get() + (self.clock.monotonic_nanos() - began));
+        waited
+    }
+
+    fn wait(&self, inbox: &Inbox) -> Result<()> {
         while !inbox.has_room() {
             if self.control.is_cancelled() {
                 return Err(cancelled());
@@ -452,7 +486,7 @@ impl Worker {
 
     /// Lets operators do what they have put off, those farthest upstream first.
     pub fn catch_up(&self) -> Result<()> {
-        self.tasks.iter().try_for_each(Task::catch_up)
+        self.tasks.iter().try_for_each(|t| t.catch_up(self.clock.as_ref()))
     }
 
     /// Gives each task a turn. Returns whether any did something, and whether all have ended.

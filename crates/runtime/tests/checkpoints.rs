@@ -3,6 +3,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
+use millstream_core::rate::RATE_LIMIT;
 use millstream_core::table::TableUse;
 use millstream_core::{
     Batch, ByteSize, Clock, Committable, Committer, Connectors, Error, JobRun, MemoryStore, Millis, PartitionReader,
@@ -545,6 +546,47 @@ fn a_partition_that_is_left_alone_does_not_take_the_watermark_back() {
     (0..5_000).for_each(|_| turn(&mut job));
     assert!(job.is_over());
     job.finish().expect("ends well");
+}
+
+/// A limited table is read more slowly and gives the same: whoever waits for its share is not silent, and a run that goes on
+/// after a crash is limited too.
+#[test]
+fn a_limited_table_gives_the_same_later() {
+    let mut flow = dataflow();
+    if let NodeKind::Source(source) = &mut flow.nodes[0].kind {
+        // Between two batches of a partition lie four milliseconds.
+        source.idle_timeout = Some(3);
+        source.table.options.insert(RATE_LIMIT.into(), "30000".into());
+    }
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let world = World::default();
+    let clock = Arc::new(Hand::default());
+    let config = JobConfig { queue_bytes_max: ByteSize::mib(64), clock: clock.clone(), ..config(&store, 2, 50) };
+    let read = |job: &Stepped| job.metrics().snapshot().rows_in;
+    let run = |job: &mut Stepped, millis: i64| {
+        for _ in 0..millis {
+            clock.0.fetch_add(1, Relaxed);
+            for _ in 0..4 {
+                for worker in 0..job.workers() {
+                    job.turn(worker).expect("no task fails");
+                }
+                job.turn_checkpoints();
+            }
+        }
+    };
+    let mut job = Stepped::start(&flow, &world, config.clone(), turns()).expect("starts");
+    run(&mut job, 300);
+    let before = read(&job);
+    // 30 rows each millisecond; each of the three partitions is ahead by less than one batch.
+    assert!((8_900..=9_000 + 3 * 43).contains(&before), "{before} rows in 300 ms");
+    drop(job);
+    let mut job = Stepped::start(&flow, &world, config, turns()).expect("starts again");
+    run(&mut job, 100);
+    assert!((2_900..=3_000 + 3 * 43).contains(&read(&job)), "{} rows in 100 ms", read(&job));
+    run(&mut job, 600);
+    assert!(job.is_over());
+    job.finish().expect("ends well");
+    same(&world.shown(), &undisturbed(), "a limited table");
 }
 
 /// A store that refuses so many files of checkpoints.

@@ -344,6 +344,7 @@ impl Seed {
             queue_bytes_max: ByteSize(habits.queue_bytes_max),
             clock: self.world.clock.clone(),
             checkpoints: Some(checkpoints),
+            measured: false,
         };
         self.world.note(format_args!(
             "start run {} x{} {}",

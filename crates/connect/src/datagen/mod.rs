@@ -180,7 +180,15 @@ fn name(index: u64) -> String {
 
 impl DatagenSource {
     fn reader(&self, index: u64, next: u64, of: u64) -> Box<dyn PartitionReader> {
-        Box::new(DatagenReader { name: name(index), plan: self.0.clone(), next, of, made: 0, began: None })
+        Box::new(DatagenReader {
+            name: name(index),
+            plan: self.0.clone(),
+            next,
+            of,
+            made: 0,
+            began: None,
+            rows_max: ROWS_MAX,
+        })
     }
 }
 
@@ -194,17 +202,19 @@ struct DatagenReader {
     /// Rows made since `began`.
     made: u64,
     began: Option<Instant>,
+    /// Rows of one batch at most.
+    rows_max: u64,
 }
 
 impl DatagenReader {
     /// How many rows may be made now.
     fn allowed(&mut self) -> u64 {
-        let Some(rate) = self.plan.rows_per_second else { return ROWS_MAX };
+        let Some(rate) = self.plan.rows_per_second else { return self.rows_max };
         let began = *self.began.get_or_insert_with(Instant::now);
         // This partition's share. One row is due at once, so that something is seen from the start.
         let due = began.elapsed().as_nanos() * u128::from(rate) / (u128::from(self.of) * 1_000_000_000) + 1;
         let due = u64::try_from(due).unwrap_or(u64::MAX);
-        due.saturating_sub(self.made).min(ROWS_MAX)
+        due.saturating_sub(self.made).min(self.rows_max)
     }
 }
 
@@ -240,6 +250,10 @@ impl PartitionReader for DatagenReader {
         self.made += count;
         let options = RecordBatchOptions::new().with_row_count(Some(count as usize));
         Ok(Polled::Rows(RecordBatch::try_new_with_options(self.plan.schema.clone(), columns, &options)?.into()))
+    }
+
+    fn take_at_most(&mut self, rows: usize) {
+        self.rows_max = (rows as u64).clamp(1, ROWS_MAX);
     }
 
     fn position(&self) -> Result<String> {

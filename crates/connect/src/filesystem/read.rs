@@ -14,7 +14,7 @@ use millstream_core::{Error, Place, Result};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -48,9 +48,35 @@ pub(super) enum Next {
     Over,
 }
 
+/// What the thread has found to be read, all in all: the files are sent one after the other, long after they were found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    files: AtomicU64,
+    bytes: AtomicU64,
+    /// It has looked.
+    known: AtomicBool,
+}
+
+impl Found {
+    fn add<'a>(&self, files: impl IntoIterator<Item = &'a FileInfo>) {
+        for file in files {
+            self.files.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(file.size.unwrap_or(0), Ordering::Relaxed);
+        }
+        self.known.store(true, Ordering::Release);
+    }
+
+    /// Files and bytes; `None`: it has not looked yet.
+    pub fn all(&self) -> Option<(u64, u64)> {
+        let known = self.known.load(Ordering::Acquire);
+        known.then(|| (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed)))
+    }
+}
+
 /// The near end of the queue.
 pub(super) struct Ahead {
     pieces: Receiver<Piece>,
+    pub found: Arc<Found>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -75,15 +101,16 @@ impl Ahead {
     pub fn start(plan: Plan) -> Result<Ahead> {
         let (send, pieces) = sync_channel(PREFETCH_BYTES_MAX / BLOCK_BYTES);
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let (stopped, found) = (stop.clone(), Arc::new(Found::default()));
+        let counted = found.clone();
         let handle = thread::Builder::new()
             .name("read-files".into())
             .spawn(move || {
                 // The other end is gone when a piece cannot be sent; then nobody is left to tell.
-                let _ = run(&plan, &send, &stopped);
+                let _ = run(&plan, &send, &stopped, &counted);
             })
             .map_err(|e| cannot("start a thread to read", "files", &e))?;
-        Ok(Ahead { pieces, stop, thread: Some(handle) })
+        Ok(Ahead { pieces, found, stop, thread: Some(handle) })
     }
 
     /// The next piece, or one that comes within `patience`.
@@ -112,7 +139,7 @@ impl Drop for Ahead {
 /// The receiver is gone.
 struct Gone;
 
-fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), Gone> {
+fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool, counted: &Found) -> Result<(), Gone> {
     let put = |piece| send.send(piece).map_err(|_| Gone);
     if plan.path == "-" {
         put(Piece::Begin(FileInfo::stdin()))?;
@@ -127,7 +154,10 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), G
         Ok(mut left) => {
             if let Some((inside, from)) = &plan.inside {
                 left.retain(|f| f.path != inside.path);
+                counted.add(left.iter().chain([inside]));
                 send_file(inside, *from, plan.contents, send)?;
+            } else {
+                counted.add(&left);
             }
             left
         }
@@ -145,6 +175,7 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), G
         progress.end();
         match progress.look(&found) {
             Ok(Some((listed, new))) => {
+                counted.add(&new);
                 put(Piece::Look(Box::new(listed.clone())))?;
                 progress.begin(listed);
                 pass = new;

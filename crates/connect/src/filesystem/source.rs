@@ -18,7 +18,7 @@ use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_core::metadata::ROW_ORDER;
 use millstream_core::{
-    BadRow, Error, PartitionReader, Place, Polled, Result, SavedPartition, Source, SourceRows, TableSpec,
+    BadRow, Behind, Error, PartitionReader, Place, Polled, Result, SavedPartition, Source, SourceRows, TableSpec,
 };
 use millstream_formats::parquet::ParquetReader;
 use millstream_formats::types::sql_type;
@@ -135,6 +135,7 @@ impl FileSource {
             FormatOptions::Parquet(_) => Contents::Parquet {
                 schema: Arc::new(self.layout.stored.project(&self.layout.projection)?),
                 reader: None,
+                held: None,
             },
             text => Contents::Text(Text {
                 decoder: decoder(text, &self.layout.stored, &self.layout.projection, on_bad_row)?,
@@ -157,6 +158,8 @@ impl FileSource {
             order: rows,
             skipped: 0,
             over: false,
+            done: (0, 0),
+            rows_max: ROWS_MAX,
         }))
     }
 }
@@ -295,11 +298,20 @@ struct FileReader {
     skipped: u64,
     /// There are no more files.
     over: bool,
+    /// Files that have been read to their end in this run, and their bytes as they lie there.
+    done: (u64, u64),
+    /// Rows of one batch at most.
+    rows_max: usize,
 }
 
 enum Contents {
     Text(Text),
-    Parquet { schema: SchemaRef, reader: Option<ParquetReader> },
+    /// `held`: rows that have been read and not handed on, since fewer at once were asked for.
+    Parquet {
+        schema: SchemaRef,
+        reader: Option<ParquetReader>,
+        held: Option<RecordBatch>,
+    },
 }
 
 /// Bytes that have arrived and are not decoded yet.
@@ -355,7 +367,7 @@ impl FileReader {
                 text.wanted = 1;
                 text.last = false;
             }
-            Contents::Parquet { schema, reader } => {
+            Contents::Parquet { schema, reader, .. } => {
                 let shown = file.shown();
                 let open = File::open(&file.path).map_err(|e| cannot("read", &shown, &e))?;
                 let from = inside.map_or(0, |i| i.offset);
@@ -370,6 +382,7 @@ impl FileReader {
     fn done_with_file(&mut self) {
         if let Some(file) = self.file.take() {
             self.progress.done_with(&file.about.path);
+            self.done = (self.done.0 + 1, self.done.1 + file.about.size.unwrap_or(0));
         }
     }
 
@@ -377,17 +390,23 @@ impl FileReader {
     fn step(&mut self) -> Result<Step> {
         match &mut self.contents {
             Contents::Parquet { reader: None, .. } => Ok(Step::NeedMore),
-            Contents::Parquet { reader: Some(open), .. } => match open.next_rows()? {
-                Some(rows) => {
-                    let bytes = rows.get_array_memory_size() as u64;
-                    self.emit(rows, Vec::new(), bytes)
+            Contents::Parquet { reader: Some(open), held, .. } => {
+                match held.take().map_or_else(|| open.next_rows(), |h| Ok(Some(h)))? {
+                    Some(mut rows) => {
+                        if rows.num_rows() > self.rows_max {
+                            *held = Some(rows.slice(self.rows_max, rows.num_rows() - self.rows_max));
+                            rows = rows.slice(0, self.rows_max);
+                        }
+                        let bytes = rows.get_array_memory_size() as u64;
+                        self.emit(rows, Vec::new(), bytes)
+                    }
+                    None => {
+                        self.contents.end();
+                        self.done_with_file();
+                        Ok(Step::Again)
+                    }
                 }
-                None => {
-                    self.contents.end();
-                    self.done_with_file();
-                    Ok(Step::Again)
-                }
-            },
+            }
             Contents::Text(text) => {
                 let left = text.bytes.len() - text.from;
                 if self.file.is_none() || (left < text.wanted && !text.last) {
@@ -397,7 +416,7 @@ impl FileReader {
                     self.done_with_file();
                     return Ok(Step::Again);
                 }
-                let decoded = text.decoder.decode(&text.bytes[text.from..], text.last, ROWS_MAX)?;
+                let decoded = text.decoder.decode(&text.bytes[text.from..], text.last, self.rows_max)?;
                 text.from += decoded.consumed;
                 text.offset += decoded.consumed as u64;
                 self.skipped += decoded.skipped;
@@ -533,6 +552,26 @@ impl PartitionReader for FileReader {
         self.skipped
     }
 
+    fn behind(&self) -> Behind {
+        // A stream has no size, so nobody knows what is still to come of it.
+        let Some((files, bytes)) = self.ahead.found.all().filter(|_| self.replays) else { return Behind::default() };
+        // How far a packed file has been read is known in unpacked bytes only: it counts as a whole until its end.
+        let plain = |file: &&OpenFile| Packing::of(&file.about.path.display().to_string()) == Packing::Plain;
+        let inside = match &self.contents {
+            Contents::Text(text) => self.file.as_ref().filter(plain).map_or(0, |_| text.offset),
+            Contents::Parquet { .. } => 0,
+        };
+        Behind {
+            files: Some(files.saturating_sub(self.done.0)),
+            bytes: Some(bytes.saturating_sub(self.done.1 + inside)),
+            rows: None,
+        }
+    }
+
+    fn take_at_most(&mut self, rows: usize) {
+        self.rows_max = rows.clamp(1, ROWS_MAX);
+    }
+
     fn position(&self) -> Result<String> {
         if !self.replays {
             return Err(no_positions(&self.name));
@@ -543,7 +582,10 @@ impl PartitionReader for FileReader {
             (Some(file), contents) => {
                 let (offset, mark) = match contents {
                     Contents::Text(text) => (text.offset, Some(text.decoder.mark())),
-                    Contents::Parquet { reader, .. } => (reader.as_ref().map_or(0, ParquetReader::rows_read), None),
+                    Contents::Parquet { reader, held, .. } => {
+                        let held = held.as_ref().map_or(0, |h| h.num_rows() as u64);
+                        (reader.as_ref().map_or(0, ParquetReader::rows_read) - held, None)
+                    }
                 };
                 let FileInfo { path, size, modified } = file.about.clone();
                 Some(FilePosition { path, size, modified, offset, mark })

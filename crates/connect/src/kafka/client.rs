@@ -5,12 +5,15 @@
 
 use super::properties::{Properties, refused};
 use millstream_core::{Error, ErrorKind, Result};
+use rdkafka::bindings::rd_kafka_get_watermark_offsets;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{NoCustomPartitioner, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaRespErr;
+use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -115,6 +118,19 @@ pub fn reader(properties: &Properties, partitions: usize) -> Result<(ReadClient,
     let said = Said::default();
     let client = ReadClient::from_config_and_context(&config, said.clone()).map_err(|e| refused(&e))?;
     Ok((client, said))
+}
+
+/// One past the last record of a partition as the client knows it from what it has fetched: asks nobody and does not wait.
+/// `None`: it has heard nothing of it yet.
+pub fn known_high(client: &ReadClient, topic: &str, partition: i32) -> Option<i64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the handle lives as long as `client` is borrowed, the topic ends with a NUL, and both results have a place
+    // of their own. The call looks into the client's own memory; the crate has no safe name for it.
+    let code = unsafe {
+        rd_kafka_get_watermark_offsets(client.client().native_ptr(), topic.as_ptr(), partition, &mut low, &mut high)
+    };
+    (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
 /// A client that writes; with `id` in transactions.

@@ -11,7 +11,7 @@ use super::offsets::{Partition, gone};
 use super::rows::Gather;
 use super::source::Hub;
 use crate::position;
-use millstream_core::{PartitionReader, Polled, Result};
+use millstream_core::{Behind, PartitionReader, Polled, Result};
 use rdkafka::consumer::Consumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Records of one batch at most.
-const ROWS_MAX: usize = millstream_formats::records::RECORDS_MAX;
+pub const ROWS_MAX: usize = millstream_formats::records::RECORDS_MAX;
 /// Bytes of them at most, but for the last record.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
@@ -60,6 +60,10 @@ pub struct Reader {
     pub stop: Option<Stop>,
     /// The end has been seen.
     pub ended: bool,
+    /// Everything that may be read before this offset has been: behind the last record lie marks of transactions.
+    pub read_to: i64,
+    /// Records of one batch at most.
+    pub rows_max: usize,
     /// One reader of the table hands on the partitions that have come since.
     pub finds: bool,
 }
@@ -73,7 +77,7 @@ impl Reader {
     fn take_in(&mut self) -> Result<bool> {
         let Some(queue) = &self.queue else { return Ok(true) };
         // Record by record, since that is how the client hands them out; they become columns behind this loop.
-        while self.gather.len() < ROWS_MAX && self.gather.bytes() < BATCH_BYTES_MAX {
+        while self.gather.len() < self.rows_max && self.gather.bytes() < BATCH_BYTES_MAX {
             match queue.poll(Duration::ZERO) {
                 None => return Ok(false),
                 Some(Ok(record)) => {
@@ -87,6 +91,7 @@ impl Reader {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.read_to = self.hub.high_watermark(&self.partition).unwrap_or(self.read_to);
                     if self.stop.is_some_and(|stop| stop.there) {
                         return Ok(true);
                     }
@@ -137,6 +142,19 @@ impl PartitionReader for Reader {
 
     fn skipped(&self) -> u64 {
         self.gather.skipped()
+    }
+
+    fn behind(&self) -> Behind {
+        let high = self.hub.high_watermark(&self.partition);
+        let end = self.stop.map(|stop| stop.before);
+        let end = high.into_iter().chain(end).min();
+        let rows = end.filter(|_| !self.ended).map(|end| end.saturating_sub(self.position.next.max(self.read_to)));
+        let rows = if self.ended { Some(0) } else { rows };
+        Behind { rows: rows.map(|rows| rows.max(0) as u64), ..Behind::default() }
+    }
+
+    fn take_at_most(&mut self, rows: usize) {
+        self.rows_max = rows.clamp(1, ROWS_MAX);
     }
 
     fn position(&self) -> Result<String> {

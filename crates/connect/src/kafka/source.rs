@@ -10,12 +10,13 @@
 //! client goes on by itself with the next leader it finds.
 
 use super::client::{
-    PATIENCE, ReadClient, Said, described, explain, explain_code, first_contact, no_topic, partitions_of, reader,
+    PATIENCE, ReadClient, Said, described, explain, explain_code, first_contact, known_high, no_topic, partitions_of,
+    reader,
 };
 use super::layout::Reading;
 use super::offsets::{Asking, Offsets, Partition};
 use super::options::{End, Settings, TOPIC, TOPIC_PATTERN, Topics};
-use super::reader::{Position, Reader, Stop, queue_of};
+use super::reader::{Position, ROWS_MAX, Reader, Stop, queue_of};
 use super::rows::Gather;
 use crate::position;
 use millstream_core::{Error, PartitionReader, Result, SavedPartition, Source, TableSpec};
@@ -279,6 +280,8 @@ impl Hub {
                 position,
                 stop,
                 ended: false,
+                read_to: 0,
+                rows_max: ROWS_MAX,
                 finds: false,
             });
         }
@@ -357,6 +360,11 @@ impl Hub {
             | Code::Fatal) => Some(explain_code(properties, &format!("give the records of {of}"), code, &self.said)),
             _ => None,
         }
+    }
+
+    /// One past the last record of a partition, as far as the client has heard of it with what it fetched.
+    pub fn high_watermark(&self, partition: &Partition) -> Option<i64> {
+        known_high(&self.client, &partition.topic, partition.number)
     }
 
     /// A checkpoint holds this position.

@@ -100,6 +100,7 @@ impl NexmarkSource {
             seed: self.options.seed,
             given: 0,
             started: None,
+            rows_max: BATCH_ROWS,
         })
     }
 }
@@ -119,6 +120,8 @@ struct Reader {
     given: u64,
     /// When the first row was asked for.
     started: Option<Instant>,
+    /// Rows of one batch at most.
+    rows_max: u64,
 }
 
 impl PartitionReader for Reader {
@@ -135,7 +138,7 @@ impl PartitionReader for Reader {
             None => BATCH_ROWS,
             Some(rate) => due(rate, self.started.get_or_insert_with(Instant::now).elapsed(), self.given),
         };
-        let count = due.min(left).min(BATCH_ROWS);
+        let count = due.min(left).min(self.rows_max);
         if count == 0 {
             return Ok(Polled::Pending);
         }
@@ -144,6 +147,10 @@ impl PartitionReader for Reader {
         self.given += count;
         let bytes = Batch::from(rows.clone()).bytes() as u64;
         Ok(Polled::Rows(SourceRows { rows, bad: Vec::new(), bytes }))
+    }
+
+    fn take_at_most(&mut self, rows: usize) {
+        self.rows_max = (rows as u64).clamp(1, BATCH_ROWS);
     }
 
     fn position(&self) -> Result<String> {

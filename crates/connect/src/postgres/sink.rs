@@ -14,14 +14,14 @@ use super::session::Session;
 use super::target::Target;
 use crate::compact::Held;
 use crate::outbox::Outbox;
-use millstream_core::{Batch, ErrorKind, Prepared, Result, Sink, SinkContext, TableSpec};
+use millstream_core::{Batch, ErrorKind, Prepared, Result, RetryPolicy, Sink, SinkContext, TableSpec};
 use std::time::{Duration, Instant};
 
 /// Bytes held back before they are sent, whatever the number of rows.
 const FLUSH_BYTES_MAX: usize = 8 << 20;
 
-/// The wait before a second try; each further one waits as much longer, as in Flink.
-const BACK_OFF: Duration = Duration::from_secs(1);
+/// Tries of a transaction. How many, the table's option says.
+const RETRY: RetryPolicy = RetryPolicy { first: Duration::from_secs(1), most: Duration::from_secs(30), tries_max: 1 };
 
 pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
     let settings = Settings::of(table, true)?;
@@ -30,7 +30,8 @@ pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
         // The committer holds the connection, and has checked the table.
         return Ok(Box::new(Outbox::new(table, held, settings.outbox_bytes_max)));
     }
-    let mut direct = Direct { settings, table: table.clone(), held, since: None, connected: None, bytes: 0 };
+    let name = format!("{}/{}", table.name, context.index);
+    let mut direct = Direct { settings, table: table.clone(), name, held, since: None, connected: None, bytes: 0 };
     direct.connect()?;
     Ok(Box::new(direct))
 }
@@ -38,6 +39,8 @@ pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
 struct Direct {
     settings: Settings,
     table: TableSpec,
+    /// Tells this writer from others of its table.
+    name: String,
     held: Held,
     /// When the oldest row held came.
     since: Option<Instant>,
@@ -65,7 +68,8 @@ impl Direct {
             return Ok(());
         }
         self.held.compact()?;
-        let mut tries = 0;
+        let policy = RetryPolicy { tries_max: self.settings.retries.saturating_add(1), ..RETRY };
+        let mut tries = policy.tries(&self.name);
         loop {
             match self.try_send() {
                 Ok(sent) => {
@@ -74,11 +78,10 @@ impl Direct {
                     self.since = None;
                     return Ok(());
                 }
-                Err(e) if e.kind() == ErrorKind::Io && tries < self.settings.retries => {
-                    tries += 1;
-                    std::thread::sleep(BACK_OFF * tries);
-                }
-                Err(e) => return Err(e),
+                Err(e) => match tries.after_failure() {
+                    Some(pause) if e.kind() == ErrorKind::Io => std::thread::sleep(pause),
+                    _ => return Err(e),
+                },
             }
         }
     }

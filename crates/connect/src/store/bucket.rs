@@ -18,7 +18,7 @@ mod lock;
 
 use super::{Lock, OwnedStore, check_path, now};
 use futures::TryStreamExt;
-use millstream_core::{Error, Place, Put, Result, Stat, Store, Stored};
+use millstream_core::{Error, Place, Put, Result, RetryPolicy, Stat, Store, Stored};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
@@ -47,10 +47,9 @@ const REQUEST_MAX: Duration = Duration::from_secs(120);
 /// The same for the lock, whose object is small.
 const LOCK_REQUEST_MAX: Duration = Duration::from_secs(10);
 
-/// Tries of a conditional put that nobody has answered; the client itself does not repeat those. The pause before the
-/// second; each further one is three times as long.
-const UNANSWERED_TRIES_MAX: usize = 4;
-const UNANSWERED_PAUSE: Duration = Duration::from_millis(200);
+/// Tries of a conditional put that nobody has answered; the client itself does not repeat those.
+const UNANSWERED: RetryPolicy =
+    RetryPolicy { first: Duration::from_millis(400), most: Duration::from_secs(5), tries_max: 4 };
 
 /// How often a running job looks for requests. A folder can be asked more often; a bucket takes money for each look.
 const LISTEN_EVERY: Duration = Duration::from_secs(2);
@@ -212,9 +211,11 @@ impl Inner {
         writer: &str,
     ) -> Result<Option<UpdateVersion>> {
         use object_store::Error as E;
-        let (start, mut pause, mut tries) = (Instant::now(), UNANSWERED_PAUSE, 1);
+        let (start, mut tries) = (Instant::now(), UNANSWERED.tries(at.as_ref()));
         loop {
-            let again = tries < UNANSWERED_TRIES_MAX && start.elapsed() < client.trying;
+            // What comes if this one fails too.
+            let pause = tries.after_failure().filter(|_| start.elapsed() < client.trying);
+            let again = pause.is_some();
             match self.put(client, at, bytes, mode.clone(), writer) {
                 Ok(version) => return Ok(Some(version)),
                 Err(e @ (E::AlreadyExists { .. } | E::Precondition { .. })) => match self.look(client, at)? {
@@ -228,8 +229,7 @@ impl Inner {
                 Err(e) if unanswered(&e) && again => {}
                 Err(e) => return Err(self.failed("write", at, &e)),
             }
-            std::thread::sleep(pause);
-            (tries, pause) = (tries + 1, pause * 3);
+            std::thread::sleep(pause.unwrap_or_default());
         }
     }
 

@@ -262,6 +262,56 @@ fn aborted_transactions_are_not_read_and_do_not_hold_up_the_end() {
 }
 
 #[test]
+fn a_reader_says_how_far_behind_it_is_and_marks_of_transactions_do_not_count() {
+    let Some(broker) = broker() else { return };
+    let topic = broker.topic("behind", 1, &[]);
+    let producer = broker.producer(&[("transactional.id", &broker.name("id"))]);
+    producer.init_transactions(PATIENCE).expect("ready");
+    let write = |values: std::ops::Range<u32>| {
+        producer.begin_transaction().expect("begun");
+        for value in values {
+            let value = value.to_string();
+            producer.send(BaseRecord::<str, str>::to(&topic).payload(&value)).map_err(|(e, _)| e).expect("taken");
+        }
+        producer.commit_transaction(PATIENCE).expect("committed");
+    };
+    write(0..100);
+    let mut readers = open(&numbers(&broker, &topic, &[("scan.bounded.mode", "unbounded")])).expect("opened");
+    let reader = &mut readers[0];
+    reader.take_at_most(10);
+    let (mut read, until) = (Read::default(), Instant::now() + PATIENCE);
+    while read.rows.len() < 10 {
+        assert!(Instant::now() < until, "nothing comes");
+        read.take(reader.as_mut()).expect("read");
+    }
+    assert_eq!(read.rows.len(), 10, "ten at once");
+    // The mark behind the last record is counted until the end has been seen.
+    assert_eq!(reader.behind().rows, Some(91));
+    let settled = |reader: &mut Box<dyn PartitionReader>, read: &mut Read, rows: usize| {
+        while read.rows.len() < rows || reader.behind().rows != Some(0) {
+            assert!(Instant::now() < until, "{} rows, {:?}", read.rows.len(), reader.behind());
+            read.take(reader.as_mut()).expect("read");
+        }
+    };
+    settled(reader, &mut read, 100);
+    write(100..150);
+    settled(reader, &mut read, 150);
+    // A table that is bounded is behind its end, not that of the topic.
+    let bounded =
+        [("scan.bounded.mode", "specific-offsets"), ("scan.bounded.specific-offsets", "partition:0,offset:60")];
+    let mut bounded = open(&numbers(&broker, &topic, &bounded)).expect("opened");
+    bounded[0].take_at_most(10);
+    let mut read = Read::default();
+    while read.rows.len() < 10 {
+        assert!(Instant::now() < until, "nothing comes");
+        read.take(bounded[0].as_mut()).expect("read");
+    }
+    assert_eq!(bounded[0].behind().rows, Some(50));
+    assert_eq!(drain(&mut bounded).expect("read").rows.len(), 50);
+    assert_eq!(bounded[0].behind().rows, Some(0));
+}
+
+#[test]
 fn a_partition_goes_on_where_it_was_saved() {
     let Some(broker) = broker() else { return };
     let topic = broker.topic("resumed", 2, &[]);

@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+use super::log::{Level, LogFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream::target::Target;
 use millstream::{ByteSize, Mode};
@@ -12,6 +13,12 @@ use std::time::Duration;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// How standard error is written: text for people, or one JSON object a line.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+    /// How much is said there.
+    #[arg(long, value_enum, default_value_t = Level::Info, global = true)]
+    pub log_level: Level,
 }
 
 const EXIT_CODES: &str = "\
@@ -121,6 +128,14 @@ pub struct Run {
     /// Folder for state that does not fit into memory, on a local disk. Default: the system's for temporary files.
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
+    /// Serve Prometheus metrics at this address while the program runs: /metrics, /health and /ready. `:9090` is every address
+    /// of this machine, port 0 a free one, which is told on standard error.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub metrics: Option<String>,
+    /// Send checkpoints and starts as OpenTelemetry traces to the collector at this URL, such as http://localhost:4318.
+    #[cfg(feature = "otel")]
+    #[arg(long, value_name = "URL")]
+    pub otel: Option<String>,
     /// On Ctrl-C also close and emit the windows that are open, as at the end of the input.
     #[arg(long)]
     pub drain: bool,
@@ -296,6 +311,16 @@ fn time(text: &str) -> Result<Duration, String> {
     match millstream_core::parse_duration(text)? {
         time if time < Duration::from_millis(1) => Err("give at least 1ms, such as 500ms or 1s".to_owned()),
         time => Ok(time),
+    }
+}
+
+/// `127.0.0.1:9090`, `:9090`, `[::1]:0`.
+fn address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':').map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => {
+            Err("give a host and a port, such as 127.0.0.1:9090, or :9090 for every address of this machine".to_owned())
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Live progress on standard error: a few lines that renew themselves on a terminal, plain lines elsewhere.
 
 use super::args::Progress;
+use super::log::{self, Event, Level};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use millstream::{ByteSize, Snapshot, Stop, Summary, Watermark};
+use millstream::{Behind, ByteSize, Snapshot, Stop, Summary, Watermark};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +25,7 @@ pub struct Reporter {
 impl Reporter {
     /// `result_on_terminal`: rows are printed to the same terminal, so the bar is left out.
     pub fn new(how: Progress, result_on_terminal: bool) -> Reporter {
-        let live = how == Progress::Auto && std::io::stderr().is_terminal() && !result_on_terminal;
+        let live = how == Progress::Auto && std::io::stderr().is_terminal() && !result_on_terminal && !log::is_json();
         let bar = live.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{spinner:.cyan} {msg}");
@@ -64,9 +65,29 @@ impl Reporter {
                 bar.set_message(text);
                 bar.tick();
             }
-            None if self.plain => eprintln!("{text}"),
+            None if self.plain => self.event(snapshot, "progress").say(&text),
             None => {}
         }
+    }
+
+    /// The same in numbers.
+    fn event(&self, s: &Snapshot, what: &str) -> Event {
+        let mut event = Event::new(Level::Info, what)
+            .with("rows_in", s.rows_in)
+            .with("rows_out", s.rows_out)
+            .with("bytes_in", s.bytes_in)
+            .with("bytes_out", s.bytes_out)
+            .with("seconds", self.started.elapsed().as_secs_f64())
+            .with("late", s.late)
+            .with("bad", s.bad)
+            .with("state_bytes", s.state_bytes)
+            .with("checkpoints", s.checkpoints);
+        let at = (s.watermark > Watermark::MIN && s.watermark < Watermark::MAX).then_some(s.watermark.0);
+        event.set("watermark", at.map(|at| millstream_core::time::format_millis(at).replacen(' ', "T", 1) + "Z"));
+        event.set("behind_rows", s.behind.rows);
+        event.set("behind_files", s.behind.files);
+        event.set("behind_bytes", s.behind.bytes);
+        event
     }
 
     fn line(&self, s: &Snapshot) -> String {
@@ -87,6 +108,7 @@ impl Reporter {
                 }
             }
         }
+        text += &behind(s.behind);
         if s.late > 0 {
             text += &format!("  late {}", HumanCount(s.late));
         }
@@ -137,20 +159,21 @@ impl Reporter {
         if let Some(memory) = memory("VmHWM:") {
             text += &format!(", peak memory {memory}");
         }
-        eprintln!("{text}");
+        let what = text.split(':').next().unwrap_or_default();
+        self.event(s, what).say(&text);
         if stopped_here && keeps_state {
-            eprintln!("note: the job goes on here when it is run again with the same --state");
+            log::note("the job goes on here when it is run again with the same --state");
         } else if stopped_here && s.state_bytes > 0 {
-            eprintln!("note: windows that were still open were not emitted; run with --drain to emit them on Ctrl-C");
+            log::note("windows that were still open were not emitted; run with --drain to emit them on Ctrl-C");
         }
     }
 
-    /// Shows texts above the line that renews itself.
-    pub fn say(&self, texts: Vec<String>) {
-        for text in texts {
+    /// Says something above the line that renews itself.
+    pub fn say(&self, events: impl IntoIterator<Item = (Event, String)>) {
+        for (event, text) in events {
             match &self.bar {
-                Some(bar) => bar.suspend(|| eprintln!("{text}")),
-                None => eprintln!("{text}"),
+                Some(bar) => bar.suspend(|| event.say(&text)),
+                None => event.say(&text),
             }
         }
     }
@@ -160,6 +183,17 @@ impl Reporter {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// What waits in front of the sources: in rows where they count them, else in bytes of files that are left.
+fn behind(behind: Behind) -> String {
+    match behind {
+        Behind { rows: Some(rows), .. } => format!("  behind {} rows", HumanCount(rows)),
+        Behind { files: Some(files), bytes: Some(bytes), .. } if files > 0 => {
+            format!("  left {} in {} {}", ByteSize(bytes), HumanCount(files), if files == 1 { "file" } else { "files" })
+        }
+        _ => String::new(),
     }
 }
 

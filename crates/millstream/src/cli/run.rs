@@ -1,25 +1,47 @@
 //! The commands.
 
 use super::args::{Check, Cli, Explain, Run, Script};
+use super::log::{self, Event, Level, note};
+#[cfg(feature = "otel")]
+use super::otel::Tracer;
 use super::print::Printer;
 use super::progress::Reporter;
-use super::warner::Warner;
+use super::warner::{self, Warner};
 use clap::CommandFactory;
+use millstream::metrics::{Board, Endpoint};
 use millstream::{
-    Error, ErrorKind, JobConfig, Plan, Program, RestoreFrom, Result, RunOptions, Runner, StateOptions, Step, Stop,
-    Tables, message, state,
+    CheckpointMetrics, Error, ErrorKind, JobConfig, Metrics, Plan, Program, RestoreFrom, Result, RunOptions, Runner,
+    Running, StateOptions, Step, Stop, Tables, Warning, message, state,
 };
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `millstream run`.
 pub fn run(args: &Run) -> ExitCode {
     let interrupted = match catch_interrupts() {
         Ok(flag) => flag,
         Err(e) => return fail(&e, None),
+    };
+    let board = Arc::new(Board::default());
+    let endpoint = args.metrics.as_ref().map(|at| Endpoint::open(at, board.clone())).transpose();
+    // Held to the end of the program.
+    let _endpoint = match endpoint {
+        Ok(endpoint) => endpoint.inspect(|e| note(&format!("metrics at http://{}/metrics", e.address()))),
+        Err(e) => return fail(&e, None),
+    };
+    #[cfg(feature = "otel")]
+    let tracer = match args.otel.as_deref().map(Tracer::start).transpose() {
+        Ok(tracer) => tracer,
+        Err(e) => return fail(&e, None),
+    };
+    let outside = Outside {
+        board,
+        #[cfg(feature = "otel")]
+        tracer,
     };
     with_program(&args.script, |program| {
         let options = RunOptions {
@@ -37,17 +59,27 @@ pub fn run(args: &Run) -> ExitCode {
                 allow_dropped_state: args.allow_dropped_state,
                 available_now: args.available_now,
             },
-            job: JobConfig { memory: args.memory, scratch: args.scratch.clone(), ..JobConfig::default() },
+            job: JobConfig {
+                memory: args.memory,
+                scratch: args.scratch.clone(),
+                measured: args.metrics.is_some(),
+                ..JobConfig::default()
+            },
         };
         let mut runner = Runner::new(program, options);
-        while let Some(step) = runner.step() {
+        loop {
+            let began = now();
+            let Some(step) = runner.step() else { break };
             match step? {
                 Step::Declared(notices) => notices.iter().for_each(|n| note(n)),
                 Step::Text(text) => show(&text)?,
                 Step::Running(running) => {
                     running.notices().iter().for_each(|n| note(n));
                     let prints = running.prints_result() && std::io::stdout().is_terminal();
-                    watch(running, args, &interrupted, prints)?;
+                    log::of_job(Some(running.name()));
+                    outside.runs(&running, began);
+                    watch(running, args, &interrupted, prints, &outside)?;
+                    log::of_job(None);
                 }
             }
             if interrupted.load(Relaxed) {
@@ -58,32 +90,87 @@ pub fn run(args: &Run) -> ExitCode {
     })
 }
 
+/// Who hears of jobs beside the one who started them.
+struct Outside {
+    board: Arc<Board>,
+    #[cfg(feature = "otel")]
+    tracer: Option<Tracer>,
+}
+
+impl Outside {
+    /// A job is at work, whose statement's turn began then.
+    fn runs(&self, running: &Running, began: i64) {
+        self.board.runs(running.name(), running.metrics().clone());
+        #[cfg(feature = "otel")]
+        if let (Some(tracer), Some(generation)) = (&self.tracer, running.metrics().generation()) {
+            tracer.start_of(running.name(), generation, began, now());
+        }
+        #[cfg(not(feature = "otel"))]
+        let _ = began;
+    }
+
+    /// Hands on how checkpoints went that have ended.
+    fn hears(&self, job: &str, metrics: &Metrics) {
+        #[cfg(feature = "otel")]
+        if let (Some(tracer), Some(generation)) = (&self.tracer, metrics.generation()) {
+            let traces = metrics.checkpoints.take_traces();
+            traces.iter().for_each(|trace| tracer.checkpoint(job, generation, trace));
+        }
+        #[cfg(not(feature = "otel"))]
+        let _ = (job, metrics);
+    }
+}
+
+/// The wall clock, in milliseconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
 /// Waits for a query's end, shows how it is getting on, hands an interrupt on to it.
-fn watch(mut running: millstream::Running, args: &Run, interrupted: &AtomicBool, prints: bool) -> Result<()> {
+fn watch(mut running: Running, args: &Run, interrupted: &AtomicBool, prints: bool, outside: &Outside) -> Result<()> {
     let mut reporter = Reporter::new(args.progress, prints);
     let (mut warner, began) = (Warner::default(), std::time::Instant::now());
-    let mut stopping = false;
+    let (mut stopping, mut checkpoints) = (false, 0);
+    let (name, metrics) = (running.name().to_owned(), running.metrics().clone());
     // Short at first, so that a small job is not kept waiting; then as often as the display is renewed.
     let mut pause = std::time::Duration::from_millis(1);
     while !running.is_finished() {
         if interrupted.load(Relaxed) && !std::mem::replace(&mut stopping, true) {
             running.stop(if args.drain { Stop::Drain } else { Stop::Here });
+            outside.board.stops();
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(reporter.pause());
         running.listen();
         let now = began.elapsed();
-        let told: Vec<String> = running.take_warnings().into_iter().filter_map(|w| warner.tell(w, now)).collect();
-        reporter.say([told, warner.due(now)].concat());
-        reporter.show(&running.snapshot());
+        let mut told: Vec<Warning> = running.take_warnings().into_iter().filter_map(|w| warner.tell(w, now)).collect();
+        told.extend(warner.due(now));
+        reporter.say(told.iter().map(warner::event));
+        let snapshot = running.snapshot();
+        if snapshot.checkpoints > checkpoints {
+            checkpoints = snapshot.checkpoints;
+            reporter.say([completed(&metrics.checkpoints)]);
+        }
+        outside.hears(&name, &metrics);
+        reporter.show(&snapshot);
     }
     // What came since the last look, and what was kept back so as not to be told too often.
-    let told: Vec<String> =
+    let mut told: Vec<Warning> =
         running.take_warnings().into_iter().filter_map(|w| warner.tell(w, began.elapsed())).collect();
-    reporter.say([told, warner.rest()].concat());
+    told.extend(warner.rest());
+    reporter.say(told.iter().map(warner::event));
     let keeps_state = running.keeps_state();
-    match running.wait() {
+    let ended = running.wait();
+    outside.hears(&name, &metrics);
+    match &ended {
+        Ok(_) => outside.board.has_ended(),
+        Err(_) => outside.board.has_failed(),
+    }
+    match ended {
         Ok(summary) => {
+            if summary.snapshot.checkpoints > checkpoints {
+                reporter.say([completed(&metrics.checkpoints)]);
+            }
             reporter.finish(&summary, summary.stopped == Some(Stop::Here), keeps_state);
             Ok(())
         }
@@ -94,6 +181,15 @@ fn watch(mut running: millstream::Running, args: &Run, interrupted: &AtomicBool,
     }
 }
 
+/// The last checkpoint that was completed.
+fn completed(made: &CheckpointMetrics) -> (Event, String) {
+    let (epoch, millis) = (made.epoch.load(Relaxed), made.millis.load(Relaxed));
+    let bytes = made.last_bytes.load(Relaxed);
+    let event = Event::new(Level::Debug, "checkpoint completed");
+    let event = event.with("epoch", epoch).with("millis", millis).with("bytes", bytes);
+    (event, format!("debug: checkpoint {epoch} completed in {millis} ms, {bytes} bytes"))
+}
+
 /// `millstream check`.
 pub fn check(args: &Check) -> ExitCode {
     with_program(&args.script, |program| {
@@ -102,7 +198,9 @@ pub fn check(args: &Check) -> ExitCode {
         plans.iter().flat_map(|p| p.notices()).for_each(|n| note(n));
         let warnings = args.target.map_or_else(Vec::new, |t| program.lint(t.into()));
         for warning in &warnings {
-            eprintln!("warning: {}\n  at {}\n  help: {}", warning.what, warning.place, warning.remedy);
+            let event = Event::new(Level::Warn, warning.what.clone());
+            let event = event.with("place", warning.place.to_string()).with("remedy", warning.remedy.clone());
+            event.say(&format!("warning: {}\n  at {}\n  help: {}", warning.what, warning.place, warning.remedy));
         }
         let found = if warnings.is_empty() { String::new() } else { format!(", {} warnings", warnings.len()) };
         show(&format!("{}: ok, {} queries{found}", program.file, plans.len()))?;
@@ -198,7 +296,7 @@ pub(super) fn fail(e: &Error, text: Option<&str>) -> ExitCode {
         return ExitCode::from(141);
     }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    eprintln!("{}", message::render(e, text.unwrap_or(""), colour).trim_end());
+    Event::of_error(e).say(message::render(e, text.unwrap_or(""), colour).trim_end());
     ExitCode::from(match e.kind() {
         ErrorKind::Data => 1,
         ErrorKind::Usage => 2,
@@ -206,10 +304,6 @@ pub(super) fn fail(e: &Error, text: Option<&str>) -> ExitCode {
         ErrorKind::Io => 4,
         ErrorKind::Internal => 70,
     })
-}
-
-fn note(text: &str) {
-    eprintln!("note: {text}");
 }
 
 pub(super) fn show(text: &str) -> Result<()> {

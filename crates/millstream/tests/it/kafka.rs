@@ -3,6 +3,7 @@
 //! What they leave is read by a client that knows nothing of ours and sees what is committed.
 
 use crate::cli::told;
+use crate::metrics::{Scrape, Watched};
 use crate::state::{Child, wait_until};
 use crate::support::difference;
 use futures::executor::block_on;
@@ -394,6 +395,30 @@ fn a_running_job_tells_its_group_and_finds_new_partitions() {
     let rows = world.values(&output);
     let expected = oracle(600);
     assert!(rows == expected, "{}", difference(&rows, &expected));
+}
+
+#[test]
+fn how_far_a_job_is_behind_its_topic_is_told_by_partition() {
+    let Some(world) = world() else { return };
+    let (input, output) = (world.topic("lags", 2), world.topic("lagged", 1));
+    let records: Vec<(i32, String)> = (0..1000).map(|n| ((n % 5 == 0) as i32, json(event(n)))).collect();
+    world.produce(&input, &records);
+    let more = ", 'scan.rate-limit.rows-per-second' = '200'";
+    let script = world.script("lags.sql", &(world.events(&input, more) + &sums(&world, &output) + WINDOWS));
+    let watched = Watched::start(world.folder.path(), &["run", &script, "-p", "2", "--progress", "none"]);
+    let lag = |s: &Scrape, partition: u32| {
+        s.all("millstream_source_lag_rows", &[("table", "events"), ("partition", &format!("{input}[{partition}]"))])
+    };
+    let first = watched.until("both partitions are behind", |s| {
+        (0..2).all(|p| lag(s, p).len() == 1) && s.sum("millstream_source_rows_total", &[]) >= 50.0
+    });
+    // Lag is told twice a second, so it may be that of a hundred rows before.
+    let (read, behind) = (first.sum("millstream_source_rows_total", &[]), first.sum("millstream_source_lag_rows", &[]));
+    assert!((1000.0..=1110.0).contains(&(read + behind)), "{read} read, {behind} behind");
+    // Each partition has half of the rate, so the one with fewer records is done first.
+    watched.until("the shorter one is read", |s| lag(s, 1) == [0.0] && lag(s, 0)[0] > 0.0);
+    let last = watched.until("all is read", |s| s.sum("millstream_source_lag_rows", &[]) == 0.0);
+    assert_eq!(last.sum("millstream_source_rows_total", &[("table", "events")]), 1000.0);
 }
 
 #[test]

@@ -9,8 +9,12 @@ mod emit;
 mod fuzz;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod logs;
 mod lookup;
 mod memory;
+mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod random_queries;
 mod random_updates;
 mod rows;

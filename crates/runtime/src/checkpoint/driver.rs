@@ -8,7 +8,7 @@ use super::files;
 use super::manifest::{Memory, Written, WrittenNode};
 use super::{CheckpointConfig, NodeSave, TaskAt, TaskSave};
 use crate::exchange::Bell;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Reached};
 use crate::placement::Placement;
 use crate::sabotage::{Bug, on};
 use crate::side::{Sides, Which};
@@ -22,7 +22,9 @@ use millstream_checkpoint::manifest::{
 };
 use millstream_checkpoint::recover::{replaced, superseded};
 use millstream_checkpoint::retain::{self, Inventory};
-use millstream_core::{Batch, Clock, Committable, Committer, Error, ErrorKind, Millis, Prepared, Put, Result, Stored};
+use millstream_core::{
+    Batch, Clock, Committable, Committer, Error, ErrorKind, Millis, Prepared, Put, Result, RetryPolicy, Stored, Tries,
+};
 use millstream_state::chain::{Desk, each_alive};
 use millstream_state::room::SaveRoom;
 use millstream_state::table::Later;
@@ -36,12 +38,13 @@ use std::time::Duration;
 /// How long the thread sleeps at most before it looks at the clock.
 const NAP: Duration = Duration::from_millis(20);
 
-/// A commit that failed is tried again after this long, then after twice as long each time, up to the most.
-const RETRY_FIRST: Millis = 100;
-const RETRY_MOST: Millis = 30_000;
+/// A commit that failed is tried again so often before the job fails. A restart then goes on with it. About a minute and a
+/// half in all.
+const COMMIT_RETRY: RetryPolicy =
+    RetryPolicy { first: Duration::from_millis(200), most: Duration::from_secs(30), tries_max: 12 };
 
-/// Tries of a commit before the job fails. A restart then goes on with it.
-const COMMIT_TRIES_MAX: u32 = 12;
+/// The same at the start, where somebody waits for it.
+const AGAIN_RETRY: RetryPolicy = RetryPolicy { tries_max: COMMIT_RETRY.tries_max / 2, ..COMMIT_RETRY };
 
 /// A file of a table is no larger, however much memory there is.
 const FILE_BYTES_MAX: usize = 64 << 20;
@@ -121,7 +124,7 @@ pub(crate) struct Driver {
 
 /// The last saves of tasks that have ended, where the store did not take them.
 struct LastSaves {
-    tries: u32,
+    tries: Tries,
     next_try: Millis,
 }
 
@@ -140,7 +143,7 @@ struct Committing {
     epoch: u64,
     /// Sinks that have still to commit.
     sinks: VecDeque<String>,
-    tries: u32,
+    tries: Tries,
     next_try: Millis,
 }
 
@@ -168,6 +171,7 @@ impl Driver {
             failures_max: config.failures_max,
             overtake_after: config.overtake_after.map(millis),
         };
+        let last = COMMIT_RETRY.tries(&format!("{}/last", config.job));
         Driver {
             coordinator: Coordinator::new(coordinator, memory.epoch),
             config,
@@ -186,7 +190,7 @@ impl Driver {
             committing: None,
             asks: Vec::new(),
             not_written: None,
-            last_saves: LastSaves { tries: 0, next_try: Millis::MIN },
+            last_saves: LastSaves { tries: last, next_try: Millis::MIN },
             over: false,
             files: 0,
         }
@@ -212,7 +216,7 @@ impl Driver {
     /// How long nothing will be due.
     fn nap(&self) -> Duration {
         let retry = self.committing.as_ref().map(|c| c.next_try);
-        let last = (self.last_saves.tries > 0).then_some(self.last_saves.next_try);
+        let last = (self.last_saves.tries.failed() > 0).then_some(self.last_saves.next_try);
         let due = [self.coordinator.wake(), retry, last].into_iter().flatten().min();
         let millis = due.map_or(i64::MAX, |at| at.saturating_sub(self.clock.now()));
         NAP.min(Duration::from_millis(millis.max(0) as u64))
@@ -265,6 +269,7 @@ impl Driver {
     }
 
     fn take_in(&mut self, save: TaskSave) -> Result<()> {
+        self.metrics.checkpoints.reached(Reached::Saved, self.clock.now());
         let task = save.task;
         self.unwritten.entry(task).or_default().push_back(save);
         self.write_saves(task)
@@ -286,12 +291,8 @@ impl Driver {
             return Ok(());
         }
         if let Some(why) = self.not_written.take() {
-            self.last_saves.tries += 1;
-            if self.last_saves.tries >= COMMIT_TRIES_MAX {
-                return Err(why);
-            }
-            let pause = RETRY_FIRST.saturating_mul(1 << self.last_saves.tries.min(16)).min(RETRY_MOST);
-            self.last_saves.next_try = now.saturating_add(pause);
+            let Some(pause) = self.last_saves.tries.after_failure() else { return Err(why) };
+            self.last_saves.next_try = now.saturating_add(pause.as_millis() as Millis);
             return Ok(());
         }
         waiting.into_iter().try_for_each(|task| self.write_saves(task))
@@ -488,6 +489,7 @@ impl Driver {
                 Ok(())
             }
             Effect::WriteManifest { epoch, saves } => {
+                self.metrics.checkpoints.reached(Reached::Written, self.clock.now());
                 for mut save in saves {
                     if save.epoch < epoch && on(Bug::GivenUpCommittablesForgotten) {
                         save.saved.nodes.iter_mut().for_each(|n| n.committable = None);
@@ -506,11 +508,16 @@ impl Driver {
             }
             Effect::Commit { epoch } => {
                 let sinks = self.memory.sinks_to_commit();
-                self.committing = Some(Committing { epoch, sinks, tries: 0, next_try: Millis::MIN });
+                self.committing = Some(Committing {
+                    epoch,
+                    sinks,
+                    tries: COMMIT_RETRY.tries(&self.config.job),
+                    next_try: Millis::MIN,
+                });
                 Ok(())
             }
             Effect::GiveUp { epoch, why } => {
-                self.metrics.checkpoints.given_up(epoch, &why);
+                self.metrics.checkpoints.given_up(epoch, &why, self.clock.now());
                 Ok(())
             }
             Effect::Done { epoch, reasons } => self.done(epoch, &reasons),
@@ -518,7 +525,10 @@ impl Driver {
                 self.reply(&reason, &Err(why));
                 Ok(())
             }
-            Effect::Stop(why) => Err(why),
+            Effect::Stop(why) => {
+                self.metrics.checkpoints.failed.fetch_add(1, Ordering::Relaxed);
+                Err(why)
+            }
         }
     }
 
@@ -562,6 +572,7 @@ impl Driver {
             return self.refused(manifest);
         }
         self.memory.written(manifest);
+        self.metrics.checkpoints.reached(Reached::Manifest, self.clock.now());
         self.step(Event::ManifestWritten { epoch: manifest.epoch })
     }
 
@@ -586,14 +597,13 @@ impl Driver {
             match done {
                 Ok(()) => drop(committing.sinks.pop_front()),
                 Err(why) => {
-                    committing.tries += 1;
                     // Only what the outer world does may pass; a row that is refused will be refused again.
-                    if committing.tries >= COMMIT_TRIES_MAX || why.kind() != ErrorKind::Io {
+                    let pause = committing.tries.after_failure().filter(|_| why.kind() == ErrorKind::Io);
+                    let Some(pause) = pause else {
                         return self.step(Event::CommitFailed { epoch: committing.epoch, why });
-                    }
-                    let pause = RETRY_FIRST.saturating_mul(1 << committing.tries.min(16)).min(RETRY_MOST);
-                    committing.next_try = self.clock.now().saturating_add(pause);
-                    self.metrics.checkpoints.commit_retried(&why);
+                    };
+                    committing.next_try = self.clock.now().saturating_add(pause.as_millis() as Millis);
+                    self.metrics.checkpoints.commit_retried(committing.epoch, &why);
                     self.committing = Some(committing);
                     return Ok(());
                 }
@@ -654,6 +664,7 @@ impl Driver {
         if let Err(e) = self.merge_chains().and_then(|()| self.remove_old()) {
             self.metrics.checkpoints.not_tidied(&e);
         }
+        self.metrics.checkpoints.tidied();
     }
 
     fn merge_chains(&mut self) -> Result<()> {
@@ -716,19 +727,17 @@ fn id(task: TaskAt) -> TaskId {
 /// What a restored job commits again before it reads a row.
 pub(crate) fn commit_again(
     committer: &mut dyn Committer,
+    job: &str,
     epoch: u64,
     committables: &[Committable],
     pause: &dyn Fn(Duration),
 ) -> Result<()> {
-    let mut tries = 0;
+    let mut tries = AGAIN_RETRY.tries(job);
     loop {
-        match committer.commit(epoch, committables) {
-            Ok(()) => return Ok(()),
-            Err(e) if tries + 1 >= COMMIT_TRIES_MAX / 2 || e.kind() != ErrorKind::Io => return Err(e),
-            Err(_) => {
-                pause(Duration::from_millis((RETRY_FIRST << tries) as u64));
-                tries += 1;
-            }
+        let Err(e) = committer.commit(epoch, committables) else { return Ok(()) };
+        match tries.after_failure() {
+            Some(again) if e.kind() == ErrorKind::Io => pause(again),
+            _ => return Err(e),
         }
     }
 }

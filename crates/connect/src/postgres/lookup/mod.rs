@@ -21,7 +21,7 @@ use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use cache::{Cache, Rows};
-use millstream_core::{Error, ErrorKind, Found, Lookup, Result, TableSpec};
+use millstream_core::{Error, ErrorKind, Found, Lookup, Result, RetryPolicy, TableSpec};
 use query::Query;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -31,10 +31,8 @@ use std::time::{Duration, Instant};
 /// Asks that the thread may have before it. Whoever asks bounds them too.
 const ASKS_MAX: usize = 64;
 
-/// The wait before a second try; each further one waits as much longer, as in Flink.
-const BACK_OFF: Duration = Duration::from_secs(1);
-/// It waits no longer than this.
-const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// Tries of a look-up. How many, the table's option says.
+const RETRY: RetryPolicy = RetryPolicy { first: Duration::from_secs(1), most: Duration::from_secs(30), tries_max: 1 };
 
 /// Opens a table to be looked up by these of the columns that it hands on.
 pub fn open(table: &TableSpec, keys: &[usize]) -> Result<Box<dyn Lookup>> {
@@ -220,21 +218,25 @@ impl Asker {
 
     /// Tries, and tries again where that may help.
     fn patiently<T>(&mut self, mut work: impl FnMut(&mut Asker) -> Result<T>) -> Result<T> {
-        let mut tries = 0;
+        let policy = RetryPolicy { tries_max: self.settings.lookup.retries.saturating_add(1), ..RETRY };
+        let mut tries = policy.tries(&self.name);
         loop {
             match work(self) {
                 Err(e) if e.kind() == ErrorKind::Io => {
                     // In whatever state it is: the next try begins anew.
                     self.connected = None;
-                    if tries == self.settings.lookup.retries {
-                        let what =
-                            format!("`{}` cannot be looked up, tried {} times: {}", self.name, tries + 1, e.what());
+                    let Some(pause) = tries.after_failure() else {
+                        let what = format!(
+                            "`{}` cannot be looked up, tried {} times: {}",
+                            self.name,
+                            tries.failed(),
+                            e.what()
+                        );
                         let help = e.help().unwrap_or("see that the server is well");
                         let more = format!("{help}; '{}' says how often it is tried again", options::MAX_RETRIES);
                         return Err(Error::io(what).remedy(more));
-                    }
-                    tries += 1;
-                    std::thread::sleep((BACK_OFF * tries).min(BACK_OFF_MAX));
+                    };
+                    std::thread::sleep(pause);
                 }
                 other => return other,
             }
