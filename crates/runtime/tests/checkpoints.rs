@@ -643,12 +643,15 @@ fn same(got: &[Vec<i64>], wanted: &[Vec<i64>], when: &str) {
 fn an_older_run_cannot_commit_once_a_newer_one_lives() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let world = World { pauses: 1, ..World::default() };
-    let mut often = config(&store, 2, 5);
-    // However long the new run takes to start.
-    often.checkpoints.as_mut().expect("set").kept = 10_000;
-    let old = start(&dataflow(), &world, often).expect("starts");
+    // However many the older run takes before the newer one is there, and however many that one would keep.
+    let all_kept = |parallelism, interval| {
+        let mut config = config(&store, parallelism, interval);
+        config.checkpoints.as_mut().expect("set").kept = 10_000;
+        config
+    };
+    let old = start(&dataflow(), &world, all_kept(2, 5)).expect("starts");
     let first = old.checkpoint(None).expect("it takes checkpoints").recv().expect("an answer").expect("it works");
-    let new = start(&dataflow(), &world, config(&store, 1, 1_000_000)).expect("takes over");
+    let new = start(&dataflow(), &world, all_kept(1, 1_000_000)).expect("takes over");
     let e = old.wait().expect_err("it is told that it was replaced");
     assert!(e.what().contains("another run of this job has taken over"), "{e}");
     drop(new);
