@@ -78,7 +78,7 @@ pub fn measure(events: usize, reps: usize, mut tell: impl FnMut(&FormatLine)) ->
             let mut seconds = Vec::new();
             for rep in 0..=reps {
                 let content = match format {
-                    FormatOptions::Parquet(_) => Vec::new(),
+                    FormatOptions::Parquet(_) | FormatOptions::Changes(_) => Vec::new(),
                     _ => std::fs::read(&path).map_err(|e| io(&path, e))?,
                 };
                 // The first run compares the rows and is not timed.

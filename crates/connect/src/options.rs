@@ -1,7 +1,7 @@
 //! What the checks of all connectors have in common.
 
 use millstream_core::error::did_you_mean;
-use millstream_core::table::{TableUse, cannot_be_looked_up};
+use millstream_core::table::{BY_KEY, TableUse, cannot_be_looked_up};
 use millstream_core::{ByteSize, Error, Result, TableSpec, parse_duration};
 use std::fmt;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use std::time::Duration;
 pub const BAD_ROWS: &str = "millstream.bad-rows";
 
 /// Options that every connector takes: what the planner or the runtime reads, and what Flink knows everywhere.
-const EVERYWHERE: [&str; 8] = [
+const EVERYWHERE: [&str; 9] = [
     "connector",
     BAD_ROWS,
+    BY_KEY,
     "scan.parallelism",
     "scan.watermark.alignment.group",
     "scan.watermark.emit.strategy",
@@ -20,6 +21,11 @@ const EVERYWHERE: [&str; 8] = [
     "sink.parallelism",
     "source.idle-timeout",
 ];
+
+/// The primary key, where the planner remembers the rows of a table of changes by it; else nothing.
+pub fn by_key(table: &TableSpec) -> Vec<String> {
+    if table.options.contains_key(BY_KEY) { table.primary_key.clone() } else { Vec::new() }
+}
 
 /// Checks that every option of the table is one of `known` or of those that are known everywhere.
 pub fn check_keys(table: &TableSpec, known: &[&str]) -> Result<()> {

@@ -215,12 +215,12 @@ pub(super) fn top_level(text: &[u8]) -> Option<Vec<(String, Range<usize>)>> {
     }
 }
 
-fn space(text: &[u8], at: usize) -> usize {
+pub(crate) fn space(text: &[u8], at: usize) -> usize {
     at + text[at.min(text.len())..].iter().take_while(|c| c.is_ascii_whitespace()).count()
 }
 
 /// The end of the value that begins at `at`.
-fn skip_value(text: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn skip_value(text: &[u8], at: usize) -> Option<usize> {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for (i, &c) in text.iter().enumerate().skip(at) {
         if in_string {

@@ -44,6 +44,7 @@ impl Lowering<'_, '_> {
             }
             self.graph.add(label, NodeKind::Sink(sink), vec![input], schema);
         }
+        self.check_of_change()?;
         let mut dataflow = self.graph.into_dataflow();
         drop_unread(&mut dataflow.nodes);
         let takes: Vec<Option<Takes>> = dataflow
