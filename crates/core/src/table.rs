@@ -133,6 +133,8 @@ pub enum Takes {
     Inserts,
     /// A row replaces the one with its primary key (`+I`, `+U`), and can delete it (`-D`). `-U` is of no use.
     Upserts,
+    /// All kinds are handed on, and whoever reads them must find what an update replaces (`-U`).
+    Retractions,
     /// All kinds are handed on as they come.
     All,
 }

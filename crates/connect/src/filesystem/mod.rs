@@ -143,7 +143,7 @@ impl Connector for Filesystem {
     }
 
     fn takes(&self, table: &TableSpec) -> Takes {
-        if tells_changes(table) { Takes::All } else { Takes::Inserts }
+        if tells_changes(table) { Takes::Retractions } else { Takes::Inserts }
     }
 
     fn brings(&self, table: &TableSpec) -> Brings {

@@ -110,6 +110,8 @@ impl Layout {
             });
             fields.push(field.clone());
         }
+        // A row stays in its folder.
+        let by_key = by_key.into_iter().filter(|name| !from_folder(name)).collect();
         let beyond = Beyond { metadata: Vec::new(), by_key };
         Ok(Layout { schema: Arc::new(Schema::new(fields)), columns, stored: Arc::new(stored), projection, beyond })
     }

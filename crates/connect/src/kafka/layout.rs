@@ -158,7 +158,8 @@ impl Reading {
             value.schema = Arc::new(Schema::new(loose));
         }
         if value.format.changes().is_some() {
-            value.beyond.by_key.clone_from(&by_key);
+            let in_value = |name: &&String| value.schema.index_of(name).is_ok();
+            value.beyond.by_key = by_key.iter().filter(in_value).cloned().collect();
         }
         let mut key = settings.key.as_ref().map(read).transpose()?;
         let wanted: Vec<usize> = table.projection.clone().unwrap_or_else(|| (0..table.schema.fields().len()).collect());

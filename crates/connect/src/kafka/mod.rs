@@ -61,7 +61,7 @@ impl Connector for Kafka {
     fn takes(&self, table: &TableSpec) -> Takes {
         match self.upsert {
             true => Takes::Upserts,
-            false if options::tells_changes(table) => Takes::All,
+            false if options::tells_changes(table) => Takes::Retractions,
             false => Takes::Inserts,
         }
     }

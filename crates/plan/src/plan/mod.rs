@@ -160,12 +160,12 @@ fn plan_on_stack(
         lookups.insert(name.clone(), provider.table(name)?.scan(needed, &provider, connectors)?);
     }
     provider.validate(&statements, &scans, &lookups, connectors)?;
-    if catalog.settings.batch {
-        for (name, _) in scans.iter().filter(|(_, scan)| scan.node.brings != Changes::Insert) {
-            return Err(Error::sql(format!("`{name}` brings changes, and batch mode reads rows that stay"))
-                .at(provider.table(name)?.def.place.clone())
-                .remedy("run it in streaming mode: over bounded input it ends too, and the last change of each row is what stays"));
-        }
+    if catalog.settings.batch
+        && let Some((name, _)) = scans.iter().find(|(_, scan)| scan.node.brings != Changes::Insert)
+    {
+        return Err(Error::sql(format!("`{name}` brings changes, and batch mode reads rows that stay"))
+            .at(provider.table(name)?.def.place.clone())
+            .remedy("run it in streaming mode: over bounded input it ends too, and what stands then is the answer"));
     }
     let first = statements.first().map(|s| s.place.clone());
     let (late_output, bad_output) = provider.side_outputs(connectors).map_err(|e| match first {

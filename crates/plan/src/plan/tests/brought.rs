@@ -171,3 +171,15 @@ fn rows_are_found_though_they_are_told_at_another_place() {
         &top.replace("id", "auction").replace("orders", "bid").replace("shop", "channel").replace("amount", "price")
     ));
 }
+
+#[test]
+fn who_writes_changes_is_told_what_an_update_replaces() {
+    let text = explain::text(&plan(&with("CREATE TABLE told (id BIGINT, amount BIGINT) WITH ('connector' = 'changes'); INSERT INTO told SELECT id, amount FROM topic")).dataflow);
+    assert!(text.contains("changes +I -U +U -D"), "{text}");
+    let late = "SET 'table.exec.emit.allow-lateness' = '1 h';
+        CREATE TABLE told (auction BIGINT, n BIGINT) WITH ('connector' = 'changes');
+        INSERT INTO told SELECT auction, COUNT(*) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MINUTE))
+        GROUP BY auction, window_start, window_end";
+    let e = try_plan(late).expect_err("only what replaces");
+    assert!(e.what().contains("has to be told what it replaces"), "{e}");
+}

@@ -39,6 +39,7 @@ impl Connectors for Anything {
     fn takes(&self, table: &TableSpec) -> Takes {
         match (table.connector(), table.primary_key.is_empty()) {
             ("result", _) => Takes::All,
+            ("changes", _) => Takes::Retractions,
             (_, true) => Takes::Inserts,
             (_, false) => Takes::Upserts,
         }
