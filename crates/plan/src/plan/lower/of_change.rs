@@ -52,7 +52,7 @@ impl Lowering<'_, '_> {
                 let from = node.inputs[n].node;
                 let schema: &Schema = &self.graph.nodes[from].schema;
                 let table = self.changing_table(from).unwrap_or_default();
-                Err(Error::sql(format!(
+                let e = Error::sql(format!(
                     "`{}` says something of a change of `{table}` and not of its row: when the row is taken back it has another \
                      value, so the query would not find it",
                     schema.field(*first).name()
@@ -60,7 +60,12 @@ impl Lowering<'_, '_> {
                 .remedy(
                     "declare PRIMARY KEY (..) NOT ENFORCED on the table, and its rows are remembered and taken back as they were; \
                      or leave the column out",
-                ))
+                );
+                // Planned before, so it is there.
+                Err(match self.provider.table(table) {
+                    Ok(declared) => e.at(declared.def.place.clone()),
+                    Err(_) => e,
+                })
             };
             let said = match &node.kind {
                 NodeKind::Source(_) => self.of_change.get(&i).cloned().unwrap_or_default(),
