@@ -211,7 +211,7 @@ impl PartitionReader for MemoryReader {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         // Nothing is read from outside.
-        Ok(Polled::Rows(SourceRows { rows, bad: Vec::new(), bytes: 0 }))
+        Ok(Polled::Rows(SourceRows { rows, kinds: None, bad: Vec::new(), bytes: 0 }))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::measure::{median, timed};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Error, Result};
+use millstream_formats::changes::{ChangeFormat, ChangeOptions};
 use millstream_formats::options::{Compression, CsvOptions, JsonOptions, ParquetOptions};
 use millstream_formats::parquet::{ParquetReader, ParquetWriter};
 use millstream_formats::{FormatOptions, OnBadRow, decoder, encoder};
@@ -63,6 +64,7 @@ pub fn measure(events: usize, reps: usize, mut tell: impl FnMut(&FormatLine)) ->
     for (name, format) in [
         ("csv", FormatOptions::Csv(CsvOptions::default())),
         ("json", FormatOptions::Json(JsonOptions::default())),
+        ("debezium-json", FormatOptions::Changes(ChangeOptions::parse(ChangeFormat::Debezium, &Default::default())?)),
         ("parquet, plain", parquet(Compression::None)),
         ("parquet, snappy", parquet(Compression::Snappy)),
         ("parquet, zstd", parquet(Compression::Zstd)),

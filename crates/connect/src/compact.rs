@@ -8,8 +8,10 @@ use std::collections::HashMap;
 /// Rows in the order they came.
 pub struct Held {
     table: String,
-    /// The columns of the key; empty: rows are added and never changed.
+    /// The columns of the key; empty: rows are not told apart.
     key: Vec<usize>,
+    /// Without a key: every change is handed on as it is. Else rows are added and never changed.
+    all: bool,
     batches: Vec<Batch>,
     rows: usize,
     bytes: usize,
@@ -26,7 +28,12 @@ pub fn takes_away(batch: &Batch, row: usize) -> bool {
 impl Held {
     pub fn new(table: &TableSpec) -> Result<Held> {
         let key = table.primary_key.iter().map(|c| Ok(table.schema.index_of(c)?)).collect::<Result<_>>()?;
-        Ok(Held { table: table.name.clone(), key, batches: Vec::new(), rows: 0, bytes: 0 })
+        Ok(Held { table: table.name.clone(), key, all: false, batches: Vec::new(), rows: 0, bytes: 0 })
+    }
+
+    /// For a table that takes every change as it comes.
+    pub fn all(table: &TableSpec) -> Held {
+        Held { table: table.name.clone(), key: Vec::new(), all: true, batches: Vec::new(), rows: 0, bytes: 0 }
     }
 
     pub fn rows(&self) -> usize {
@@ -38,7 +45,8 @@ impl Held {
     }
 
     pub fn push(&mut self, batch: &Batch) -> Result<()> {
-        if self.key.is_empty() && batch.kinds.as_ref().is_some_and(|kinds| kinds.values().iter().any(|&k| k != 0)) {
+        let adds = self.key.is_empty() && !self.all;
+        if adds && batch.kinds.as_ref().is_some_and(|kinds| kinds.values().iter().any(|&k| k != 0)) {
             return Err(Error::sql(format!(
                 "`{}` has no key and takes new rows only, and this query also changes rows that it has given before",
                 self.table

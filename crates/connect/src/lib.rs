@@ -30,7 +30,7 @@ pub use filesystem::wants_single_writer;
 
 use arrow::datatypes::Field;
 use millstream_core::error::did_you_mean;
-use millstream_core::table::{Connectors, TableUse, Takes, cannot_be_looked_up};
+use millstream_core::table::{Brings, Connectors, TableUse, Takes, cannot_be_looked_up};
 use millstream_core::{Committer, Error, JobRun, LookedUp, Result, Sink, SinkContext, Source, TableSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,6 +53,11 @@ pub trait Connector: Send + Sync {
     /// Which changes this table takes, as one that is written to.
     fn takes(&self, _table: &TableSpec) -> Takes {
         Takes::Inserts
+    }
+
+    /// Which changes this table brings, as one that is read.
+    fn brings(&self, _table: &TableSpec) -> Brings {
+        Brings::Inserts
     }
 
     /// See [`Connectors::asked_by_key`].
@@ -162,6 +167,10 @@ impl Connectors for Registry {
 
     fn takes(&self, table: &TableSpec) -> Takes {
         self.of(table).map_or(Takes::Inserts, |c| c.takes(table))
+    }
+
+    fn brings(&self, table: &TableSpec) -> Brings {
+        self.of(table).map_or(Brings::Inserts, |c| c.brings(table))
     }
 
     fn single_writer(&self, table: &TableSpec) -> bool {

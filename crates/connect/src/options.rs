@@ -2,7 +2,7 @@
 
 use millstream_core::error::did_you_mean;
 use millstream_core::rate::{RATE_LIMIT, rate_limit};
-use millstream_core::table::{TableUse, cannot_be_looked_up};
+use millstream_core::table::{BY_KEY, TableUse, cannot_be_looked_up};
 use millstream_core::{ByteSize, Error, Result, TableSpec, parse_duration};
 use std::fmt;
 use std::time::Duration;
@@ -11,9 +11,10 @@ use std::time::Duration;
 pub const BAD_ROWS: &str = "millstream.bad-rows";
 
 /// Options that every connector takes: what the planner or the runtime reads, and what Flink knows everywhere.
-const EVERYWHERE: [&str; 9] = [
+const EVERYWHERE: [&str; 10] = [
     "connector",
     BAD_ROWS,
+    BY_KEY,
     "scan.parallelism",
     RATE_LIMIT,
     "scan.watermark.alignment.group",
@@ -22,6 +23,11 @@ const EVERYWHERE: [&str; 9] = [
     "sink.parallelism",
     "source.idle-timeout",
 ];
+
+/// The primary key, where the planner remembers the rows of a table of changes by it; else nothing.
+pub fn by_key(table: &TableSpec) -> Vec<String> {
+    if table.options.contains_key(BY_KEY) { table.primary_key.clone() } else { Vec::new() }
+}
 
 /// Checks that every option of the table is one of `known` or of those that are known everywhere.
 pub fn check_keys(table: &TableSpec, known: &[&str]) -> Result<()> {

@@ -9,7 +9,7 @@
 //! file table in path order. Watermarks belong to partitions.
 
 use crate::error::{Error, Place, Result};
-use arrow::array::RecordBatch;
+use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 /// A table that can be read. Opened once for a job.
@@ -118,6 +118,9 @@ pub enum Polled {
 #[derive(Debug)]
 pub struct SourceRows {
     pub rows: RecordBatch,
+    /// What each row does, as [`ChangeKind`](crate::ChangeKind) codes; `None`: every row is an insert. Only of tables that
+    /// bring changes.
+    pub kinds: Option<Int8Array>,
     /// Rows that could not be read, set aside. Empty when the table's option says to fail on them.
     pub bad: Vec<BadRow>,
     /// Bytes read from outside for these rows.
@@ -127,7 +130,7 @@ pub struct SourceRows {
 impl From<RecordBatch> for SourceRows {
     fn from(rows: RecordBatch) -> SourceRows {
         let bytes = rows.get_array_memory_size() as u64;
-        SourceRows { rows, bad: Vec::new(), bytes }
+        SourceRows { rows, kinds: None, bad: Vec::new(), bytes }
     }
 }
 

@@ -96,6 +96,12 @@ pub trait Connectors: Send + Sync {
         Takes::Inserts
     }
 
+    /// Which changes this table brings, as one that is read.
+    fn brings(&self, table: &TableSpec) -> Brings {
+        let _ = table;
+        Brings::Inserts
+    }
+
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
 
     /// Whether this table is asked by key where it is looked up. Otherwise it is read whole.
@@ -134,9 +140,28 @@ pub enum Takes {
     Inserts,
     /// A row replaces the one with its primary key (`+I`, `+U`), and can delete it (`-D`). `-U` is of no use.
     Upserts,
+    /// All kinds are handed on, and whoever reads them must find what an update replaces (`-U`).
+    Retractions,
     /// All kinds are handed on as they come.
     All,
 }
+
+/// What the rows of a table that is read do to what it has said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Brings {
+    /// Rows are only added.
+    #[default]
+    Inserts,
+    /// A row replaces the one with its primary key (`+U`), or says that it is gone (`-D`) and then knows its key alone.
+    Upserts,
+    /// All kinds: a row that is replaced or gone is told once more as it was (`-U`, `-D`). With [`BY_KEY`] as upserts.
+    All,
+}
+
+/// Option that the planner adds to a table that brings [`Brings::All`] where it remembers the rows by their primary key
+/// itself: `-U` is then only told where an update moves a row to another key (as `-D`), and a row that is gone need only know
+/// its key.
+pub const BY_KEY: &str = "millstream.changes-by-key";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableUse {

@@ -1,6 +1,7 @@
 //! From a node of the graph to the operator that does its work.
 
 use crate::graph::NodeKind;
+use crate::normalize;
 use crate::operator::Operator;
 use crate::{calc, deduplicate, expand, group, join, limit, over, top_n, union, unnest, upsert, window, window_rows};
 use arrow::datatypes::SchemaRef;
@@ -33,6 +34,7 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::UpsertMaterialize { keys, update_before } => {
             upsert::build(keys, *update_before, input?, output.clone())?
         }
+        NodeKind::Normalize { keys, update_before } => normalize::build(keys, *update_before, input?, output.clone())?,
         NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) => {
             return Err(Error::internal("sources and sinks are no operators"));
         }

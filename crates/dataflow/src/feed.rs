@@ -17,14 +17,17 @@
 //! Not here: reading (`core::source`), waiting and the clock itself; `now` is an argument.
 
 use crate::expr::Expr;
-use crate::graph::{SourceNode, WatermarkSpec};
+use crate::graph::{Changes, SourceNode, WatermarkSpec};
 use crate::rows::{conform, row_as_json, time_column};
 use crate::valve::Merge;
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, RecordBatch, TimestampMillisecondArray,
+};
 use arrow::compute::is_not_null;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use millstream_core::metadata::{PROCESSING_TIME, ltz_millis};
-use millstream_core::{BadRow, Batch, Error, Millis, Place, Result, SourceRows, TimeDomain, Watermark};
+use millstream_core::{BadRow, Batch, ChangeKind, Error, Millis, Place, Result, SourceRows, TimeDomain, Watermark};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What the driver of a source task must do, in this order.
@@ -71,6 +74,8 @@ pub struct SourceFeed {
     idle_timeout: Option<Millis>,
     wall_clock_fallback: Option<Millis>,
     null_time_set_aside: bool,
+    /// Rows that are gone may know no time.
+    by_key: bool,
     /// Columns that are completed: those handed on but for `$watermark`.
     output: SchemaRef,
     /// The columns with `$watermark`, where it is asked for.
@@ -111,6 +116,7 @@ impl SourceFeed {
             idle_timeout: node.idle_timeout,
             wall_clock_fallback: node.wall_clock_fallback,
             null_time_set_aside: node.null_time_set_aside,
+            by_key: node.brings == Changes::Upsert,
             output,
             watermarked,
             completed: None,
@@ -210,7 +216,7 @@ impl SourceFeed {
         let before = self.partitions[partition].rows;
         self.partitions[partition].rows += read.rows.num_rows() as u64;
         let rows = if read.rows.num_rows() > 0 {
-            Some(self.complete(partition, before, read.rows, &mut bad)?).filter(|r| r.num_rows() > 0)
+            Some(self.complete(partition, before, (read.rows, read.kinds), &mut bad)?).filter(|r| r.0.num_rows() > 0)
         } else {
             None
         };
@@ -221,9 +227,9 @@ impl SourceFeed {
             self.idle = false;
             effects.push(Effect::Active);
         }
-        if let Some(rows) = rows {
+        if let Some((rows, kinds)) = rows {
             let (rows, marks, reached) = self.mark(partition, before, rows)?;
-            effects.push(Effect::Batch(Batch { rows, marks, kinds: None }));
+            effects.push(Effect::Batch(Batch { rows, marks, kinds }));
             risen = self.merge.advance(partition, reached).or(risen);
         }
         effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
@@ -334,9 +340,9 @@ impl SourceFeed {
         &mut self,
         partition: usize,
         before: u64,
-        rows: RecordBatch,
+        (rows, kinds): (RecordBatch, Option<Int8Array>),
         bad: &mut Vec<BadRow>,
-    ) -> Result<RecordBatch> {
+    ) -> Result<(RecordBatch, Option<Int8Array>)> {
         let rows = self.stamp(rows)?;
         let columns: Vec<ArrayRef> = match &self.computed {
             None => rows.columns().to_vec(),
@@ -349,12 +355,17 @@ impl SourceFeed {
         let nulls = self.watermark.as_ref().map_or(0, |w| columns[w.column].null_count());
         if nulls > 0 {
             let time = self.watermark.as_ref().map_or(0, |w| w.column);
-            let keep = self.without_time(partition, before, &rows, &columns[time], bad)?;
+            let gone = kinds.as_ref().filter(|_| self.by_key);
+            let keep = self.without_time(partition, before, &rows, (&columns[time], gone), bad)?;
             let columns: Vec<ArrayRef> =
                 columns.iter().map(|c| arrow::compute::filter(c, &keep)).collect::<Result<_, _>>()?;
-            return conform(&self.output, columns, keep.true_count());
+            let kinds = match &kinds {
+                Some(kinds) => Some(arrow::compute::filter(kinds, &keep)?.as_primitive().clone()),
+                None => None,
+            };
+            return Ok((conform(&self.output, columns, keep.true_count())?, kinds));
         }
-        conform(&self.output, columns, rows.num_rows())
+        Ok((conform(&self.output, columns, rows.num_rows())?, kinds))
     }
 
     fn stamp(&mut self, rows: RecordBatch) -> Result<RecordBatch> {
@@ -372,23 +383,27 @@ impl SourceFeed {
         Ok(RecordBatch::try_new(schema.clone(), columns)?)
     }
 
-    /// A row without an event time has no place in the stream: it fails the job or is set aside. Returns which rows
-    /// stay.
+    /// A row without an event time has no place in the stream: it fails the job or is set aside; but for one that is `gone`
+    /// and known by its key alone. Returns which rows stay.
     fn without_time(
         &self,
         partition: usize,
         before: u64,
         rows: &RecordBatch,
-        times: &ArrayRef,
+        (times, gone): (&ArrayRef, Option<&Int8Array>),
         bad: &mut Vec<BadRow>,
     ) -> Result<BooleanArray> {
         let name = self.watermark.as_ref().map_or("", |w| self.output.field(w.column).name().as_str());
         let reason = format!("the event time `{name}` is NULL");
-        let keep = is_not_null(times)?;
+        let mut keep = is_not_null(times)?;
+        if let Some(kinds) = gone {
+            let gone = kinds.values().iter().map(|k| Some(*k == ChangeKind::Delete as i8));
+            keep = arrow::compute::or(&keep, &gone.collect())?;
+        }
         // What was read, without what this task has stamped on it: the clock says nothing of why the row is bad.
         let stamped = usize::from(self.processing_time);
         let read = rows.project(&(0..rows.num_columns() - stamped).collect::<Vec<_>>())?;
-        let missing = (0..times.len()).filter(|i| times.is_null(*i));
+        let missing = (0..times.len()).filter(|i| !keep.value(*i));
         for i in missing {
             let place = self.place(partition, before + i as u64 + 1);
             if !self.null_time_set_aside {
@@ -428,14 +443,25 @@ impl SourceFeed {
         let Some(spec) = &self.watermark else { return Ok((rows, None, own)) };
         let bounds = self.merge.bounds(partition);
         let times = times_of(rows.column(spec.column))?;
-        let (least, most) = span(times.values());
+        // A row that is gone and knows no time is never late, and promises nothing.
+        let or = |unknown: Millis| -> Cow<'_, [Millis]> {
+            match times.null_count() {
+                0 => Cow::Borrowed(times.values()),
+                _ => times.iter().map(|t| t.unwrap_or(unknown)).collect(),
+            }
+        };
+        let (on_time, promised) = (or(Millis::MAX), or(Millis::MIN));
+        let (least, most) = match times.null_count() {
+            0 => span(times.values()),
+            _ => span(&times.iter().flatten().collect::<Vec<_>>()),
+        };
         if least < -TIME_MAX || most > TIME_MAX {
             return Err(self.out_of_range(partition, before, times.values()));
         }
         if let Some(delay) = spec.delay {
             let reached = Watermark(most.saturating_sub(delay).max(own.0));
-            let promise = || times.values().iter().map(|t| t.saturating_sub(delay));
-            let marks = marks(own.0, bounds, (least, reached.0), times.values(), promise());
+            let promise = || promised.iter().map(|t| t.saturating_sub(delay));
+            let marks = marks(own.0, bounds, (least, reached.0), &on_time, promise());
             let rows = self.with_watermarks(&rows, own.0, bounds, promise())?;
             return Ok((rows, marks, reached));
         }
@@ -443,7 +469,7 @@ impl SourceFeed {
         let promises = times_of(&promises)?;
         let promise = || promises.iter().map(|p| p.unwrap_or(Millis::MIN));
         let reached = Watermark(promise().max().unwrap_or(Millis::MIN).max(own.0));
-        let marks = marks(own.0, bounds, (least, reached.0), times.values(), promise());
+        let marks = marks(own.0, bounds, (least, reached.0), &on_time, promise());
         let rows = self.with_watermarks(&rows, own.0, bounds, promise())?;
         Ok((rows, marks, reached))
     }

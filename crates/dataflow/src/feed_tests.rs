@@ -45,6 +45,7 @@ fn node(delay: Option<Millis>) -> SourceNode {
         wall_clock_fallback: None,
         null_time_set_aside: false,
         row_watermarks: false,
+        brings: Changes::Insert,
     }
 }
 
@@ -460,4 +461,28 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn changes_go_through_and_a_row_that_is_gone_needs_no_time() {
+    let kinds = |kinds: &[i8]| Some(arrow::array::Int8Array::from(kinds.to_vec()));
+    let read = |times: &[Option<i64>], of: &[i8]| SourceRows { kinds: kinds(of), ..rows(times) };
+    let taken = |effects: Vec<Effect>| match &effects[0] {
+        Effect::Batch(batch) => (batch.kinds.as_ref().map(|k| k.values().to_vec()), batch.marks.is_some()),
+        other => panic!("{other:?}"),
+    };
+    let mut by_key = feed(&SourceNode { brings: Changes::Upsert, ..node(Some(0)) }, 1);
+    // The row without a time neither moves the watermark nor is late by it.
+    let effects =
+        by_key.on_rows(0, read(&[Some(5), None, Some(7)], &[2, 3, 2]), 0).expect("a time where one is needed");
+    assert_eq!(taken(effects.clone()), (Some(vec![2, 3, 2]), false));
+    assert!(matches!(effects[1], Effect::Watermark(TimeDomain::Event, Watermark(7))), "{effects:?}");
+    let effects = by_key.on_rows(0, read(&[None], &[3]), 0).expect("nothing but a row that is gone");
+    assert_eq!(taken(effects), (Some(vec![3]), false));
+    assert!(by_key.on_rows(0, read(&[None], &[2]), 0).is_err(), "a row that is there has a time");
+
+    let mut all = feed(&SourceNode { brings: Changes::Retract, null_time_set_aside: true, ..node(Some(0)) }, 1);
+    let effects = all.on_rows(0, read(&[Some(5), None, Some(4)], &[0, 3, 1]), 0).expect("set aside");
+    assert!(matches!(&effects[0], Effect::Bad(bad) if bad.len() == 1), "{effects:?}");
+    assert_eq!(taken(effects[1..].to_vec()), (Some(vec![0, 1]), true));
 }

@@ -114,6 +114,15 @@ pub enum NodeKind {
         /// Whether somebody behind asks for the row as it was before an update (`-U`).
         update_before: bool,
     },
+    /// Behind a table that tells of a row by its key alone: remembers the last row of each key, and tells what was there before
+    /// each change. The changes of a key come out one by one, as they came in; one that changes nothing does not. Emits the
+    /// columns of the input.
+    Normalize {
+        /// The primary key's columns.
+        keys: Vec<usize>,
+        /// Whether somebody behind asks for the row as it was before an update (`-U`).
+        update_before: bool,
+    },
     Unnest(Unnest),
     Expand(Expand),
     Limit(u64),
@@ -138,6 +147,9 @@ pub struct SourceNode {
     pub null_time_set_aside: bool,
     /// Adds [`ROW_WATERMARK`](millstream_core::metadata::ROW_WATERMARK) as the last column. Needs a watermark.
     pub row_watermarks: bool,
+    /// Which kinds of rows the table brings. With [`Changes::Upsert`] a row that is gone (`-D`) knows its primary key, and
+    /// may have NULL in all other columns, that of event time too.
+    pub brings: Changes,
 }
 
 /// `WATERMARK FOR column AS expression`.

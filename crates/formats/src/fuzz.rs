@@ -1,5 +1,6 @@
 //! What a fuzzer calls: any bytes go in, and only a broken promise panics.
 
+use crate::changes::{Beyond, ChangeFormat, ChangeOptions, ChangesDecoder};
 use crate::options::{CsvOptions, Header, JsonOptions};
 use crate::parquet::ParquetReader;
 use crate::{Decoder, OnBadRow, csv::CsvDecoder, json::JsonDecoder};
@@ -33,6 +34,7 @@ pub fn drain(decoder: &mut dyn Decoder, bytes: &[u8], step: usize, forgetful: bo
         loop {
             let decoded = decoder.decode(&bytes[from..to], last, 64).expect("with rows set aside nothing fails");
             rows += decoded.rows.num_rows();
+            assert!(decoded.kinds.is_none_or(|k| k.len() == decoded.rows.num_rows()), "each row has a kind");
             bad += decoded.bad.len();
             from += decoded.consumed;
             assert!(from <= to, "more was consumed than was there");
@@ -79,6 +81,29 @@ pub fn json(bytes: &[u8]) {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let lines = text.split(|&c| c == b'\n').filter(|l| !l.trim_ascii().is_empty()).count();
     assert_eq!(whole.0 + whole.1, lines, "a line is neither a row nor a bad row");
+}
+
+/// All formats of changes, with what they say beside their rows, whole and by key.
+pub fn changes(bytes: &[u8]) {
+    let schema = schema();
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    for format in ChangeFormat::ALL {
+        for by_key in [Vec::new(), vec!["i".to_owned()]] {
+            let Ok(options) = ChangeOptions::parse(format, &Default::default()) else { return };
+            let mut metadata: Vec<(String, Field)> =
+                format.metadata().into_iter().map(|f| (f.name().clone(), f)).collect();
+            metadata.retain(|(key, _)| key != "source.properties");
+            let beyond = Beyond { metadata, by_key };
+            let decoder = ChangesDecoder::new(&options, &schema, &all, &beyond, OnBadRow::SetAside);
+            let mut decoder = decoder.expect("the columns are there");
+            let whole = drain(&mut decoder, bytes, usize::MAX / 2, false);
+            assert_eq!(
+                whole,
+                drain(&mut decoder, bytes, 7, true),
+                "how the bytes are cut, or a crash, shows in the rows"
+            );
+        }
+    }
 }
 
 /// Reads `file` as Parquet, whatever it holds.

@@ -11,7 +11,8 @@
 //! that every bad row is found with its line, the reason and its bytes, and the rest is still read.
 //!
 //! Always true:
-//! - Every record of the input becomes a row, a bad row, a counted omission, or an error. None vanishes.
+//! - Every record of the input becomes a row, a bad row, a counted omission, or an error. None vanishes. In formats of
+//!   [`changes`] a record is several rows, or says that there is nothing to tell.
 //! - What becomes of a record depends on the record alone, not on its neighbours and not on the cuts.
 //! - A record is at most [`RECORD_BYTES_MAX`] long; what is longer is a bad row.
 //!
@@ -19,9 +20,11 @@
 //! by itself, have theirs in [`records`].
 
 pub mod bad;
+pub mod changes;
 pub mod csv;
 pub mod fuzz;
 pub mod json;
+mod lines;
 pub mod options;
 pub mod parquet;
 pub mod raw;
@@ -32,7 +35,7 @@ pub mod types;
 pub use bad::OnBadRow;
 pub use options::{Format, FormatOptions};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{BadRow, Batch, Result};
 use serde::{Deserialize, Serialize};
@@ -84,6 +87,8 @@ pub struct Mark {
 #[derive(Debug)]
 pub struct Decoded {
     pub rows: RecordBatch,
+    /// What each row does, as [`ChangeKind`](millstream_core::ChangeKind) codes; `None`: every row is an insert.
+    pub kinds: Option<Int8Array>,
     /// Rows set aside; empty unless the decoder was told to ([`OnBadRow::SetAside`]).
     pub bad: Vec<BadRow>,
     /// Rows and fields left out because the table's options say so.
@@ -107,12 +112,26 @@ pub fn decoder(
     projection: &[usize],
     on_bad_row: OnBadRow,
 ) -> Result<Box<dyn Decoder>> {
+    decoder_beyond(options, schema, projection, &changes::Beyond::default(), on_bad_row)
+}
+
+/// The same, with what only formats of changes give.
+pub fn decoder_beyond(
+    options: &FormatOptions,
+    schema: &SchemaRef,
+    projection: &[usize],
+    beyond: &changes::Beyond,
+    on_bad_row: OnBadRow,
+) -> Result<Box<dyn Decoder>> {
     match options {
         FormatOptions::Csv(csv) => {
             Ok(Box::new(csv::CsvDecoder::new(csv.clone(), schema.clone(), projection, on_bad_row)?))
         }
         FormatOptions::Json(json) => {
             Ok(Box::new(json::JsonDecoder::new(json.clone(), schema, projection, on_bad_row)?))
+        }
+        FormatOptions::Changes(o) => {
+            Ok(Box::new(changes::ChangesDecoder::new(o, schema, projection, beyond, on_bad_row)?))
         }
         FormatOptions::Parquet(_) => {
             Err(millstream_core::Error::internal("Parquet is read from files, not from a stream"))
@@ -125,6 +144,7 @@ pub fn encoder(options: &FormatOptions, schema: &SchemaRef) -> Result<Box<dyn En
     match options {
         FormatOptions::Csv(csv) => Ok(Box::new(csv::CsvEncoder::new(csv.clone(), schema.clone()))),
         FormatOptions::Json(json) => Ok(Box::new(json::JsonEncoder::new(json.clone(), schema.clone()))),
+        FormatOptions::Changes(o) => Ok(Box::new(changes::ChangesEncoder::new(o, schema.clone()))),
         FormatOptions::Parquet(_) => {
             Err(millstream_core::Error::internal("Parquet is written to files, not to a stream"))
         }

@@ -1,5 +1,6 @@
 //! The options of the formats, with Flink's names.
 
+use crate::changes::{ChangeFormat, ChangeOptions};
 use millstream_core::Error;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +11,12 @@ pub enum Format {
     Csv,
     Json,
     Parquet,
+    /// JSON in which a record says what has become of a row.
+    Changes(ChangeFormat),
 }
 
 impl Format {
-    pub const NAMES: [&'static str; 3] = ["csv", "json", "parquet"];
+    pub const NAMES: [&'static str; 6] = ["csv", "json", "parquet", "debezium-json", "maxwell-json", "canal-json"];
 
     /// The option keys of this format.
     pub fn keys(self) -> &'static [&'static str] {
@@ -36,6 +39,7 @@ impl Format {
                 "json.encode.decimal-as-plain-number",
             ],
             Format::Parquet => &["parquet.compression", "sink.parquet.compression"],
+            Format::Changes(format) => format.keys(),
         }
     }
 
@@ -43,7 +47,7 @@ impl Format {
     pub fn extension(self) -> &'static str {
         match self {
             Format::Csv => "csv",
-            Format::Json => "json",
+            Format::Json | Format::Changes(_) => "json",
             Format::Parquet => "parquet",
         }
     }
@@ -57,14 +61,17 @@ impl FromStr for Format {
             "csv" => Ok(Format::Csv),
             "json" => Ok(Format::Json),
             "parquet" => Ok(Format::Parquet),
-            _ => Err(()),
+            _ => ChangeFormat::of(name).map(Format::Changes).ok_or(()),
         }
     }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.extension())
+        f.write_str(match self {
+            Format::Changes(format) => format.name(),
+            _ => self.extension(),
+        })
     }
 }
 
@@ -74,6 +81,7 @@ pub enum FormatOptions {
     Csv(CsvOptions),
     Json(JsonOptions),
     Parquet(ParquetOptions),
+    Changes(ChangeOptions),
 }
 
 /// How CSV is written. Defaults are Flink's.
@@ -191,30 +199,8 @@ impl FormatOptions {
                 }
                 Ok(FormatOptions::Csv(parsed))
             }
-            Format::Json => {
-                let parsed = JsonOptions {
-                    ignore_parse_errors: flag(options, "json.ignore-parse-errors")?.unwrap_or(false),
-                    fail_on_missing_field: flag(options, "json.fail-on-missing-field")?.unwrap_or(false),
-                    iso_8601: match get("json.timestamp-format.standard") {
-                        None | Some("SQL") => false,
-                        Some("ISO-8601") => true,
-                        Some(other) => {
-                            return Err(Error::sql(format!("'json.timestamp-format.standard' cannot be '{other}'"))
-                                .remedy("use 'SQL' or 'ISO-8601'"));
-                        }
-                    },
-                    ignore_null_fields: flag(options, "json.encode.ignore-null-fields")?.unwrap_or(false),
-                };
-                // Decimals are plain numbers in any case, which is what the option may ask for.
-                flag(options, "json.encode.decimal-as-plain-number")?;
-                if parsed.ignore_parse_errors && parsed.fail_on_missing_field {
-                    return Err(Error::sql(
-                        "'json.ignore-parse-errors' and 'json.fail-on-missing-field' cannot both be 'true'",
-                    )
-                    .remedy("leave one of the two out"));
-                }
-                Ok(FormatOptions::Json(parsed))
-            }
+            Format::Json => Ok(FormatOptions::Json(JsonOptions::parse("json", options)?)),
+            Format::Changes(format) => Ok(FormatOptions::Changes(ChangeOptions::parse(format, options)?)),
             Format::Parquet => {
                 let name = get("sink.parquet.compression").or(get("parquet.compression")).unwrap_or("snappy");
                 let compression = match name.to_ascii_lowercase().as_str() {
@@ -236,6 +222,7 @@ impl FormatOptions {
             FormatOptions::Csv(_) => Format::Csv,
             FormatOptions::Json(_) => Format::Json,
             FormatOptions::Parquet(_) => Format::Parquet,
+            FormatOptions::Changes(o) => Format::Changes(o.format),
         }
     }
 
@@ -244,7 +231,39 @@ impl FormatOptions {
             FormatOptions::Csv(o) => o.ignore_parse_errors,
             FormatOptions::Json(o) => o.ignore_parse_errors,
             FormatOptions::Parquet(_) => false,
+            FormatOptions::Changes(o) => o.json.ignore_parse_errors,
         }
+    }
+}
+
+impl JsonOptions {
+    /// Reads the options of the format `name`, which is JSON or stands on it: `json.ignore-parse-errors` and so on.
+    pub fn parse(name: &str, options: &BTreeMap<String, String>) -> Result<JsonOptions, Error> {
+        let key = |option: &str| format!("{name}.{option}");
+        let standard = key("timestamp-format.standard");
+        let parsed = JsonOptions {
+            ignore_parse_errors: flag(options, &key("ignore-parse-errors"))?.unwrap_or(false),
+            fail_on_missing_field: flag(options, &key("fail-on-missing-field"))?.unwrap_or(false),
+            iso_8601: match options.get(&standard).map(String::as_str) {
+                None | Some("SQL") => false,
+                Some("ISO-8601") => true,
+                Some(other) => {
+                    return Err(
+                        Error::sql(format!("'{standard}' cannot be '{other}'")).remedy("use 'SQL' or 'ISO-8601'")
+                    );
+                }
+            },
+            ignore_null_fields: flag(options, &key("encode.ignore-null-fields"))?.unwrap_or(false),
+        };
+        // Decimals are plain numbers in any case, which is what the option may ask for.
+        flag(options, &key("encode.decimal-as-plain-number"))?;
+        if parsed.ignore_parse_errors && parsed.fail_on_missing_field {
+            return Err(Error::sql(format!(
+                "'{name}.ignore-parse-errors' and '{name}.fail-on-missing-field' cannot both be 'true'"
+            ))
+            .remedy("leave one of the two out"));
+        }
+        Ok(parsed)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::records::{RecordDecoder, RecordEncoder, Records};
 use crate::types::sql_type;
 use arrow::array::types::*;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, RecordBatch, RecordBatchOptions,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Int8Array, RecordBatch, RecordBatchOptions,
 };
 use arrow::array::{ArrowPrimitiveType, PrimitiveArray, StringArray};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -211,7 +211,7 @@ impl RawEncoder {
 }
 
 impl RecordEncoder for RawEncoder {
-    fn encode_records(&mut self, rows: &RecordBatch) -> Result<BinaryArray> {
+    fn encode_records(&mut self, rows: &RecordBatch, _: Option<&Int8Array>) -> Result<BinaryArray> {
         let column = rows.column(0);
         let little = self.0.little_endian;
         fn numbers<T: Fixed>(column: &ArrayRef, little: bool) -> BinaryArray {

@@ -6,18 +6,20 @@
 //! ```
 //!
 //! A line of a file is found by what stands in it; a record is whole as it is, whatever it holds, and is exactly one row
-//! or none. Where a record comes from only the caller knows, so faults come back as they are: the caller adds the place,
+//! or none. Only in formats of [`changes`](crate::changes) it may be several, each of which says what it does; then each row says
+//! which record it came of. Where a record comes from only the caller knows, so faults come back as they are: the caller adds the place,
 //! and does with them what the table's options say.
 //!
-//! Always true: each record is a row of the batch, or its number is in [`Records::left_out`].
+//! Always true: without [`Records::changes`] each record is a row of the batch, or its number is in [`Records::left_out`].
 
 use crate::bad::Fault;
+use crate::changes::{Beyond, ChangeFormat, ChangeOptions, ChangesDecoder, ChangesEncoder};
 use crate::csv::{CsvDecoder, CsvEncoder};
 use crate::json::{JsonDecoder, JsonEncoder};
 use crate::options::{CsvOptions, Header, JsonOptions};
 use crate::raw::{RawDecoder, RawEncoder, RawOptions};
 use crate::{Format, FormatOptions, OnBadRow};
-use arrow::array::{BinaryArray, RecordBatch};
+use arrow::array::{BinaryArray, Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::error::did_you_mean;
 use millstream_core::{Error, Result};
@@ -25,7 +27,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The formats that records may have.
-pub const NAMES: [&str; 3] = ["csv", "json", "raw"];
+pub const NAMES: [&str; 6] = ["csv", "json", "raw", "debezium-json", "maxwell-json", "canal-json"];
 
 /// Reads records into columns.
 pub trait RecordDecoder: Send {
@@ -44,13 +46,25 @@ pub const RECORDS_MAX: usize = 8192;
 #[derive(Debug)]
 pub struct Records {
     pub rows: RecordBatch,
+    /// What the rows do. `None`: each record but those left out is one new row.
+    pub changes: Option<Changes>,
     /// Records that could not be read, by number, and why. With [`OnBadRow::Skip`] fields that could not be read have
     /// become NULL and are no fault.
     pub faults: Vec<(usize, String)>,
-    /// Records that gave no row, ascending: the faults, and those that are no bytes where the format has no row for that.
+    /// Records that gave no row, ascending: the faults, and those that are no bytes where the format has no row for that. With
+    /// `changes`, the faults alone: a record that had nothing to tell is in order.
     pub left_out: Vec<usize>,
     /// Fields that became NULL because they could not be read.
     pub skipped: u64,
+}
+
+/// Rows that say what they do.
+#[derive(Debug)]
+pub struct Changes {
+    /// [`ChangeKind`](millstream_core::ChangeKind) codes, one for each row.
+    pub kinds: Int8Array,
+    /// The record that each row came of, ascending.
+    pub of: Vec<u32>,
 }
 
 impl Records {
@@ -59,14 +73,15 @@ impl Records {
         nulls.extend(faults.iter().map(|f| f.record));
         nulls.sort_unstable();
         let faults = faults.into_iter().map(|f| (f.record, f.reason)).collect();
-        Records { rows, faults, left_out: nulls, skipped }
+        Records { rows, changes: None, faults, left_out: nulls, skipped }
     }
 }
 
 /// Writes each row as a record.
 pub trait RecordEncoder: Send {
-    /// One value for each row; NULL where the row is no bytes at all.
-    fn encode_records(&mut self, rows: &RecordBatch) -> Result<BinaryArray>;
+    /// One value for each row; NULL where the row is no bytes at all. `kinds` says what the rows do; `None`: they are new. A format
+    /// of rows passes it over.
+    fn encode_records(&mut self, rows: &RecordBatch, kinds: Option<&Int8Array>) -> Result<BinaryArray>;
 }
 
 /// The options of a format of records, checked.
@@ -75,6 +90,7 @@ pub enum RecordOptions {
     Csv(CsvOptions),
     Json(JsonOptions),
     Raw(RawOptions),
+    Changes(ChangeOptions),
 }
 
 impl RecordOptions {
@@ -89,6 +105,9 @@ impl RecordOptions {
             "csv" => Format::Csv,
             "json" => Format::Json,
             _ => {
+                if let Some(format) = ChangeFormat::of(name) {
+                    return Ok(RecordOptions::Changes(ChangeOptions::parse(format, &mine)?));
+                }
                 let guess = did_you_mean(name, NAMES).map(|g| format!("did you mean '{g}'? ")).unwrap_or_default();
                 return Err(Error::sql(format!("there is no format '{name}' for records"))
                     .remedy(format!("{guess}There are {}", NAMES.join(", "))));
@@ -101,6 +120,7 @@ impl RecordOptions {
             }
             FormatOptions::Csv(o) => Ok(RecordOptions::Csv(o)),
             FormatOptions::Json(o) => Ok(RecordOptions::Json(o)),
+            FormatOptions::Changes(o) => Ok(RecordOptions::Changes(o)),
             FormatOptions::Parquet(_) => Err(Error::internal("Parquet is no format of records")),
         }
     }
@@ -111,7 +131,7 @@ impl RecordOptions {
             "raw" => &["raw.charset", "raw.endianness"],
             "csv" => Format::Csv.keys(),
             "json" => Format::Json.keys(),
-            _ => &[],
+            _ => ChangeFormat::of(name).map_or(&[], ChangeFormat::keys),
         }
     }
 
@@ -120,6 +140,7 @@ impl RecordOptions {
             RecordOptions::Csv(_) => "csv",
             RecordOptions::Json(_) => "json",
             RecordOptions::Raw(_) => "raw",
+            RecordOptions::Changes(o) => o.format.name(),
         }
     }
 
@@ -129,6 +150,15 @@ impl RecordOptions {
             RecordOptions::Csv(o) => o.ignore_parse_errors,
             RecordOptions::Json(o) => o.ignore_parse_errors,
             RecordOptions::Raw(_) => false,
+            RecordOptions::Changes(o) => o.json.ignore_parse_errors,
+        }
+    }
+
+    /// The format, where its records say what has become of rows.
+    pub fn changes(&self) -> Option<ChangeFormat> {
+        match self {
+            RecordOptions::Changes(o) => Some(o.format),
+            _ => None,
         }
     }
 
@@ -147,7 +177,19 @@ impl RecordOptions {
         projection: &[usize],
         on_bad_row: OnBadRow,
     ) -> Result<Box<dyn RecordDecoder>> {
+        self.decoder_beyond(schema, projection, &Beyond::default(), on_bad_row)
+    }
+
+    /// The same, with what only formats of changes give.
+    pub fn decoder_beyond(
+        &self,
+        schema: &SchemaRef,
+        projection: &[usize],
+        beyond: &Beyond,
+        on_bad_row: OnBadRow,
+    ) -> Result<Box<dyn RecordDecoder>> {
         Ok(match self {
+            RecordOptions::Changes(o) => Box::new(ChangesDecoder::new(o, schema, projection, beyond, on_bad_row)?),
             RecordOptions::Csv(o) => {
                 // Every record is a row, whatever it holds.
                 let options = CsvOptions { header: Header::No, ..o.clone() };
@@ -165,6 +207,7 @@ impl RecordOptions {
             RecordOptions::Csv(o) => Box::new(CsvEncoder::new(o.clone(), schema.clone())),
             RecordOptions::Json(o) => Box::new(JsonEncoder::new(o.clone(), schema.clone())),
             RecordOptions::Raw(o) => Box::new(RawEncoder::new(o.clone())),
+            RecordOptions::Changes(o) => Box::new(ChangesEncoder::new(o, schema.clone())),
         })
     }
 }

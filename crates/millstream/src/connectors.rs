@@ -3,7 +3,7 @@
 use crate::result::{ResultRows, ResultSink};
 use arrow::datatypes::Field;
 use millstream_connect::Registry;
-use millstream_core::table::{TableUse, Takes};
+use millstream_core::table::{Brings, TableUse, Takes};
 use millstream_core::{Committer, Connectors, JobRun, LookedUp, Result, Sink, SinkContext, Source, TableSpec};
 use std::sync::Arc;
 
@@ -54,6 +54,10 @@ impl Connectors for Tables {
 
     fn takes(&self, table: &TableSpec) -> Takes {
         if table.connector() == RESULT { Takes::All } else { self.inner.takes(table) }
+    }
+
+    fn brings(&self, table: &TableSpec) -> Brings {
+        self.inner.brings(table)
     }
 
     fn asked_by_key(&self, table: &TableSpec) -> bool {

@@ -159,7 +159,7 @@ fn available_now(dataflow: &mut Dataflow, tables: &Tables) -> Result<()> {
     for node in &mut dataflow.nodes {
         if let NodeKind::Source(source) = &mut node.kind {
             source.table.options.remove("source.monitor-interval");
-            if source.table.connector() == "kafka"
+            if matches!(source.table.connector(), "kafka" | "upsert-kafka")
                 && source.table.option("scan.bounded.mode").is_none_or(|mode| mode == "unbounded")
             {
                 source.table.options.insert("scan.bounded.mode".into(), "available-now".into());

@@ -14,7 +14,7 @@ use millstream_core::{Error, Millis, Result};
 use millstream_dataflow::graph::NotNull;
 
 /// The keys that have an effect, with what they expect.
-pub const KEYS: [(&str, &str); 22] = [
+pub const KEYS: [(&str, &str); 23] = [
     ("table.local-time-zone", "a time zone such as 'Europe/Berlin', 'UTC' or '+02:00'"),
     ("table.exec.source.idle-timeout", "a length of time such as '30 s'; '0 ms' is off"),
     ("table.exec.emit.allow-lateness", "a length of time such as '1 h'; '0 ms' is off"),
@@ -22,6 +22,7 @@ pub const KEYS: [(&str, &str); 22] = [
     ("table.exec.emit.early-fire.delay", "a length of time such as '10 s'; '0 ms' is with each row"),
     ("table.exec.emit.late-fire.enabled", "'true' or 'false'"),
     ("table.exec.emit.late-fire.delay", "a length of time such as '10 s'; '0 ms' is with each row"),
+    ("table.exec.source.cdc-events-duplicate", "'true' or 'false'"),
     ("table.exec.state.ttl", "a length of time such as '1 d'; '0 ms' is off"),
     ("table.exec.sink.not-null-enforcer", "'ERROR' or 'DROP'"),
     ("millstream.watermark.wall-clock-fallback", "a length of time such as '5 s', or 'off'"),
@@ -120,6 +121,7 @@ impl Settings {
             "table.exec.emit.early-fire.delay" => self.early_fire_delay = Some(duration(key, value)?),
             "table.exec.emit.late-fire.enabled" => self.late_fire = truth(key, value)?,
             "table.exec.emit.late-fire.delay" => self.late_fire_delay = Some(duration(key, value)?),
+            "table.exec.source.cdc-events-duplicate" => self.changes_by_key = truth(key, value)?,
             "table.exec.state.ttl" => self.state_ttl = Some(duration(key, value)?).filter(|ms| *ms > 0),
             "millstream.watermark.wall-clock-fallback" => {
                 self.wall_clock_fallback = match value.to_lowercase().as_str() {
@@ -196,6 +198,7 @@ impl Settings {
             "table.exec.emit.early-fire.delay" => self.early_fire_delay = default.early_fire_delay,
             "table.exec.emit.late-fire.enabled" => self.late_fire = default.late_fire,
             "table.exec.emit.late-fire.delay" => self.late_fire_delay = default.late_fire_delay,
+            "table.exec.source.cdc-events-duplicate" => self.changes_by_key = default.changes_by_key,
             "table.exec.state.ttl" => self.state_ttl = default.state_ttl,
             "millstream.watermark.wall-clock-fallback" => self.wall_clock_fallback = default.wall_clock_fallback,
             "table.exec.sink.not-null-enforcer" => self.not_null = default.not_null,
@@ -335,6 +338,7 @@ mod tests {
             ("table.exec.emit.early-fire.delay", "10 s"),
             ("table.exec.emit.late-fire.enabled", "true"),
             ("table.exec.emit.late-fire.delay", "0 ms"),
+            ("table.exec.source.cdc-events-duplicate", "true"),
             ("table.exec.state.ttl", "1 d"),
             ("table.exec.sink.not-null-enforcer", "DROP"),
             ("millstream.watermark.wall-clock-fallback", "5 min"),
@@ -361,6 +365,7 @@ mod tests {
             late_fire: true,
             late_fire_delay: Some(0),
             final_results: false,
+            changes_by_key: true,
             state_ttl: Some(86_400_000),
             late_rows_table: Some("late".into()),
             bad_rows_table: Some("bad".into()),

@@ -78,6 +78,9 @@ pub struct Settings {
     pub late_fire_delay: Option<Millis>,
     /// Windows are told once, when they close, whatever `EMIT` says: a bounded job in batch mode, run by our own operators.
     pub final_results: bool,
+    /// `table.exec.source.cdc-events-duplicate`: the rows of tables that bring changes are remembered by their primary key, so that
+    /// changes may come twice, and need not say what they replace.
+    pub changes_by_key: bool,
     /// `table.exec.state.ttl`: how long a key is remembered after its last row, by event time. `None`: for ever.
     pub state_ttl: Option<Millis>,
     /// `millstream.late-rows.table`: the declared table that late rows go to.
@@ -117,6 +120,7 @@ impl Default for Settings {
             late_fire: false,
             late_fire_delay: None,
             final_results: false,
+            changes_by_key: false,
             state_ttl: None,
             late_rows_table: None,
             bad_rows_table: None,

@@ -96,7 +96,9 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
             (NodeKind::GroupAggregate(a), n) => by_key(&mut inputs, &nodes, &a.keys, n),
             (NodeKind::TopN(t), n) => by_key(&mut inputs, &nodes, &t.partition, n),
             (NodeKind::Deduplicate(d), n) => by_key(&mut inputs, &nodes, &d.keys, n),
-            (NodeKind::UpsertMaterialize { keys, .. }, n) => by_key(&mut inputs, &nodes, keys, n),
+            (NodeKind::UpsertMaterialize { keys, .. } | NodeKind::Normalize { keys, .. }, n) => {
+                by_key(&mut inputs, &nodes, keys, n)
+            }
             (NodeKind::Join(j), n) => both_by_key(&mut inputs, &nodes, &j.keys, n),
             (NodeKind::TemporalJoin(j), n) => both_by_key(&mut inputs, &nodes, &j.keys, n),
             (NodeKind::WindowRows(rows), n) => match &rows.window {

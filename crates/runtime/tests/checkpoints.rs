@@ -88,6 +88,7 @@ fn dataflow_by(window: Window, keys: &[usize]) -> Dataflow {
         wall_clock_fallback: None,
         null_time_set_aside: false,
         row_watermarks: false,
+        brings: Changes::Insert,
     };
     let call = |function, args: &[usize], name| AggregateCall {
         function,

@@ -84,6 +84,7 @@ fn dataflow() -> Dataflow {
         wall_clock_fallback: None,
         null_time_set_aside: false,
         row_watermarks: false,
+        brings: Changes::Insert,
     };
     let node = |id: &str, kind, inputs| Node {
         id: id.into(),

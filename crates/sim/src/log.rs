@@ -142,7 +142,7 @@ impl Reader {
         let columns = self.schema.fields().iter().map(|f| column(f.name())).collect::<Result<Vec<_>>>()?;
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(good.len()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
-        Ok(SourceRows { bytes: entries.len() as u64 * 40, rows, bad })
+        Ok(SourceRows { bytes: entries.len() as u64 * 40, rows, kinds: None, bad })
     }
 }
 

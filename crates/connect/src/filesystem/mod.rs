@@ -17,8 +17,9 @@ use crate::options::{check_keys, duration, required, size};
 use arrow::datatypes::{DataType, Field};
 use commit::Guarantee;
 use millstream_core::error::did_you_mean;
-use millstream_core::table::TableUse;
+use millstream_core::table::{Brings, TableUse, Takes};
 use millstream_core::{Committer, Error, JobRun, LookedUp, Result, Sink, SinkContext, Source, TableSpec, metadata};
+use millstream_formats::changes::ChangeFormat;
 use millstream_formats::{Format, FormatOptions};
 use std::io;
 
@@ -94,6 +95,14 @@ impl Connector for Filesystem {
         guarantee(table)?;
         check_partition_commit(table)?;
         lookup::reload(table)?;
+        if use_as == TableUse::Lookup && tells_changes(table) {
+            return Err(Error::sql(format!(
+                "`{}` is looked up, and files of '{}' say what has become of rows, not which rows there are",
+                table.name,
+                options.format()
+            ))
+            .remedy("join it without FOR SYSTEM_TIME AS OF, or as of the event time of the left side"));
+        }
         if use_as == TableUse::Lookup && path == "-" {
             return Err(Error::sql(format!(
                 "`{}` is looked up, and the standard input can be read once only",
@@ -135,6 +144,14 @@ impl Connector for Filesystem {
 
     fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
         matches!(format_options(table), Ok(FormatOptions::Json(_) | FormatOptions::Parquet(_)))
+    }
+
+    fn takes(&self, table: &TableSpec) -> Takes {
+        if tells_changes(table) { Takes::Retractions } else { Takes::Inserts }
+    }
+
+    fn brings(&self, table: &TableSpec) -> Brings {
+        if tells_changes(table) { Brings::All } else { Brings::Inserts }
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
@@ -229,6 +246,11 @@ pub fn wants_single_writer(table: &TableSpec) -> bool {
     }
     let path = list::local_path(table.option(PATH).unwrap_or_default());
     path == "-" || sink::names_a_file(path, !table.partitioned_by.is_empty())
+}
+
+/// Whether the files say what has become of rows.
+fn tells_changes(table: &TableSpec) -> bool {
+    table.option(FORMAT).is_some_and(|name| ChangeFormat::of(name).is_some())
 }
 
 fn format_options(table: &TableSpec) -> Result<FormatOptions> {

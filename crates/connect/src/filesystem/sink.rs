@@ -463,7 +463,8 @@ impl Sink for FileSink {
         if batch.is_empty() {
             return Ok(());
         }
-        if batch.kinds.as_ref().is_some_and(|kinds| kinds.values().iter().any(|&k| k != 0)) {
+        let adds = !matches!(self.options, FormatOptions::Changes(_));
+        if adds && batch.kinds.as_ref().is_some_and(|kinds| kinds.values().iter().any(|&k| k != 0)) {
             return Err(Error::sql(
                 "files take new rows only, and this query also changes rows that it has given before",
             )

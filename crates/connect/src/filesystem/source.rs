@@ -8,11 +8,11 @@ use super::list::{FileInfo, files, local_path, partition_value};
 use super::progress::{Progress, vanished};
 use super::read::{Ahead, Next, Piece, Plan};
 use super::{MONITOR_INTERVAL, PATH, Packing, cannot, format_options};
-use crate::options::{BAD_ROWS, duration, required};
+use crate::options::{BAD_ROWS, by_key, duration, required};
 use crate::position;
 use arrow::array::{
-    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray, UInt32Array,
-    new_null_array,
+    Array, ArrayRef, Int8Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
+    UInt32Array, new_null_array,
 };
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -20,9 +20,10 @@ use millstream_core::metadata::ROW_ORDER;
 use millstream_core::{
     BadRow, Behind, Error, PartitionReader, Place, Polled, Result, SavedPartition, Source, SourceRows, TableSpec,
 };
+use millstream_formats::changes::Beyond;
 use millstream_formats::parquet::ParquetReader;
 use millstream_formats::types::sql_type;
-use millstream_formats::{Decoder, Format, FormatOptions, Mark, OnBadRow, decoder};
+use millstream_formats::{Decoder, Format, FormatOptions, Mark, OnBadRow, decoder_beyond};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ struct Layout {
     stored: SchemaRef,
     /// Those of them that are read.
     projection: Vec<usize>,
+    /// What only formats of changes give.
+    beyond: Beyond,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,15 +83,18 @@ impl Layout {
         let stored = Schema::new(stored);
         let wanted: Vec<usize> = table.projection.clone().unwrap_or_else(|| (0..all.len()).collect());
         let (mut fields, mut columns, mut projection) = (Vec::new(), Vec::new(), Vec::new());
+        let by_key = by_key(table);
         for i in wanted {
+            // By key, of a row that is gone its key alone is known.
             let field = &all[i];
+            let loose = !by_key.is_empty() && !by_key.contains(field.name());
             columns.push(if from_folder(field.name()) {
                 Column::Folder(field.name().clone())
             } else {
                 projection.push(stored.index_of(field.name())?);
                 Column::Stored(projection.len() - 1)
             });
-            fields.push(field.as_ref().clone());
+            fields.push(field.as_ref().clone().with_nullable(field.is_nullable() || loose));
         }
         for (key, field) in &table.metadata {
             columns.push(match key.as_str() {
@@ -104,7 +110,10 @@ impl Layout {
             });
             fields.push(field.clone());
         }
-        Ok(Layout { schema: Arc::new(Schema::new(fields)), columns, stored: Arc::new(stored), projection })
+        // A row stays in its folder.
+        let by_key = by_key.into_iter().filter(|name| !from_folder(name)).collect();
+        let beyond = Beyond { metadata: Vec::new(), by_key };
+        Ok(Layout { schema: Arc::new(Schema::new(fields)), columns, stored: Arc::new(stored), projection, beyond })
     }
 }
 
@@ -138,7 +147,13 @@ impl FileSource {
                 held: None,
             },
             text => Contents::Text(Text {
-                decoder: decoder(text, &self.layout.stored, &self.layout.projection, on_bad_row)?,
+                decoder: decoder_beyond(
+                    text,
+                    &self.layout.stored,
+                    &self.layout.projection,
+                    &self.layout.beyond,
+                    on_bad_row,
+                )?,
                 bytes: Vec::new(),
                 from: 0,
                 offset: 0,
@@ -398,7 +413,7 @@ impl FileReader {
                             rows = rows.slice(0, self.rows_max);
                         }
                         let bytes = rows.get_array_memory_size() as u64;
-                        self.emit(rows, Vec::new(), bytes)
+                        self.emit(rows, None, Vec::new(), bytes)
                     }
                     None => {
                         self.contents.end();
@@ -432,13 +447,13 @@ impl FileReader {
                 if decoded.rows.num_rows() == 0 && decoded.bad.is_empty() {
                     return Ok(Step::Again);
                 }
-                self.emit(decoded.rows, decoded.bad, decoded.consumed as u64)
+                self.emit(decoded.rows, decoded.kinds, decoded.bad, decoded.consumed as u64)
             }
         }
     }
 
     /// Completes rows with what comes from elsewhere than the file's contents.
-    fn emit(&mut self, stored: RecordBatch, bad: Vec<BadRow>, bytes: u64) -> Result<Step> {
+    fn emit(&mut self, stored: RecordBatch, kinds: Option<Int8Array>, bad: Vec<BadRow>, bytes: u64) -> Result<Step> {
         let count = stored.num_rows();
         let Some(file) = &self.file else { return Err(Error::internal("rows without a file")) };
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.layout.columns.len());
@@ -456,7 +471,7 @@ impl FileReader {
         self.order += count as i64;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let rows = RecordBatch::try_new_with_options(self.layout.schema.clone(), columns, &options)?;
-        Ok(Step::Emit(SourceRows { rows, bad, bytes }))
+        Ok(Step::Emit(SourceRows { rows, kinds, bad, bytes }))
     }
 
     /// Takes in a piece.

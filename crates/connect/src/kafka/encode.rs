@@ -19,9 +19,9 @@ impl EncodePart {
         Ok(EncodePart { part: part.clone(), encoder: part.format.encoder(&part.schema)? })
     }
 
-    fn encode(&mut self, rows: &RecordBatch) -> Result<BinaryArray> {
-        let columns = self.part.columns.iter().map(|&c| rows.column(c).clone()).collect();
-        self.encoder.encode_records(&RecordBatch::try_new(self.part.schema.clone(), columns)?)
+    fn encode(&mut self, batch: &Batch) -> Result<BinaryArray> {
+        let columns = self.part.columns.iter().map(|&c| batch.rows.column(c).clone()).collect();
+        self.encoder.encode_records(&RecordBatch::try_new(self.part.schema.clone(), columns)?, batch.kinds.as_ref())
     }
 }
 
@@ -70,8 +70,8 @@ impl Encode {
         let gone = (self.tombstones && batch.kinds.is_some())
             .then(|| (0..batch.len()).map(|row| takes_away(batch, row)).collect());
         Ok(Encoded {
-            key: self.key.as_mut().map(|key| key.encode(rows)).transpose()?,
-            value: self.value.encode(rows)?,
+            key: self.key.as_mut().map(|key| key.encode(batch)).transpose()?,
+            value: self.value.encode(batch)?,
             gone,
             millis,
             headers: self.headers.map(|c| rows.column(c).as_map().clone()),

@@ -1,9 +1,11 @@
 //! Which column of a table stands where in a record: in the key, in the value, or beside them (METADATA).
 
-use super::options::{Part, Settings};
+use super::options::{FORMAT, Part, Settings, VALUE_FORMAT};
+use crate::options::by_key;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use millstream_core::metadata::{ROW_ORDER, ltz_millis};
 use millstream_core::{Error, Result, TableSpec};
+use millstream_formats::changes::{Beyond, ChangeFormat};
 use millstream_formats::records::RecordOptions;
 use std::sync::Arc;
 
@@ -69,18 +71,35 @@ impl Beside {
     }
 }
 
+/// What begins the keys of what the format of the value can say beside the rows.
+const OF_VALUE: &str = "value.";
+
+fn format_metadata(table: &TableSpec) -> Vec<Field> {
+    let format = table.option(FORMAT).or(table.option(VALUE_FORMAT)).and_then(ChangeFormat::of);
+    format.map_or_else(Vec::new, ChangeFormat::metadata)
+}
+
 /// The metadata of a table, each with the declared type where the column can have it.
 pub fn metadata(table: &TableSpec) -> Vec<Field> {
+    let of_value = format_metadata(table).into_iter().map(|f| {
+        let key = format!("{OF_VALUE}{}", f.name());
+        let declared = table.metadata.iter().find(|(k, _)| *k == key).map(|(_, f)| f.data_type().clone());
+        // Whether it fits is looked at where it is read.
+        Field::new(key, declared.unwrap_or_else(|| f.data_type().clone()), true)
+    });
     let keys = BESIDE.iter().filter(|(key, _)| *key != ROW_ORDER);
     keys.map(|(key, beside)| {
         let declared = table.metadata.iter().find(|(k, f)| k == key && beside.fits(f.data_type()));
         Field::new(*key, declared.map_or_else(|| beside.data_type(), |(_, f)| f.data_type().clone()), false)
     })
+    .chain(of_value)
     .collect()
 }
 
 fn unknown(table: &TableSpec, key: &str) -> Error {
-    let known = BESIDE.iter().map(|(k, _)| *k).filter(|k| *k != ROW_ORDER).collect::<Vec<_>>().join(", ");
+    let of_value = format_metadata(table).into_iter().map(|f| format!("{OF_VALUE}{}", f.name()));
+    let beside = BESIDE.iter().map(|(k, _)| k.to_string()).filter(|k| k != ROW_ORDER);
+    let known = beside.chain(of_value).collect::<Vec<_>>().join(", ");
     Error::sql(format!("'{}' has no metadata '{key}'", table.connector())).remedy(format!("there are {known}"))
 }
 
@@ -101,6 +120,8 @@ pub struct ReadPart {
     pub schema: SchemaRef,
     /// Those of them that are wanted.
     pub projection: Vec<usize>,
+    /// What only formats of changes give.
+    pub beyond: Beyond,
 }
 
 /// How rows are made of records.
@@ -110,6 +131,8 @@ pub struct Reading {
     pub columns: Vec<Column>,
     pub key: Option<ReadPart>,
     pub value: ReadPart,
+    /// A record replaces the row of its key, or says that it is gone.
+    pub upsert: bool,
 }
 
 fn part_schema(table: &TableSpec, part: &Part) -> SchemaRef {
@@ -123,16 +146,29 @@ impl Reading {
         let read = |part: &Part| -> Result<ReadPart> {
             let schema = part_schema(table, part);
             part.format.check(&schema)?;
-            Ok(ReadPart { format: part.format.clone(), schema, projection: Vec::new() })
+            Ok(ReadPart { format: part.format.clone(), schema, projection: Vec::new(), beyond: Beyond::default() })
         };
+        let upsert = settings.upsert;
+        let by_key = if upsert { table.primary_key.clone() } else { by_key(table) };
         let mut value = read(&settings.value)?;
+        if upsert && matches!(value.format, RecordOptions::Raw(_)) {
+            // A record without a value says that the row is gone.
+            let loose: Vec<Field> =
+                value.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+            value.schema = Arc::new(Schema::new(loose));
+        }
+        if value.format.changes().is_some() {
+            let in_value = |name: &&String| value.schema.index_of(name).is_ok();
+            value.beyond.by_key = by_key.iter().filter(in_value).cloned().collect();
+        }
         let mut key = settings.key.as_ref().map(read).transpose()?;
         let wanted: Vec<usize> = table.projection.clone().unwrap_or_else(|| (0..table.schema.fields().len()).collect());
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for i in wanted {
-            // A column of both is read from the value, as in Flink.
+            // A column of both is read from the value, as in Flink; but by key there may be none.
             let in_value = settings.value.columns.iter().position(|&c| c == i);
             let in_key = settings.key.as_ref().and_then(|key| key.columns.iter().position(|&c| c == i));
+            let in_value = in_value.filter(|_| !upsert || in_key.is_none());
             columns.push(match (in_value, in_key, &mut key) {
                 (Some(at), _, _) => {
                     value.projection.push(at);
@@ -144,9 +180,19 @@ impl Reading {
                 }
                 _ => return Err(Error::internal(format!("column {i} of `{}` is in no part of a record", table.name))),
             });
-            fields.push(table.schema.field(i).clone());
+            // Of a row that is gone, its key alone is known.
+            let field = table.schema.field(i).clone();
+            let loose = !by_key.is_empty() && !by_key.contains(field.name());
+            fields.push(field.clone().with_nullable(field.is_nullable() || loose));
         }
+        let format_keys = format_metadata(table);
         for (name, field) in &table.metadata {
+            if let Some(key) = name.strip_prefix(OF_VALUE).filter(|key| format_keys.iter().any(|f| f.name() == key)) {
+                value.beyond.metadata.push((key.to_owned(), field.clone()));
+                columns.push(Column::Value(value.projection.len() + value.beyond.metadata.len() - 1));
+                fields.push(field.clone());
+                continue;
+            }
             let beside = Beside::of(name).ok_or_else(|| unknown(table, name))?;
             if !beside.fits(field.data_type()) {
                 return Err(Error::sql(format!("column `{}` cannot hold the metadata '{name}'", field.name()))
@@ -155,9 +201,13 @@ impl Reading {
             columns.push(Column::Beside(beside));
             fields.push(field.clone());
         }
+        if value.format.changes().is_some() {
+            // What does not fit is to be known before anything is opened.
+            value.format.decoder_beyond(&value.schema, &value.projection, &value.beyond, Default::default())?;
+        }
         // A key that no column is read from is not looked at.
         let key = key.filter(|k| !k.projection.is_empty());
-        Ok(Reading { schema: Arc::new(Schema::new(fields)), columns, key, value })
+        Ok(Reading { schema: Arc::new(Schema::new(fields)), columns, key, value, upsert })
     }
 
     pub fn reads(&self, beside: Beside) -> bool {
@@ -209,12 +259,17 @@ impl Writing {
                         .remedy(format!("declare it {}", millstream_formats::types::sql_type(&beside.data_type()))));
                 }
                 Some(_) => {
-                    return Err(Error::sql(format!("the metadata '{name}' can be read and not written"))
-                        .remedy(format!("declare it VIRTUAL: `{}` … METADATA FROM '{name}' VIRTUAL", field.name())));
+                    return Err(cannot_be_written(name, field));
                 }
+                None if name.starts_with(OF_VALUE) => return Err(cannot_be_written(name, field)),
                 None => return Err(unknown(table, name)),
             }
         }
         Ok(writing)
     }
+}
+
+fn cannot_be_written(name: &str, field: &Field) -> Error {
+    Error::sql(format!("the metadata '{name}' can be read and not written"))
+        .remedy(format!("declare it VIRTUAL: `{}` … METADATA FROM '{name}' VIRTUAL", field.name()))
 }

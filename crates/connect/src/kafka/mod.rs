@@ -13,8 +13,8 @@
 //! A transaction of Kafka's does not survive a crash, and one that is left open is given up by the broker after a while,
 //! with all that was in it. So nothing is written before the checkpoint is safe: see `commit`.
 //!
-//! `kafka` takes new rows only; `upsert-kafka` writes by the table's PRIMARY KEY, a deleted row as a record without a
-//! value (a tombstone). Not here: reading a topic as changes by key, and schema registries.
+//! `kafka` has new rows only, unless its format says what has become of rows; `upsert-kafka` goes by the table's PRIMARY KEY, and
+//! a deleted row is a record without a value (a tombstone). Not here: schema registries.
 
 mod client;
 mod commit;
@@ -33,7 +33,7 @@ mod source;
 use crate::Connector;
 use crate::options::Guarantee;
 use arrow::datatypes::Field;
-use millstream_core::table::{TableUse, Takes, cannot_be_looked_up};
+use millstream_core::table::{Brings, TableUse, Takes, cannot_be_looked_up};
 use millstream_core::{Committer, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use options::Settings;
 
@@ -64,8 +64,20 @@ impl Connector for Kafka {
         formats.clone().count() > 0 && formats.clone().all(|format| format == "json")
     }
 
-    fn takes(&self, _table: &TableSpec) -> Takes {
-        if self.upsert { Takes::Upserts } else { Takes::Inserts }
+    fn takes(&self, table: &TableSpec) -> Takes {
+        match self.upsert {
+            true => Takes::Upserts,
+            false if options::tells_changes(table) => Takes::Retractions,
+            false => Takes::Inserts,
+        }
+    }
+
+    fn brings(&self, table: &TableSpec) -> Brings {
+        match self.upsert {
+            true => Brings::Upserts,
+            false if options::tells_changes(table) => Brings::All,
+            false => Brings::Inserts,
+        }
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

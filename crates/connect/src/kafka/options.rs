@@ -7,6 +7,7 @@ use millstream_core::error::did_you_mean;
 use millstream_core::table::TableUse;
 use millstream_core::{ByteSize, Error, Result, TableSpec};
 use millstream_formats::OnBadRow;
+use millstream_formats::changes::ChangeFormat;
 use millstream_formats::records::RecordOptions;
 use regex::Regex;
 use std::collections::BTreeMap;
@@ -135,32 +136,29 @@ impl Settings {
     /// Reads the options. References to environment variables are followed only with `secrets`, since a script may be
     /// checked where they are not set.
     pub fn of(table: &TableSpec, use_as: TableUse, upsert: bool, secrets: bool) -> Result<Settings> {
-        if upsert && use_as == TableUse::Source {
-            return Err(Error::sql(format!("`{}` cannot be read: 'upsert-kafka' only takes rows yet", table.name))
-                .remedy(
-                    "read it as the records that it holds, with 'connector' = 'kafka', and keep the last of each key: \
-                 ROW_NUMBER() OVER (PARTITION BY key ORDER BY time DESC) = 1",
-                ));
-        }
         check(table, upsert)?;
         if !table.partitioned_by.is_empty() {
             return Err(Error::sql(format!("`{}` has PARTITIONED BY, which means folders of files", table.name))
                 .remedy("leave it out; records go into partitions by 'sink.partitioner'"));
         }
         if upsert && table.primary_key.is_empty() {
-            return Err(Error::sql(format!("`{}` has no key, and 'upsert-kafka' writes by it", table.name)).remedy(
+            return Err(Error::sql(format!("`{}` has no key, and 'upsert-kafka' goes by it", table.name)).remedy(
                 "declare PRIMARY KEY (..) NOT ENFORCED, or use 'connector' = 'kafka' for rows that are only added",
             ));
         }
-        if !upsert && !table.primary_key.is_empty() {
-            return Err(Error::sql(format!("`{}` has a PRIMARY KEY, and 'kafka' only adds records", table.name))
-                .remedy("use 'connector' = 'upsert-kafka', or leave the key out"));
+        if !upsert && !table.primary_key.is_empty() && !tells_changes(table) {
+            return Err(Error::sql(format!("`{}` has a PRIMARY KEY, and 'kafka' only adds records", table.name)).remedy(
+                "use 'connector' = 'upsert-kafka' or a format that tells changes ('debezium-json'), or leave the key out",
+            ));
         }
         let properties = Properties::of(table, secrets)?;
         let topics = topics(table, use_as)?;
         let (key, value) = parts(table, upsert)?;
         let several = !matches!(&topics, Topics::Named(names) if names.len() == 1);
-        let start = start(table, several, use_as, &properties)?;
+        let start = match upsert && use_as == TableUse::Source {
+            true => from_the_beginning(table)?,
+            false => start(table, several, use_as, &properties)?,
+        };
         let sink = SinkSettings {
             guarantee: Guarantee::of(table)?,
             partitioner: partitioner(table, key.is_some())?,
@@ -263,6 +261,12 @@ fn topics(table: &TableSpec, use_as: TableUse) -> Result<Topics> {
     }
 }
 
+/// Whether the values of the records say what has become of rows.
+pub fn tells_changes(table: &TableSpec) -> bool {
+    let format = table.option(FORMAT).or(table.option(VALUE_FORMAT));
+    format.is_some_and(|name| ChangeFormat::of(name).is_some())
+}
+
 /// What the key and the value of a record hold.
 fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
     let physical: Vec<usize> = (0..table.schema.fields().len())
@@ -284,6 +288,13 @@ fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
         let key = if upsert { VALUE_FORMAT } else { FORMAT };
         return Err(required(table, key, "json").map_or_else(|e| e, |_| Error::internal("the format is there")));
     };
+    if let Some(changes) = value_format.changes().filter(|_| upsert) {
+        return Err(Error::sql(format!(
+            "the values of 'upsert-kafka' are rows, and '{}' tells changes",
+            changes.name()
+        ))
+        .remedy("use 'connector' = 'kafka' with this format, or 'value.format' = 'json'"));
+    }
     let prefix = table.option(KEY_PREFIX).unwrap_or_default();
     let key_columns: Vec<usize> = if upsert {
         // In the order of the declared key.
@@ -305,6 +316,13 @@ fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
         columns
     };
     let key_format = format(KEY_FORMAT, "key.")?;
+    if let Some(changes) = key_format.as_ref().and_then(RecordOptions::changes) {
+        return Err(Error::sql(format!(
+            "'{KEY_FORMAT}' cannot be '{}': a key says nothing of changes",
+            changes.name()
+        ))
+        .remedy(format!("use '{KEY_FORMAT}' = 'json'")));
+    }
     match (&key_format, key_columns.is_empty()) {
         (Some(_), true) => {
             return Err(Error::sql(format!("'{KEY_FORMAT}' is set, and no column belongs to the key"))
@@ -418,6 +436,18 @@ fn bound(
             )));
         }
     }))
+}
+
+/// A table by key is what all its records make of it.
+fn from_the_beginning(table: &TableSpec) -> Result<Bound> {
+    match table.option(STARTUP) {
+        None | Some("earliest-offset") => Ok(Bound::Earliest),
+        Some(other) => Err(Error::sql(format!(
+            "'{STARTUP}' cannot be '{other}': 'upsert-kafka' is read from the beginning, or the \
+             rows of its keys would not be known"
+        ))
+        .remedy("leave it out, or read the records as they are with 'connector' = 'kafka'")),
+    }
 }
 
 /// As in Flink, a table that does not say where it begins begins where its group is.

@@ -9,14 +9,14 @@
 
 use super::layout::{Beside, Column, Reading};
 use arrow::array::{
-    ArrayRef, BooleanArray, Int32Array, Int64Array, MapArray, RecordBatch, RecordBatchOptions, StringArray,
-    StructArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+    ArrayRef, BooleanArray, Int8Array, Int32Array, Int64Array, MapArray, RecordBatch, RecordBatchOptions, StringArray,
+    StructArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array,
 };
 use arrow::array::{BinaryBuilder, StringBuilder};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{filter, filter_record_batch};
+use arrow::compute::{filter, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use millstream_core::{BadRow, Error, Place, Result, SourceRows};
+use millstream_core::{BadRow, ChangeKind, Error, Place, Result, SourceRows};
 use millstream_formats::OnBadRow;
 use millstream_formats::bad::remedy;
 use millstream_formats::records::{RecordDecoder, Records};
@@ -84,7 +84,7 @@ impl Gather {
     ) -> Result<Gather> {
         let gathered = |part: &super::layout::ReadPart, on_bad_row| -> Result<Gathered> {
             Ok(Gathered {
-                decoder: part.format.decoder(&part.schema, &part.projection, on_bad_row)?,
+                decoder: part.format.decoder_beyond(&part.schema, &part.projection, &part.beyond, on_bad_row)?,
                 format: part.format.name(),
                 on_bad_row,
                 bytes: Vec::new(),
@@ -183,31 +183,37 @@ impl Gather {
             Some(key) => Some(key.decoder.decode_records(&key.bytes, &key.records)?),
         };
         let mut bad = Vec::new();
-        let mut out: BTreeSet<usize> = value.left_out.iter().copied().collect();
-        let mut skipped = value.skipped + self.judge(&self.value, &value, &mut bad)?;
+        let faulty: BTreeSet<usize> = value.faults.iter().map(|f| f.0).collect();
+        // By key, a record without a value is one too.
+        let mut out = if self.reading.upsert { faulty.clone() } else { value.left_out.iter().copied().collect() };
+        let mut skipped = value.skipped + self.judge(&self.value, &value.faults, &mut bad)?;
         let mut keyless: Vec<usize> = Vec::new();
         if let (Some(gathered), Some(read)) = (&self.key, &key) {
             let faults: BTreeSet<usize> = read.faults.iter().map(|f| f.0).collect();
-            let nullable = gathered.decoder.columns().fields().iter().all(|f| f.is_nullable());
+            let nullable = !self.reading.upsert && gathered.decoder.columns().fields().iter().all(|f| f.is_nullable());
             keyless = read.left_out.iter().copied().filter(|r| !faults.contains(r)).collect();
-            let mut read_faults =
-                Records { rows: read.rows.slice(0, 0), faults: read.faults.clone(), left_out: Vec::new(), skipped: 0 };
+            let mut key_faults = read.faults.clone();
             if !nullable {
-                read_faults.faults.extend(
+                key_faults.extend(
                     keyless
                         .iter()
                         .map(|&r| (r, "the record has no key, the table declares its columns NOT NULL".to_owned())),
                 );
                 keyless.clear();
             }
-            skipped += read.skipped + self.judge(gathered, &read_faults, &mut bad)?;
-            out.extend(read_faults.faults.iter().map(|f| f.0));
+            skipped += read.skipped + self.judge(gathered, &key_faults, &mut bad)?;
+            out.extend(key_faults.iter().map(|f| f.0));
         }
         // A record that both parts complain of is one bad row.
         bad.sort_by_key(|(record, _)| *record);
         bad.dedup_by_key(|(record, _)| *record);
+        let bad = bad.into_iter().map(|(_, row)| row).collect();
+        if self.reading.upsert || value.changes.is_some() {
+            self.skipped += skipped;
+            let (rows, kinds) = self.changes(&value, key.as_ref(), &out)?;
+            return Ok(SourceRows { rows, kinds: Some(kinds), bad, bytes: self.bytes as u64 });
+        }
         // Records without a value, where the format makes no row of that.
-        let faulty: BTreeSet<usize> = value.faults.iter().map(|f| f.0).collect();
         skipped += value.left_out.iter().filter(|r| !faulty.contains(r)).count() as u64;
         self.skipped += skipped;
 
@@ -239,20 +245,75 @@ impl Gather {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(values.num_rows()));
         let rows = RecordBatch::try_new_with_options(self.reading.schema.clone(), columns, &options)?;
-        let bad = bad.into_iter().map(|(_, row)| row).collect();
-        Ok(SourceRows { rows, bad, bytes: self.bytes as u64 })
+        Ok(SourceRows { rows, kinds: None, bad, bytes: self.bytes as u64 })
+    }
+
+    /// The rows of records that tell changes, by their values or by key, but for those of the records in `out`.
+    fn changes(
+        &self,
+        value: &Records,
+        key: Option<&Records>,
+        out: &BTreeSet<usize>,
+    ) -> Result<(RecordBatch, Int8Array)> {
+        // For each row: its record, its row among the values, what it does.
+        let (mut of, mut values, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+        match &value.changes {
+            Some(changes) => {
+                for (row, record) in changes.of.iter().enumerate().filter(|(_, r)| !out.contains(&(**r as usize))) {
+                    of.push(*record);
+                    values.push(Some(row as u32));
+                    kinds.push(changes.kinds.value(row));
+                }
+            }
+            None => {
+                let mut row = 0u32;
+                for record in 0..self.count {
+                    let given = value.left_out.binary_search(&record).is_err();
+                    let gone = self.value.records[record].is_none();
+                    if !out.contains(&record) {
+                        of.push(record as u32);
+                        values.push((given && !gone).then_some(row));
+                        kinds.push(if gone { ChangeKind::Delete } else { ChangeKind::UpdateAfter } as i8);
+                    }
+                    row += u32::from(given);
+                }
+            }
+        }
+        let keys: Option<UInt32Array> = key.map(|read| {
+            let mut next = 0u32;
+            let by_record = (0..self.count).map(|record| {
+                let given = read.left_out.binary_search(&record).is_err();
+                next += u32::from(given);
+                given.then(|| next - 1)
+            });
+            let by_record: Vec<Option<u32>> = by_record.collect();
+            of.iter().map(|record| by_record[*record as usize]).collect()
+        });
+        let (values, of) = (UInt32Array::from(values), UInt32Array::from(of));
+        let mut columns = Vec::with_capacity(self.reading.columns.len());
+        for (column, field) in self.reading.columns.iter().zip(self.reading.schema.fields()) {
+            columns.push(match (column, key, &keys) {
+                (Column::Value(n), ..) => take(value.rows.column(*n), &values, None)?,
+                (Column::Key(n), Some(key), Some(keys)) => take(key.rows.column(*n), keys, None)?,
+                (Column::Key(_), ..) => return Err(Error::internal("a column of a key that is not read")),
+                (Column::Beside(beside), ..) => take(&self.beside(*beside, field)?, &of, None)?,
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(of.len()));
+        let rows = RecordBatch::try_new_with_options(self.reading.schema.clone(), columns, &options)?;
+        Ok((rows, kinds.into()))
     }
 
     /// Deals with the faults of a part as the table's options say; returns how many records that leaves out in silence.
-    fn judge(&self, part: &Gathered, read: &Records, bad: &mut Vec<(usize, BadRow)>) -> Result<u64> {
+    fn judge(&self, part: &Gathered, faults: &[(usize, String)], bad: &mut Vec<(usize, BadRow)>) -> Result<u64> {
         match part.on_bad_row {
-            OnBadRow::Skip => return Ok(read.faults.len() as u64),
-            OnBadRow::SetAside => bad.extend(read.faults.iter().map(|(record, reason)| {
+            OnBadRow::Skip => return Ok(faults.len() as u64),
+            OnBadRow::SetAside => bad.extend(faults.iter().map(|(record, reason)| {
                 let raw = part.records[*record].clone().map_or_else(Vec::new, |at| part.bytes[at].to_vec());
                 (*record, BadRow { place: self.place(*record), reason: reason.clone(), raw })
             })),
             OnBadRow::Fail => {
-                if let Some((record, reason)) = read.faults.iter().min_by_key(|f| f.0) {
+                if let Some((record, reason)) = faults.iter().min_by_key(|f| f.0) {
                     return Err(Error::data(reason.clone())
                         .at(self.place(*record))
                         .remedy(remedy("record", part.format)));
@@ -338,8 +399,8 @@ fn with_nulls(read: &Records, keyless: &[usize], records: usize) -> Result<Recor
             next += 1;
         }
     }
-    let at = arrow::array::UInt32Array::from(at);
-    let columns = read.rows.columns().iter().map(|c| Ok(arrow::compute::take(c, &at, None)?)).collect::<Result<_>>()?;
+    let at = UInt32Array::from(at);
+    let columns = read.rows.columns().iter().map(|c| Ok(take(c, &at, None)?)).collect::<Result<_>>()?;
     let fields: Vec<Field> = read.rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }

@@ -146,7 +146,7 @@ impl PartitionReader for Reader {
         self.next.first += count;
         self.given += count;
         let bytes = Batch::from(rows.clone()).bytes() as u64;
-        Ok(Polled::Rows(SourceRows { rows, bad: Vec::new(), bytes }))
+        Ok(Polled::Rows(SourceRows { rows, kinds: None, bad: Vec::new(), bytes }))
     }
 
     fn take_at_most(&mut self, rows: usize) {

@@ -4,7 +4,7 @@ use crate::Encoder;
 use crate::options::{CsvOptions, Header};
 use crate::records::RecordEncoder;
 use crate::text::{Column, Style};
-use arrow::array::{BinaryArray, BinaryBuilder, RecordBatch};
+use arrow::array::{BinaryArray, BinaryBuilder, Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Error, Result};
 
@@ -124,7 +124,7 @@ impl Encoder for CsvEncoder {
 }
 
 impl RecordEncoder for CsvEncoder {
-    fn encode_records(&mut self, rows: &RecordBatch) -> Result<BinaryArray> {
+    fn encode_records(&mut self, rows: &RecordBatch, _: Option<&Int8Array>) -> Result<BinaryArray> {
         let columns = rows.columns().iter().map(|c| Column::new(c.as_ref())).collect::<Result<Vec<_>>>()?;
         let (mut cell, quote_all) = (std::mem::take(&mut self.cell), self.quotes_all());
         let mut out = BinaryBuilder::new();

@@ -89,7 +89,13 @@ impl CsvDecoder {
     }
 
     fn no_rows(&self, consumed: usize) -> Decoded {
-        Decoded { rows: RecordBatch::new_empty(self.schema.clone()), bad: Vec::new(), skipped: 0, consumed }
+        Decoded {
+            rows: RecordBatch::new_empty(self.schema.clone()),
+            kinds: None,
+            bad: Vec::new(),
+            skipped: 0,
+            consumed,
+        }
     }
 
     fn count_lines(&mut self, bytes: &[u8]) {
@@ -172,7 +178,7 @@ impl CsvDecoder {
         }
         let consumed = cut.consumed;
         let bad = settle(faults, bytes, &self.file, "csv", self.on_bad_row, &mut skipped)?;
-        Ok(Decoded { rows, bad, skipped, consumed })
+        Ok(Decoded { rows, kinds: None, bad, skipped, consumed })
     }
 
     /// Reads the records of a cut: the rows, what could not be read, and how many fields became NULL by that.

@@ -215,30 +215,22 @@ pub(super) fn top_level(text: &[u8]) -> Option<Vec<(String, Range<usize>)>> {
     }
 }
 
-fn space(text: &[u8], at: usize) -> usize {
+pub(crate) fn space(text: &[u8], at: usize) -> usize {
     at + text[at.min(text.len())..].iter().take_while(|c| c.is_ascii_whitespace()).count()
 }
 
 /// The end of the value that begins at `at`.
-fn skip_value(text: &[u8], at: usize) -> Option<usize> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for (i, &c) in text.iter().enumerate().skip(at) {
-        if in_string {
-            match c {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => {
-                    in_string = false;
-                    if depth == 0 {
-                        return Some(i + 1);
-                    }
-                }
-                _ => {}
-            }
-            continue;
-        }
+pub(crate) fn skip_value(text: &[u8], at: usize) -> Option<usize> {
+    let (mut depth, mut i) = (0usize, at);
+    while let Some(&c) = text.get(i) {
         match c {
-            b'"' => in_string = true,
+            b'"' => {
+                i = string_end(text, i + 1)?;
+                if depth == 0 {
+                    return Some(i);
+                }
+                continue;
+            }
             b'{' | b'[' => depth += 1,
             b'}' | b']' if depth == 0 => return (i > at).then_some(i),
             b'}' | b']' => {
@@ -250,6 +242,18 @@ fn skip_value(text: &[u8], at: usize) -> Option<usize> {
             b',' | b':' | b' ' | b'\t' if depth == 0 => return (i > at).then_some(i),
             _ => {}
         }
+        i += 1;
     }
     None
+}
+
+/// Behind the quote that ends the string whose text begins at `from`.
+fn string_end(text: &[u8], mut from: usize) -> Option<usize> {
+    loop {
+        let at = from + memchr::memchr2(b'"', b'\\', text.get(from..)?)?;
+        if text[at] == b'"' {
+            return Some(at + 1);
+        }
+        from = at + 2;
+    }
 }

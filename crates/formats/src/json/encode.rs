@@ -4,7 +4,7 @@ use crate::Encoder;
 use crate::options::JsonOptions;
 use crate::records::RecordEncoder;
 use crate::text::{Column, Style, write_json_string};
-use arrow::array::{BinaryArray, BinaryBuilder, RecordBatch};
+use arrow::array::{BinaryArray, BinaryBuilder, Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Result};
 
@@ -31,7 +31,7 @@ impl JsonEncoder {
         }
     }
 
-    fn write_row(&self, columns: &[Column<'_>], row: usize, out: &mut Vec<u8>) {
+    pub(crate) fn write_row(&self, columns: &[Column<'_>], row: usize, out: &mut Vec<u8>) {
         let begin = out.len();
         for (before, column) in self.before.iter().zip(columns) {
             if self.ignore_null_fields && column.is_null(row) {
@@ -65,7 +65,7 @@ impl Encoder for JsonEncoder {
 }
 
 impl RecordEncoder for JsonEncoder {
-    fn encode_records(&mut self, rows: &RecordBatch) -> Result<BinaryArray> {
+    fn encode_records(&mut self, rows: &RecordBatch, _: Option<&Int8Array>) -> Result<BinaryArray> {
         let columns = rows.columns().iter().map(|c| Column::new(c.as_ref())).collect::<Result<Vec<_>>>()?;
         let mut out = BinaryBuilder::new();
         let mut record = Vec::new();

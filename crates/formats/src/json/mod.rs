@@ -17,10 +17,11 @@
 mod cell;
 mod encode;
 
-pub(crate) use cell::CellReader;
+pub(crate) use cell::{CellReader, skip_value, space};
 pub use encode::JsonEncoder;
 
 use crate::bad::{Fault, OnBadRow, settle, shown};
+use crate::lines::{Cut, LINES_MAX, Line, Lines, too_long};
 use crate::options::JsonOptions;
 use crate::records::{RecordDecoder, Records};
 use crate::types::sql_type;
@@ -38,8 +39,6 @@ use std::sync::Arc;
 /// not exhaust the stack. `serde_json` draws the same line.
 pub(crate) const DEPTH_MAX: usize = 127;
 
-const BOM: &[u8] = b"\xef\xbb\xbf";
-
 pub struct JsonDecoder {
     options: JsonOptions,
     schema: SchemaRef,
@@ -51,18 +50,7 @@ pub struct JsonDecoder {
     cells: Vec<CellReader>,
     on_bad_row: OnBadRow,
     file: String,
-    line: u64,
-    at_start: bool,
-    skipping: bool,
-}
-
-/// One line that holds something.
-#[derive(Debug, Clone)]
-struct Line {
-    number: u64,
-    /// Its place among the lines of this piece.
-    record: usize,
-    bytes: Range<usize>,
+    lines: Lines,
 }
 
 enum Failed {
@@ -104,9 +92,7 @@ impl JsonDecoder {
             options,
             on_bad_row,
             file: String::new(),
-            line: 1,
-            at_start: true,
-            skipping: false,
+            lines: Lines::default(),
         })
     }
 
@@ -131,7 +117,13 @@ impl JsonDecoder {
     }
 
     fn no_rows(&self, consumed: usize) -> Decoded {
-        Decoded { rows: RecordBatch::new_empty(self.schema.clone()), bad: Vec::new(), skipped: 0, consumed }
+        Decoded {
+            rows: RecordBatch::new_empty(self.schema.clone()),
+            kinds: None,
+            bad: Vec::new(),
+            skipped: 0,
+            consumed,
+        }
     }
 
     /// Reads `lines`, all or those parts of them that can be read.
@@ -301,19 +293,11 @@ fn too_deep(text: &[u8]) -> bool {
     false
 }
 
-fn too_long(record: usize, line: u64, start: usize) -> Fault {
-    let reason = format!("a row is longer than {} MiB", RECORD_BYTES_MAX >> 20);
-    Fault { record, line, reason, raw: start..start + RECORD_BYTES_MAX }
-}
-
 fn fresh(wire: &SchemaRef) -> Result<arrow::json::reader::Decoder> {
     // The batch size here only says how much room is made in advance and when the decoder refuses more; pieces are cut
     // to size before.
-    Ok(ReaderBuilder::new(wire.clone()).with_coerce_primitive(true).with_batch_size(ROWS_MAX).build_decoder()?)
+    Ok(ReaderBuilder::new(wire.clone()).with_coerce_primitive(true).with_batch_size(LINES_MAX).build_decoder()?)
 }
-
-/// No piece has more lines.
-const ROWS_MAX: usize = 16 << 10;
 
 impl Decoder for JsonDecoder {
     fn schema(&self) -> &SchemaRef {
@@ -322,81 +306,31 @@ impl Decoder for JsonDecoder {
 
     fn start(&mut self, name: &str) {
         self.file = name.to_owned();
-        self.line = 1;
-        self.at_start = true;
-        self.skipping = false;
+        self.lines = Lines::default();
     }
 
     fn mark(&self) -> Mark {
-        Mark { line: self.line, begun: !self.at_start, skipping: self.skipping, ..Mark::default() }
+        self.lines.mark()
     }
 
     fn resume(&mut self, name: &str, mark: &Mark) -> Result<()> {
-        self.start(name);
-        self.line = mark.line;
-        self.at_start = !mark.begun;
-        self.skipping = mark.skipping;
+        self.file = name.to_owned();
+        self.lines = Lines::resumed(mark);
         Ok(())
     }
 
     fn decode(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded> {
-        if self.at_start {
-            if bytes.len() < BOM.len() && !last {
-                return Ok(self.no_rows(0));
-            }
-            self.at_start = false;
-            if bytes.starts_with(BOM) {
-                return Ok(self.no_rows(BOM.len()));
-            }
+        let Cut { lines, faults, consumed } = self.lines.cut(bytes, last, rows_max);
+        if lines.is_empty() && faults.is_empty() {
+            return Ok(self.no_rows(consumed));
         }
-        let mut piece = Piece::default();
-        let (mut lines, mut at, mut record) = (Vec::new(), 0, 0);
-        let first_line = self.line;
-        while at < bytes.len() && record < rows_max.clamp(1, ROWS_MAX) {
-            let end = match memchr::memchr(b'\n', &bytes[at..]) {
-                Some(n) => at + n,
-                None if last => bytes.len(),
-                None => break,
-            };
-            let from = at;
-            at = (end + 1).min(bytes.len());
-            let number = self.line;
-            self.line += u64::from(end < bytes.len());
-            if std::mem::take(&mut self.skipping) {
-                continue;
-            }
-            let text = bytes[from..end].trim_ascii();
-            if text.is_empty() {
-                continue;
-            }
-            let start = from + (bytes[from..end].len() - bytes[from..end].trim_ascii_start().len());
-            if text.len() > RECORD_BYTES_MAX {
-                // Bad whether or not its end has been seen, so that it does not matter how much had arrived.
-                piece.faults.push(too_long(record, number, start));
-            } else {
-                lines.push(Line { number, record, bytes: start..start + text.len() });
-            }
-            record += 1;
-        }
-        if at == 0 {
-            if self.skipping {
-                return Ok(self.no_rows(bytes.len()));
-            }
-            let start = bytes.len() - bytes.trim_ascii_start().len();
-            if bytes.len() - start > RECORD_BYTES_MAX {
-                let mut decoded = self.no_rows(bytes.len());
-                let fault = vec![too_long(0, first_line, start)];
-                decoded.bad = settle(fault, bytes, &self.file, "json", self.on_bad_row, &mut decoded.skipped)?;
-                self.skipping = true;
-                return Ok(decoded);
-            }
-        }
+        let mut piece = Piece { faults, ..Piece::default() };
         self.read(bytes, &lines, &mut piece)?;
         let loose = self.together(&mut piece)?;
         piece.faults.sort_by_key(|f| f.record);
         let mut skipped = piece.skipped;
         let bad = settle(piece.faults, bytes, &self.file, "json", self.on_bad_row, &mut skipped)?;
-        Ok(Decoded { rows: self.declared(&loose)?, bad, skipped, consumed: at })
+        Ok(Decoded { rows: self.declared(&loose)?, kinds: None, bad, skipped, consumed })
     }
 }
 

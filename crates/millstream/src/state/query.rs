@@ -18,7 +18,7 @@ use millstream_checkpoint::Manifest;
 use millstream_checkpoint::manifest::{Chain, FileRef, NodeState, TableState};
 use millstream_connect::Registry;
 use millstream_core::source::{PartitionReader, Polled};
-use millstream_core::table::{TableUse, Takes, cannot_be_looked_up};
+use millstream_core::table::{Brings, TableUse, Takes, cannot_be_looked_up};
 use millstream_core::{
     Committer, Connectors, Error, ErrorKind, JobRun, LookedUp, Place, Result, Sink, SinkContext, Source, Store,
     TableSpec,
@@ -233,6 +233,10 @@ impl Connectors for Checkpoint {
 
     fn takes(&self, table: &TableSpec) -> Takes {
         self.others.takes(table)
+    }
+
+    fn brings(&self, table: &TableSpec) -> Brings {
+        self.others.brings(table)
     }
 
     fn single_writer(&self, table: &TableSpec) -> bool {

@@ -34,6 +34,15 @@ const JSON: &[&str] = &[
     "{\"f\":\"1\",\"unknown\":{\"deep\":[[[{}]]]},\"d\":\"99999999.99\"}\n\nnull\n{\"i\":99999999999999999999}\n{\"l\":{},\"r\":[]}",
 ];
 
+const CHANGES: &[&str] = &[
+    "{\"before\":null,\"after\":{\"i\":1,\"s\":\"x\",\"r\":{\"x\":\"}\"}},\"source\":{\"ts_ms\":1,\"db\":\"d\"},\"op\":\"c\",\"ts_ms\":2}\n\
+     {\"before\":{\"i\":1},\"after\":{\"i\":2,\"l\":[1,2]},\"op\":\"u\"}\n{\"op\":\"d\",\"before\":{\"i\":2}}\n",
+    "{\"database\":\"d\",\"table\":\"t\",\"type\":\"update\",\"ts\":1,\"data\":{\"i\":1,\"s\":\"y\"},\"old\":{\"\\u0073\":null}}\n\
+     {\"type\":\"insert\",\"data\":{}}\n{\"type\":\"delete\",\"data\":{\"i\":1},\"primary_key_columns\":[\"i\"]}\n",
+    "{\"type\":\"UPDATE\",\"data\":[{\"i\":\"1\"},{\"i\":\"2\"}],\"old\":[{\"s\":\"a\"},{}],\"sqlType\":{\"i\":4},\"es\":1,\"pkNames\":[\"i\"]}\n\
+     {\"type\":\"INSERT\",\"data\":[],\"old\":null}\n{\"type\":\"CREATE\",\"data\":null}\n",
+];
+
 /// A few changes of the kinds that make parsers stumble.
 fn mutate(dice: &mut Dice, of: &[&str]) -> Vec<u8> {
     let mut bytes = dice.one(of).as_bytes().to_vec();
@@ -99,4 +108,9 @@ fn no_bytes_make_the_csv_decoder_panic_or_lose_a_line() {
 #[test]
 fn no_bytes_make_the_json_decoder_panic_or_lose_a_line() {
     play("json", JSON, millstream_formats::fuzz::json);
+}
+
+#[test]
+fn no_bytes_make_the_decoders_of_changes_panic() {
+    play("changes", CHANGES, millstream_formats::fuzz::changes);
 }

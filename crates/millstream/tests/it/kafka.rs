@@ -2,6 +2,8 @@
 //!
 //! What they leave is read by a client that knows nothing of ours and sees what is committed.
 
+mod changes;
+
 use crate::cli::told;
 use crate::metrics::{Scrape, Watched};
 use crate::state::{Child, wait_until};

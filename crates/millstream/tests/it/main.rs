@@ -3,6 +3,7 @@
 mod agreement;
 mod architecture;
 mod bucket;
+mod changes;
 mod cli;
 mod dice;
 mod emit;

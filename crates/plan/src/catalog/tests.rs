@@ -359,7 +359,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "SET 'nonsense' = 'x'",
         "1:1",
         "the setting 'nonsense' is unknown",
-        "keys are table.local-time-zone, table.exec.source.idle-timeout, table.exec.emit.allow-lateness, table.exec.emit.early-fire.enabled, table.exec.emit.early-fire.delay, table.exec.emit.late-fire.enabled, table.exec.emit.late-fire.delay, table.exec.state.ttl, table.exec.sink.not-null-enforcer, millstream.watermark.wall-clock-fallback, millstream.late-rows.table, millstream.bad-rows.table, parallelism.default, execution.runtime-mode, pipeline.name, execution.checkpointing.dir, execution.checkpointing.interval, execution.checkpointing.timeout, execution.checkpointing.min-pause, execution.checkpointing.num-retained, state.checkpoints.dir, state.checkpoints.num-retained, and Flink's",
+        "keys are table.local-time-zone, table.exec.source.idle-timeout, table.exec.emit.allow-lateness, table.exec.emit.early-fire.enabled, table.exec.emit.early-fire.delay, table.exec.emit.late-fire.enabled, table.exec.emit.late-fire.delay, table.exec.source.cdc-events-duplicate, table.exec.state.ttl, table.exec.sink.not-null-enforcer, millstream.watermark.wall-clock-fallback, millstream.late-rows.table, millstream.bad-rows.table, parallelism.default, execution.runtime-mode, pipeline.name, execution.checkpointing.dir, execution.checkpointing.interval, execution.checkpointing.timeout, execution.checkpointing.min-pause, execution.checkpointing.num-retained, state.checkpoints.dir, state.checkpoints.num-retained, and Flink's",
     ),
     (
         "SET 'execution.runtime-mode' = 'fast'",

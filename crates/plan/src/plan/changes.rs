@@ -22,7 +22,8 @@ const KEYS_MAX: usize = 8;
 pub fn emitted(kind: &NodeKind, inputs: &[Changes]) -> Changes {
     let most = inputs.iter().copied().max().unwrap_or_default();
     match kind {
-        NodeKind::Source(_) | NodeKind::Values(_) => Changes::Insert,
+        NodeKind::Source(s) => s.brings,
+        NodeKind::Values(_) => Changes::Insert,
         NodeKind::Calc(_) | NodeKind::Union | NodeKind::Unnest(_) | NodeKind::Expand(_) | NodeKind::Sink(_) => most,
         // Windows with allowed lateness say the new result alone.
         NodeKind::WindowAggregate(w) if w.lateness > 0 => Changes::Upsert,
@@ -45,7 +46,9 @@ pub fn emitted(kind: &NodeKind, inputs: &[Changes]) -> Changes {
             // Without a rank a row is not updated, it comes and goes.
             TopNScope::Always { .. } => updates(t.update_before || t.rank.is_none()),
         },
-        NodeKind::UpsertMaterialize { update_before, .. } => updates(*update_before),
+        NodeKind::UpsertMaterialize { update_before, .. } | NodeKind::Normalize { update_before, .. } => {
+            updates(*update_before)
+        }
         NodeKind::Deduplicate(d) => match (d.keep, d.domain) {
             (Keep::First, TimeDomain::Event | TimeDomain::Processing) => Changes::Insert,
             (Keep::Last, _) => updates(d.update_before),
@@ -91,7 +94,9 @@ pub fn keys(kind: &NodeKind, inputs: &[Known<'_>], schema: &Schema) -> Vec<Key> 
         NodeKind::WindowPanes(_) => Vec::new(),
         NodeKind::GroupAggregate(g) => vec![(0..g.keys.len()).collect()],
         NodeKind::Deduplicate(d) => vec![d.keys.iter().copied().collect()],
-        NodeKind::UpsertMaterialize { keys, .. } => vec![keys.iter().copied().collect()],
+        NodeKind::UpsertMaterialize { keys, .. } | NodeKind::Normalize { keys, .. } => {
+            vec![keys.iter().copied().collect()]
+        }
         NodeKind::TopN(t) => {
             let partition: Key = t.partition.iter().copied().collect();
             let mut keys = in_order(0, &partition);
@@ -184,7 +189,9 @@ pub fn settle(nodes: &mut [Node], sink_needs: impl Fn(usize) -> bool) {
             NodeKind::WindowPanes(w) => w.update_before = needed[i],
             NodeKind::TopN(t) => t.update_before = needed[i],
             NodeKind::Deduplicate(d) => d.update_before = needed[i],
-            NodeKind::UpsertMaterialize { update_before, .. } => *update_before = needed[i],
+            NodeKind::UpsertMaterialize { update_before, .. } | NodeKind::Normalize { update_before, .. } => {
+                *update_before = needed[i];
+            }
             _ => {}
         }
         let inputs: Vec<Changes> = nodes[i].inputs.iter().map(|input| nodes[input.node].changes).collect();

@@ -110,6 +110,7 @@ pub fn kind_name(kind: &NodeKind) -> &'static str {
         NodeKind::TopN(_) => "top-n",
         NodeKind::Deduplicate(_) => "deduplicate",
         NodeKind::UpsertMaterialize { .. } => "upsert-materialize",
+        NodeKind::Normalize { .. } => "normalize",
         NodeKind::Unnest(_) => "unnest",
         NodeKind::Expand(_) => "expand",
         NodeKind::Limit(_) => "limit",
@@ -175,7 +176,9 @@ fn fingerprint(kind: &NodeKind) -> String {
         }
         NodeKind::TopN(t) => format!("{t:?}"),
         NodeKind::Deduplicate(d) => format!("{d:?}"),
-        NodeKind::UpsertMaterialize { keys, update_before } => format!("{keys:?}{update_before}"),
+        NodeKind::UpsertMaterialize { keys, update_before } | NodeKind::Normalize { keys, update_before } => {
+            format!("{keys:?}{update_before}")
+        }
         NodeKind::Unnest(u) => format!("{:?}", u.array.physical),
         NodeKind::Expand(e) => e.rows.iter().map(|r| list(r)).collect::<Vec<_>>().join(";"),
         NodeKind::Values(_) | NodeKind::Union | NodeKind::Limit(_) | NodeKind::Sink(_) => String::new(),

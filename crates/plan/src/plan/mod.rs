@@ -50,7 +50,7 @@ use datafusion_optimizer::optimizer::{Optimizer, OptimizerContext, OptimizerRule
 use datafusion_sql::sqlparser::ast;
 use lower::{Lowering, Needs};
 use millstream_core::{Connectors, Error, Millis, Place, Result, TableSpec};
-use millstream_dataflow::graph::{Dataflow, NotNull};
+use millstream_dataflow::graph::{Changes, Dataflow, NotNull};
 use provider::Provider;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,13 +154,20 @@ fn plan_on_stack(
     }
     let mut scans = BTreeMap::new();
     for (name, needed) in &needs.tables {
-        scans.insert(name.clone(), provider.table(name)?.scan(needed, &provider)?);
+        scans.insert(name.clone(), provider.table(name)?.scan(needed, &provider, connectors)?);
     }
     let mut lookups = BTreeMap::new();
     for (name, needed) in &needs.lookups {
-        lookups.insert(name.clone(), provider.table(name)?.scan(needed, &provider)?);
+        lookups.insert(name.clone(), provider.table(name)?.scan(needed, &provider, connectors)?);
     }
     provider.validate(&statements, &scans, &lookups, connectors)?;
+    if catalog.settings.batch
+        && let Some((name, _)) = scans.iter().find(|(_, scan)| scan.node.brings != Changes::Insert)
+    {
+        return Err(Error::sql(format!("`{name}` brings changes, and batch mode reads rows that stay"))
+            .at(provider.table(name)?.def.place.clone())
+            .remedy("run it in streaming mode: over bounded input it ends too, and what stands then is the answer"));
+    }
     let first = statements.first().map(|s| s.place.clone());
     let (late_output, bad_output) = provider.side_outputs(connectors).map_err(|e| match first {
         Some(place) => e.at(place),

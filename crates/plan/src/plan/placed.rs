@@ -32,7 +32,7 @@ pub fn placed(nodes: &[Node], node: usize) -> Vec<Key> {
         NodeKind::TopN(t) => key(&t.partition),
         NodeKind::Deduplicate(d) => key(&d.keys),
         NodeKind::Over(o) => key(&o.keys),
-        NodeKind::UpsertMaterialize { keys, .. } => key(keys),
+        NodeKind::UpsertMaterialize { keys, .. } | NodeKind::Normalize { keys, .. } => key(keys),
         NodeKind::Limit(_) => vec![Key::new()],
         NodeKind::TemporalJoin(j) => vec![j.keys.iter().map(|k| k.0).collect()],
         NodeKind::Join(j) => {

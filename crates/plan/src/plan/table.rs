@@ -20,9 +20,10 @@ use datafusion_expr::{BinaryExpr, Expr as Logical, ExprSchemable, Operator};
 use datafusion_sql::planner::PlannerContext;
 use datafusion_sql::sqlparser::ast;
 use millstream_core::metadata::{PROCESSING_TIME, ROW_ORDER, ROW_WATERMARK, ltz_millis};
-use millstream_core::{Error, Millis, Place, Result, TimeDomain};
+use millstream_core::table::{BY_KEY, Brings};
+use millstream_core::{Connectors, Error, Millis, Place, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{SourceNode, WatermarkSpec};
+use millstream_dataflow::graph::{Changes, SourceNode, WatermarkSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -85,6 +86,22 @@ pub struct Scan {
     pub clock: Option<usize>,
     /// Where `$watermark` is, for `CURRENT_WATERMARK(..)` in a query.
     pub row_watermark: Option<usize>,
+    /// The rows have to be remembered by their primary key before anybody else sees them.
+    pub by_key: Option<ByKey>,
+    /// Of the columns handed on, those that a row taken back has otherwise than when it was given: what is said of a change rather
+    /// than of a row.
+    pub of_change: BTreeSet<usize>,
+}
+
+/// A table that tells of some rows by their key alone.
+#[derive(Debug, Clone)]
+pub struct ByKey {
+    /// The primary key, among the columns handed on.
+    pub keys: Vec<usize>,
+    /// The columns as they are declared: of the source's own, those beside the key may be NULL.
+    pub schema: SchemaRef,
+    /// A row that is gone knows when that was: its event time comes with the record, not with the row.
+    pub knows_time: bool,
 }
 
 impl DeclaredTable {
@@ -169,7 +186,26 @@ impl DeclaredTable {
 
     /// The source that hands on the declared columns `wanted` (and the event-time column, whose NULLs must be seen) and,
     /// where asked for, `$order`.
-    pub fn scan(&self, needed: &Needed, provider: &Provider<'_>) -> Result<Scan> {
+    pub fn scan(&self, needed: &Needed, provider: &Provider<'_>, connectors: &dyn Connectors) -> Result<Scan> {
+        let brings = connectors.brings(&self.def.to_spec());
+        let of_change: BTreeSet<usize> = match brings {
+            Brings::All => needed.columns.iter().copied().filter(|i| self.says_of_change(*i)).collect(),
+            Brings::Inserts | Brings::Upserts => BTreeSet::new(),
+        };
+        let keyed = !self.def.primary_key.is_empty();
+        let by_key = match brings {
+            Brings::Inserts => false,
+            Brings::Upserts => true,
+            Brings::All if provider.catalog.settings.changes_by_key && !keyed => {
+                return Err(Error::sql(format!(
+                    "'table.exec.source.cdc-events-duplicate' is on, and `{}`, which brings changes, has no key to know them by",
+                    self.name
+                ))
+                .at(self.def.place.clone())
+                .remedy("declare PRIMARY KEY (..) NOT ENFORCED, or turn the setting off"));
+            }
+            Brings::All => keyed && (provider.catalog.settings.changes_by_key || !of_change.is_empty()),
+        };
         let (wanted, order) = (&needed.columns, needed.order);
         let with_clock = needed.clock;
         let row_watermarks = needed.row_watermarks && self.watermark.is_some();
@@ -177,6 +213,22 @@ impl DeclaredTable {
         let compiler = Compiler::new(provider);
         let declared = self.declared_schema(provider)?;
         let mut wanted = wanted.clone();
+        let mut primary_key = Vec::new();
+        if by_key {
+            for name in &self.def.primary_key {
+                let at = self.schema.index_of(name)?;
+                if !matches!(self.kinds[at], Kind::Stored(s) if s < self.physical) {
+                    return Err(Error::sql(format!(
+                        "the key column `{name}` of `{}` is not stored in the table",
+                        self.name
+                    ))
+                    .at(self.def.place.clone())
+                    .remedy("name columns that are neither computed nor METADATA"));
+                }
+                primary_key.push(at);
+            }
+            wanted.extend(&primary_key);
+        }
         if let Some(w) = &self.watermark {
             wanted.insert(w.column);
             wanted.extend(columns_of(&w.expression, &declared));
@@ -209,7 +261,10 @@ impl DeclaredTable {
         let clock = self.stored.fields().len() - 1;
         for s in needed.iter().filter(|s| **s < clock) {
             raw_at.insert(*s, raw.len());
-            raw.push(self.stored.field(*s).as_ref().clone());
+            let field = self.stored.field(*s).as_ref().clone();
+            // Of a row that is gone, its key alone is known.
+            let loose = by_key && *s < self.physical && !self.def.primary_key.contains(field.name());
+            raw.push(field.clone().with_nullable(field.is_nullable() || loose));
             if *s < self.physical {
                 projection.push(*s);
             } else {
@@ -285,7 +340,31 @@ impl DeclaredTable {
             }
             _ => (schema, None),
         };
+        let by_key = by_key.then(|| {
+            let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+            for (declared, i) in &at {
+                fields[*i] = fields[*i].clone().with_nullable(self.schema.field(*declared).is_nullable());
+            }
+            let keys = primary_key.iter().map(|declared| at[declared]).collect();
+            let from_record = |column: usize| {
+                let stored = |s: usize| {
+                    s >= self.physical
+                        || primary_key.iter().any(|k| matches!(self.kinds[*k], Kind::Stored(p) if p == s))
+                };
+                match &self.kinds[column] {
+                    Kind::Stored(s) => stored(*s),
+                    Kind::Computed(e) => columns_of(e, &self.stored).into_iter().all(stored),
+                    Kind::ProcessingTime => true,
+                }
+            };
+            // Formats of changes tell the time of a row that is gone where they tell the row.
+            let knows_time = brings == Brings::All || self.watermark.as_ref().is_none_or(|w| from_record(w.column));
+            ByKey { keys, schema: Arc::new(Schema::new(fields)), knows_time }
+        });
         let mut table = self.def.to_spec();
+        if by_key.is_some() && brings == Brings::All {
+            table.options.insert(BY_KEY.into(), "true".into());
+        }
         if projection.len() < self.physical {
             table.projection = Some(projection);
         }
@@ -302,8 +381,33 @@ impl DeclaredTable {
             wall_clock_fallback: settings.wall_clock_fallback,
             null_time_set_aside: settings.bad_rows_table.is_some(),
             row_watermarks,
+            brings: match (brings, &by_key) {
+                (Brings::Inserts, _) => Changes::Insert,
+                (_, Some(_)) => Changes::Upsert,
+                (_, None) => Changes::Retract,
+            },
         };
-        Ok(Scan { node, schema, at, order, clock: clock_at, row_watermark })
+        let mut of_change: BTreeSet<usize> =
+            of_change.iter().filter_map(|declared| at.get(declared).copied()).collect();
+        of_change.extend(clock_at);
+        if by_key.is_some() || brings == Brings::Inserts {
+            of_change.clear();
+        }
+        Ok(Scan { node, schema, at, order, clock: clock_at, row_watermark, by_key, of_change })
+    }
+
+    /// Whether a declared column depends on the change that a row came with, and not on the row alone.
+    fn says_of_change(&self, column: usize) -> bool {
+        let stored = |s: usize| {
+            s >= self.physical
+                // A row stays where it is.
+                && !self.metadata.get(s - self.physical).is_some_and(|(key, _)| ["topic", "partition"].contains(&key.as_str()))
+        };
+        match &self.kinds[column] {
+            Kind::Stored(s) => stored(*s),
+            Kind::Computed(e) => columns_of(e, &self.stored).into_iter().any(stored),
+            Kind::ProcessingTime => true,
+        }
     }
 
     fn declared_schema(&self, provider: &Provider<'_>) -> Result<DFSchemaRef> {

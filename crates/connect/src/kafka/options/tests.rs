@@ -115,17 +115,27 @@ fn the_key_and_the_value_share_the_columns() {
 }
 
 #[test]
-fn an_upsert_table_has_a_key_and_is_only_written() {
+fn an_upsert_table_has_a_key_and_is_read_from_its_beginning() {
     let mut keyed = table("upsert-kafka", &[("key.format", "json"), ("scan.startup.mode", "-")]);
     keyed.primary_key = vec!["name".into()];
     let settings = Settings::of(&keyed, TableUse::Sink, true, true).expect("valid");
     assert_eq!(settings.key.expect("a key").columns, [1]);
-    assert!(said(Settings::of(&keyed, TableUse::Source, true, true)).contains("'connector' = 'kafka'"));
+    let settings = Settings::of(&keyed, TableUse::Source, true, true).expect("valid");
+    assert_eq!((settings.start, settings.end), (Bound::Earliest, End::Never));
+    let mut late = keyed.clone();
+    late.options.insert("scan.startup.mode".into(), "latest-offset".into());
+    assert!(said(Settings::of(&late, TableUse::Source, true, true)).contains("from the beginning"));
+    let mut changes = keyed.clone();
+    changes.options.insert("value.format".into(), "debezium-json".into());
+    changes.options.remove("format");
+    assert!(said(Settings::of(&changes, TableUse::Source, true, true)).contains("tells changes"));
     keyed.primary_key.clear();
     assert!(said(Settings::of(&keyed, TableUse::Sink, true, true)).contains("PRIMARY KEY"));
     let mut plain = table("kafka", &[]);
     plain.primary_key = vec!["name".into()];
     assert!(said(Settings::of(&plain, TableUse::Sink, false, true)).contains("upsert-kafka"));
+    plain.options.insert("format".into(), "canal-json".into());
+    Settings::of(&plain, TableUse::Source, false, true).expect("a format of changes knows what a key is");
 }
 
 #[test]

@@ -341,6 +341,15 @@ impl Lowering<'_, '_> {
         if self.graph.nodes[rel.node].changes == Changes::Insert {
             return Ok(());
         }
+        if let Some(table) = self.changing_table(rel.node) {
+            return Err(Error::sql(format!(
+                "{what} takes rows that stay as they are, and `{table}` brings changes, which take rows back"
+            ))
+            .remedy(
+                "aggregate it without a window function (GROUP BY), join it or take its first rows: these are kept up to date. A \
+                 temporal join takes it on its right",
+            ));
+        }
         Err(Error::sql(format!("{what} takes rows that stay as they are, and its input is a result that is updated"))
             .remedy("aggregate, join or deduplicate it by windows, so that each row comes once"))
     }

@@ -20,6 +20,7 @@ mod join;
 mod lookup;
 mod needs;
 mod nodes;
+mod of_change;
 mod over;
 mod panes;
 mod refuse;
@@ -47,8 +48,8 @@ use datafusion_physical_expr::expressions::{BinaryExpr, Column};
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use millstream_core::{Connectors, Error, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
-use millstream_dataflow::graph::{NodeKind, SinkNode, Window};
-use std::collections::BTreeMap;
+use millstream_dataflow::graph::{Exchange, Input, NodeKind, SinkNode, Window};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use needs::wants_order_below;
@@ -77,6 +78,10 @@ pub struct Lowering<'p, 'c> {
     windows: u32,
     /// What is lowered stands straight under a [`Versions`]: see [`Lowering::deduplicate`].
     versions: bool,
+    /// The same, and no filter between: every version counts, also one that says that there is none.
+    all_versions: bool,
+    /// By source node, the columns that say something of a change: see [`of_change`].
+    of_change: BTreeMap<usize, BTreeSet<usize>>,
     /// The clause of the aggregate that is lowered next.
     emit: Option<Emit>,
     /// The statement says `PROCTIME()`.
@@ -203,6 +208,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
             connectors,
             windows: 0,
             versions: false,
+            all_versions: false,
+            of_change: BTreeMap::new(),
             emit: None,
             clock: false,
             watermarks: false,
@@ -212,6 +219,8 @@ impl<'p, 'c> Lowering<'p, 'c> {
     fn lower(&mut self, plan: &LogicalPlan, order: bool) -> Result<Rel> {
         self.versions &=
             matches!(plan, LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) | LogicalPlan::Filter(_));
+        self.all_versions &=
+            matches!(plan, LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) | LogicalPlan::TableScan(_));
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let Some(table) = scan.source.downcast_ref::<DeclaredTable>() else {
@@ -249,8 +258,9 @@ impl<'p, 'c> Lowering<'p, 'c> {
                     self.window(input, tvf)
                 } else if let Some(versions) = e.node.as_any().downcast_ref::<Versions>() {
                     self.versions = !self.looking_up;
+                    self.all_versions = self.versions;
                     let rel = self.lower(&versions.input, order);
-                    self.versions = false;
+                    (self.versions, self.all_versions) = (false, false);
                     self.versions(rel?)
                 } else if let Some(node) = e.node.as_any().downcast_ref::<EmitNode>() {
                     self.emitted(node, order)
@@ -340,20 +350,35 @@ impl<'p, 'c> Lowering<'p, 'c> {
             return Err(Error::internal(format!("the source of {} was not foreseen", table.name)));
         };
         let (label, kind) = (format!("Source({})", table.name), NodeKind::Source(scan.node.clone()));
-        let node = self.graph.add(label, kind, Vec::new(), scan.schema.clone());
+        let mut node = self.graph.add(label, kind, Vec::new(), scan.schema.clone());
+        let mut schema = scan.schema.clone();
+        match &scan.by_key {
+            // A temporal join goes by key itself, and asks when a row has gone: the row as it was would hide that. Where it is
+            // not known, the row was never there, as in Flink.
+            Some(by) if !self.all_versions || !by.knows_time => {
+                let label = format!("ChangelogNormalize({})", by_alone(&by.schema, &by.keys));
+                let kind = NodeKind::Normalize { keys: by.keys.clone(), update_before: true };
+                let input = Input { node, port: 0, exchange: Exchange::Hash(by.keys.clone()) };
+                schema = by.schema.clone();
+                node = self.graph.add(label, kind, vec![input], schema.clone());
+            }
+            _ if !scan.of_change.is_empty() => drop(self.of_change.insert(node, scan.of_change.clone())),
+            _ => {}
+        }
+        let scan_schema = &schema;
         let all: Vec<usize> = (0..table.schema.fields().len()).collect();
         let columns = projection.unwrap_or(&all).iter().map(|declared| {
             let Some(at) = scan.at.get(declared) else {
                 return Err(Error::internal(format!("column {declared} of {} was not foreseen", table.name)));
             };
-            Ok(Col { at: At::Value(Expr::column(&scan.schema, *at)), time: table.time_domain(*declared), bound: None })
+            Ok(Col { at: At::Value(Expr::column(scan_schema, *at)), time: table.time_domain(*declared), bound: None })
         });
         Ok(Rel {
             node,
             columns: columns.collect::<Result<_>>()?,
-            order: scan.order.filter(|_| order).map(|i| Expr::column(&scan.schema, i)),
-            clock: scan.clock.filter(|_| self.clock).map(|i| Expr::column(&scan.schema, i)),
-            watermark: scan.row_watermark.filter(|_| self.watermarks).map(|i| Expr::column(&scan.schema, i)),
+            order: scan.order.filter(|_| order).map(|i| Expr::column(scan_schema, i)),
+            clock: scan.clock.filter(|_| self.clock).map(|i| Expr::column(scan_schema, i)),
+            watermark: scan.row_watermark.filter(|_| self.watermarks).map(|i| Expr::column(scan_schema, i)),
             ..Rel::default()
         })
     }
@@ -651,6 +676,11 @@ fn by(schema: &Schema, keys: &[usize]) -> String {
     }
     let names: Vec<&str> = keys.iter().map(|k| schema.field(*k).name().as_str()).collect();
     format!(", by {}", names.join(", "))
+}
+
+/// `by a, b`.
+fn by_alone(schema: &Schema, keys: &[usize]) -> String {
+    by(schema, keys).trim_start_matches(", ").to_owned()
 }
 
 /// `PROCTIME()`, under whatever name.

@@ -44,6 +44,7 @@ impl Lowering<'_, '_> {
             }
             self.graph.add(label, NodeKind::Sink(sink), vec![input], schema);
         }
+        self.check_of_change()?;
         let mut dataflow = self.graph.into_dataflow();
         drop_unread(&mut dataflow.nodes);
         let takes: Vec<Option<Takes>> = dataflow
@@ -72,6 +73,14 @@ impl Lowering<'_, '_> {
         };
         match self.connectors.takes(&sink.table) {
             Takes::All => Ok(Input::forward(node)),
+            Takes::Retractions if self.graph.nodes[node].changes == Changes::Upsert => Err(at(Error::sql(format!(
+                "windows with allowed lateness say only what replaces a result, and `{}` has to be told what it replaces",
+                sink.table.name
+            ))
+            .remedy(
+                "SET 'table.exec.emit.allow-lateness' = '0 ms', write EMIT .. RETRACTING, or write by key ('upsert-kafka', 'jdbc')",
+            ))),
+            Takes::Retractions => Ok(Input::forward(node)),
             Takes::Inserts if matches!(self.graph.nodes[node].kind, NodeKind::WindowAggregate(_)) => {
                 // Late rows within the allowed lateness may never come.
                 Ok(Input::forward(node))

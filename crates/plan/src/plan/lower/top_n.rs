@@ -185,6 +185,11 @@ impl Lowering<'_, '_> {
         rank: Option<&Field>,
     ) -> Result<Rel> {
         self.retracting(&rel, "Top-N")?;
+        let rel = match self.told_again(rel.node) {
+            // A row is taken back from another place in its table than it was given at, and must be found.
+            true => Rel { order: None, ..rel },
+            false => rel,
+        };
         let mut rel = if rel.window.is_some() { self.window_rows(rel)? } else { rel };
         let read: Vec<Logical> = partition.iter().cloned().chain(sort.iter().map(|s| s.expr.clone())).collect();
         if self.repeats_work(&rel, input, &read)? {

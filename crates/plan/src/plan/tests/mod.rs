@@ -1,6 +1,7 @@
 //! Each construct of the language with the graph that it becomes (`graphs`), each refusal with its words (`refusals`), and
 //! here what the text of a graph does not show.
 
+mod brought;
 mod dialect;
 mod emit;
 mod graphs;
@@ -16,7 +17,7 @@ use crate::parse::script;
 use crate::statement::StatementKind;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use millstream_core::table::{TableUse, Takes};
+use millstream_core::table::{Brings, TableUse, Takes};
 use millstream_core::{Connectors, ErrorKind, Sink, SinkContext, Source, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
@@ -43,8 +44,17 @@ impl Connectors for Anything {
     fn takes(&self, table: &TableSpec) -> Takes {
         match (table.connector(), table.primary_key.is_empty()) {
             ("result", _) => Takes::All,
+            ("changes", _) => Takes::Retractions,
             (_, true) => Takes::Inserts,
             (_, false) => Takes::Upserts,
+        }
+    }
+
+    fn brings(&self, table: &TableSpec) -> Brings {
+        match table.connector() {
+            "changes" => Brings::All,
+            "upserts" => Brings::Upserts,
+            _ => Brings::Inserts,
         }
     }
 
@@ -431,6 +441,10 @@ fn well_formed(dataflow: &Dataflow) {
                 assert!(time(d.time) && d.keys.iter().all(|k| *k < input.fields().len()));
             }
             NodeKind::Limit(_) | NodeKind::UpsertMaterialize { .. } => assert_eq!(n.schema, input),
+            NodeKind::Normalize { keys, .. } => {
+                assert_eq!(types(&n.schema), types(&input));
+                keys.iter().for_each(|k| assert!(!input.field(*k).is_nullable()));
+            }
             NodeKind::Sink(s) => {
                 assert_eq!(types(&s.table.schema), types(&n.schema));
                 let names = |s: &Schema| s.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
@@ -438,6 +452,17 @@ fn well_formed(dataflow: &Dataflow) {
             }
             NodeKind::Source(s) => {
                 let mut raw: Vec<Field> = s.table.schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+                if s.brings == Changes::Upsert {
+                    // Of a row that is gone, its key alone is known.
+                    let key = |f: &Field| s.table.primary_key.contains(f.name());
+                    raw = raw
+                        .into_iter()
+                        .map(|f| {
+                            let null = f.is_nullable() || !key(&f);
+                            f.with_nullable(null)
+                        })
+                        .collect();
+                }
                 if let Some(p) = &s.table.projection {
                     raw = p.iter().map(|i| raw[*i].clone()).collect();
                 }
