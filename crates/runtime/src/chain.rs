@@ -205,7 +205,10 @@ impl Chain {
                         *unflushed = true;
                         counters.bytes.store(sink.bytes(), Relaxed);
                     }
-                    Event::Watermark(TimeDomain::Event, to) => counters.set_watermark(self.task, to),
+                    Event::Watermark(TimeDomain::Event, to) => {
+                        sink.advance(to);
+                        counters.set_watermark(self.task, to);
+                    }
                     Event::Watermark(..) => {}
                     Event::End => sink.flush()?,
                 }
