@@ -94,33 +94,8 @@ impl Access {
     /// Opens `s3://bucket/prefix`. What the options do not say comes from the environment (`AWS_ACCESS_KEY_ID` and so on)
     /// or from the machine's role. Nothing is asked of the server yet.
     pub(crate) fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Access> {
-        let (bucket, prefix) = parse(url)?;
-        // Keys come from one place: a session token of the environment does not belong to the keys of the options.
-        let mut builder = from_environment(!options.contains_key(ACCESS_KEY));
-        for (name, value) in options {
-            if let Some((_, key)) = OPTIONS.iter().find(|(known, _)| known == name) {
-                builder = builder.with_config(*key, value);
-            } else if name == PATH_STYLE {
-                let path_style: bool = value.trim().parse().map_err(|_| {
-                    Error::usage(format!("'{PATH_STYLE}' cannot be '{value}'")).remedy("use true or false")
-                })?;
-                builder = builder.with_virtual_hosted_style_request(!path_style);
-            } else {
-                let known = OPTIONS.iter().map(|(known, _)| *known).chain([PATH_STYLE]).collect::<Vec<_>>().join(", ");
-                return Err(Error::usage(format!("S3 has no option '{name}'")).remedy(format!("it has {known}")));
-            }
-        }
+        let Settings { builder, bucket, prefix, endpoint } = Settings::of(url, options)?;
         let value = |key| builder.get_config_value(&key).filter(|v| !v.is_empty());
-        let endpoint = value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint));
-        let endpoint = endpoint.unwrap_or_default();
-        if endpoint.contains('@') {
-            return Err(Error::usage("the address of a server that speaks S3 has more in it than a host and a port")
-                .remedy("keys do not belong there: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"));
-        }
-        if !endpoint.is_empty() && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            return Err(Error::usage(format!("'{endpoint}' is no address of a server that speaks S3"))
-                .remedy("begin it with https:// or http://; it is AWS_ENDPOINT_URL or 's3.endpoint'"));
-        }
         let region = value(AmazonS3ConfigKey::Region).unwrap_or_else(|| REGION.to_owned());
         let secrets = [AmazonS3ConfigKey::SecretAccessKey, AmazonS3ConfigKey::Token, AmazonS3ConfigKey::AccessKeyId];
         let secrets: Vec<String> = secrets.into_iter().filter_map(value).collect();
@@ -148,6 +123,52 @@ impl Access {
         let client = client(TRIES_MAX, TRYING_MAX, REQUEST_MAX)?;
         let thread = Driver::start()?;
         Ok(Access { client, lock_client, thread, bucket, prefix, endpoint, region, http, secrets })
+    }
+
+    /// What can be said about a URL and options without opening anything.
+    pub(crate) fn check(url: &str, options: &BTreeMap<String, String>) -> Result<()> {
+        Settings::of(url, options).map(drop)
+    }
+}
+
+/// What a URL, the options and the environment say.
+struct Settings {
+    builder: AmazonS3Builder,
+    bucket: String,
+    prefix: String,
+    endpoint: String,
+}
+
+impl Settings {
+    fn of(url: &str, options: &BTreeMap<String, String>) -> Result<Settings> {
+        let (bucket, prefix) = parse(url)?;
+        // Keys come from one place: a session token of the environment does not belong to the keys of the options.
+        let mut builder = from_environment(!options.contains_key(ACCESS_KEY));
+        for (name, value) in options {
+            if let Some((_, key)) = OPTIONS.iter().find(|(known, _)| known == name) {
+                builder = builder.with_config(*key, value);
+            } else if name == PATH_STYLE {
+                let path_style: bool = value.trim().parse().map_err(|_| {
+                    Error::usage(format!("'{PATH_STYLE}' cannot be '{value}'")).remedy("use true or false")
+                })?;
+                builder = builder.with_virtual_hosted_style_request(!path_style);
+            } else {
+                let known = OPTIONS.iter().map(|(known, _)| *known).chain([PATH_STYLE]).collect::<Vec<_>>().join(", ");
+                return Err(Error::usage(format!("S3 has no option '{name}'")).remedy(format!("it has {known}")));
+            }
+        }
+        let value = |key| builder.get_config_value(&key).filter(|v| !v.is_empty());
+        let endpoint = value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint));
+        let endpoint = endpoint.unwrap_or_default();
+        if endpoint.contains('@') {
+            return Err(Error::usage("the address of a server that speaks S3 has more in it than a host and a port")
+                .remedy("keys do not belong there: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"));
+        }
+        if !endpoint.is_empty() && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            return Err(Error::usage(format!("'{endpoint}' is no address of a server that speaks S3"))
+                .remedy("begin it with https:// or http://; it is AWS_ENDPOINT_URL or 's3.endpoint'"));
+        }
+        Ok(Settings { builder, bucket, prefix, endpoint })
     }
 }
 
@@ -209,7 +230,10 @@ impl Access {
             _ if code == "PermanentRedirect" || code == "AuthorizationHeaderMalformed" || said.contains("redirect") => {
                 "the bucket is in another region: set AWS_REGION"
             }
-            _ if code == "SlowDown" || said.contains("503") || said.contains("500 ") => {
+            _ if matches!(code.as_str(), "SlowDown" | "ServiceUnavailable" | "InternalError")
+                || said.contains(": 503 ")
+                || said.contains(": 500 ") =>
+            {
                 "the server is overloaded or ill: try again later; a job goes on where it was"
             }
             _ => "see that the server can be reached: AWS_ENDPOINT_URL, AWS_REGION, the network, a firewall",

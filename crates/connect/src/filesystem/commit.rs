@@ -271,6 +271,11 @@ impl Folders for FileCommitter {
         for entry in entries {
             let entry = entry.map_err(|e| failed(&e))?;
             let name = entry.file_name();
+            // Half a note, of a run that ended while it wrote.
+            let half = name.to_str().and_then(|n| n.strip_prefix(&prefix)).and_then(|n| n.strip_suffix(".tmp"));
+            if half.and_then(|n| n.parse().ok()).is_some_and(|generation: u64| generation < self.job.generation) {
+                let _ = fs::remove_file(entry.path());
+            }
             let generation = name.to_str().and_then(|n| n.strip_prefix(&prefix)).and_then(|n| n.parse().ok());
             if let Some(generation) = generation {
                 match fs::read_to_string(entry.path()) {

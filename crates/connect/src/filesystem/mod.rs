@@ -199,6 +199,7 @@ fn guarantee(table: &TableSpec) -> Result<Guarantee> {
 }
 
 /// The options that a table may have, with those of a bucket where it is in one.
+#[cfg_attr(not(feature = "s3"), expect(unused_mut, unused_variables, reason = "there are no buckets then"))]
 fn in_a_bucket<'a>(path: &str, mut known: Vec<&'a str>) -> Vec<&'a str> {
     #[cfg(feature = "s3")]
     if files::in_bucket(path) {

@@ -11,6 +11,7 @@ mod fuzz;
 mod kafka;
 mod lookup;
 mod memory;
+mod partitions;
 mod random_queries;
 mod random_updates;
 mod semantics;

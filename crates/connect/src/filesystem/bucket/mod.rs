@@ -34,7 +34,8 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 /// The options of a table that are those of a bucket, and which of them are secrets.
 pub(super) const OPTIONS: [(&str, bool); 6] = [
@@ -55,6 +56,8 @@ pub(super) struct Objects {
     pub access: Access,
     /// `s3://bucket/`
     root: String,
+    /// Until when aborts of what a sink has begun are waited for; set by the first.
+    aborts_until: OnceLock<Instant>,
 }
 
 /// Bucket and key of a URL.
@@ -74,7 +77,7 @@ pub(super) fn check(table: &TableSpec, path: &str) -> Result<()> {
     pattern(path, key)?;
     // The environment may be that of another machine here, so references are left as they are.
     let options = options(table, |_, value| Ok(value.to_owned()))?;
-    Access::open(&url(path)?, &options).map(|_| ())
+    Access::check(&url(path)?, &options)
 }
 
 fn url(path: &str) -> Result<String> {
@@ -105,7 +108,7 @@ impl Objects {
         let path = table.option(super::PATH).unwrap_or_default();
         let access = Access::open(&url(path)?, &options(table, referenced)?)?;
         let root = format!("s3://{}/", split(path)?.0);
-        Ok(Arc::new(Objects { access, root }))
+        Ok(Arc::new(Objects { access, root, aborts_until: OnceLock::new() }))
     }
 
     /// The name of an object, as messages and metadata have it.

@@ -27,7 +27,7 @@ const PARTS_MAX: usize = 10_000;
 /// Parts of one writer that are on their way: 32 MiB.
 const PARTS_UNDER_WAY_MAX: usize = 4;
 
-/// How long an abort is waited for. What it leaves behind is seen by nobody.
+/// How long the aborts of a sink that ends badly are waited for. What they leave behind is seen by nobody.
 const ABORT_MAX: Duration = Duration::from_secs(10);
 
 /// How many parts of a writer may be on their way.
@@ -158,10 +158,16 @@ impl Write for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.over
-            && let Ok(id) = self.id()
-        {
-            abort_soon(&self.objects, &self.at, &id, &self.parts);
+        if self.over {
+            return;
+        }
+        let id = match &self.id {
+            Id::Known(id) => Some(id.clone()),
+            Id::Coming(coming) => coming.recv_timeout(self.objects.abort_time()).ok().and_then(Result::ok),
+            Id::Failed(_) => None,
+        };
+        if let Some(id) = id {
+            self.objects.abort_soon(&self.at, &id, &self.parts);
         }
     }
 }
@@ -212,7 +218,7 @@ impl Uploaded {
 impl Drop for Uploaded {
     fn drop(&mut self) {
         if !self.kept {
-            abort_soon(&self.objects, &self.at, &self.id, &self.parts);
+            self.objects.abort_soon(&self.at, &self.id, &self.parts);
         }
     }
 }
@@ -252,18 +258,23 @@ impl Objects {
             Err(e) => Err(self.access.failed("take back", at, &e)),
         }
     }
-}
 
-/// Takes an upload back, as far as that goes without much waiting.
-fn abort_soon(objects: &Objects, at: &Path, id: &str, parts: &[Coming<PartId>]) {
-    let until = Instant::now() + ABORT_MAX;
-    let left = || until.saturating_duration_since(Instant::now());
-    // A part that arrives after the abort would stay.
-    for part in parts {
-        let _ = part.recv_timeout(left());
+    /// How long aborts are still waited for.
+    fn abort_time(&self) -> Duration {
+        let until = self.aborts_until.get_or_init(|| Instant::now() + ABORT_MAX);
+        until.saturating_duration_since(Instant::now())
     }
-    let (s3, to, of) = (objects.access.lock_client.s3.clone(), at.clone(), id.to_owned());
-    let _ = objects.access.thread.begin(async move { s3.abort_multipart(&to, &of).await }).recv_timeout(left());
+
+    /// Takes an upload back, as far as that goes without much waiting.
+    fn abort_soon(&self, at: &Path, id: &str, parts: &[Coming<PartId>]) {
+        // A part that arrives after the abort would stay.
+        for part in parts {
+            let _ = part.recv_timeout(self.abort_time());
+        }
+        let (s3, to, of) = (self.access.lock_client.s3.clone(), at.clone(), id.to_owned());
+        let done = self.access.thread.begin(async move { s3.abort_multipart(&to, &of).await });
+        let _ = done.recv_timeout(self.abort_time());
+    }
 }
 
 fn lost() -> Error {
