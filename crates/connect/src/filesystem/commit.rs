@@ -12,6 +12,7 @@
 //! PARTITIONED BY, `_SUCCESS` says that all of it is there.
 
 use super::partition::{Folders, Waiting, watermark_of};
+use super::sink::process_id;
 use super::{cannot, list};
 use crate::position;
 use millstream_core::{Committable, Committer, Error, JobRun, Millis, Place, Result};
@@ -221,7 +222,9 @@ impl FileCommitter {
             let (path, name) = (entry.path(), entry.file_name());
             if depth > 0 && !list::left_out(&path) && entry.file_type().is_ok_and(|t| t.is_dir()) {
                 self.clean_folder(&path, depth - 1, keep)?;
-            } else if name.to_str().is_some_and(|name| self.is_leftover(name)) && !keep.contains(&path) {
+            } else if name.to_str().is_some_and(|name| self.is_leftover(name) || is_old_probe(name))
+                && !keep.contains(&path)
+            {
                 match fs::remove_file(&path) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => {
                         return Err(cannot("remove", &path.display().to_string(), &e));
@@ -247,6 +250,16 @@ pub(super) fn leftover(job: &JobRun, table: &str, name: &str) -> bool {
     let numbers: Vec<&str> = rest.split_once('.').map_or(rest, |(stem, _)| stem).split('-').collect();
     let numbers: Option<Vec<u64>> = numbers.iter().map(|n| n.parse().ok()).collect();
     matches!(numbers.as_deref(), Some([generation, _, _]) if *generation < job.generation)
+}
+
+/// What a sink tries a place with at its start: a name that tells the process.
+pub(super) fn probe(process: &str) -> String {
+    format!(".probe-{process}-")
+}
+
+/// Whether another process has tried the place. Should it live, it is about to remove it itself.
+pub(super) fn is_old_probe(name: &str) -> bool {
+    name.starts_with(".probe-") && !name.starts_with(&probe(process_id()))
 }
 
 /// What the names of notes about partitions that wait begin with; a generation follows.

@@ -167,7 +167,7 @@ impl FileSink {
             }
             let prefix = match &context.job {
                 Some(job) => commit::prefix(job, &table.name, index),
-                None => format!("part-{}-{index}", job_id()),
+                None => format!("part-{}-{index}", process_id()),
             };
             Target::Folder { root: PathBuf::from(path), prefix, next: 0 }
         };
@@ -227,7 +227,7 @@ impl FileSink {
             Target::Folder { root, .. } => {
                 let root = root.clone();
                 fs::create_dir_all(&root).map_err(|e| cannot("create the folder", &root.display().to_string(), &e))?;
-                let probe = root.join(format!(".probe-{}-{index}.inprogress", job_id()));
+                let probe = root.join(format!("{}{index}.inprogress", commit::probe(process_id())));
                 File::create(&probe).map_err(|e| cannot("write into", &root.display().to_string(), &e))?;
                 let _ = fs::remove_file(&probe);
             }
@@ -283,7 +283,7 @@ impl FileSink {
                         .map_err(|e| cannot("create the folder", &parent.display().to_string(), &e))?;
                 }
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let hidden = path.with_file_name(format!(".{name}.{}.inprogress", job_id()));
+                let hidden = path.with_file_name(format!(".{name}.{}.inprogress", process_id()));
                 let file = OpenOptions::new().write(true).create_new(true).open(&hidden);
                 let file = file.map_err(|e| match e.kind() {
                     io::ErrorKind::AlreadyExists => Error::io(format!("{} is already being written", path.display()))
@@ -444,7 +444,7 @@ impl FileSink {
 
 /// What part files of this process are called after: unlike that of any other run on this machine, and the same for
 /// all tasks.
-fn job_id() -> &'static str {
+pub(super) fn process_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -484,7 +484,7 @@ impl Bucket {
             false => Some(match &context.job {
                 Some(job) => (commit::prefix(job, &table.name, context.index), 0),
                 // Others may write there from other machines.
-                None => (format!("part-{}-{:08x}-{}", job_id(), chance(), context.index), 0),
+                None => (format!("part-{}-{:08x}-{}", process_id(), chance(), context.index), 0),
             }),
         };
         Ok(Bucket { objects, slots: Slots::default(), root, parts, closed: Vec::new() })
@@ -496,7 +496,7 @@ impl Bucket {
 
     /// That an upload can be begun, and taken back, before the first row is read.
     fn probe(&self) -> Result<()> {
-        let at = self.objects.at(&self.key(&format!(".probe-{}-{:08x}", job_id(), chance())))?;
+        let at = self.objects.at(&self.key(&format!("{}{:08x}", commit::probe(process_id()), chance())))?;
         self.objects.probe(&at)
     }
 
@@ -544,7 +544,7 @@ impl Bucket {
 fn chance() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     static CHANCE: OnceLock<u32> = OnceLock::new();
-    *CHANCE.get_or_init(|| RandomState::new().hash_one(job_id()) as u32)
+    *CHANCE.get_or_init(|| RandomState::new().hash_one(process_id()) as u32)
 }
 
 impl Sink for FileSink {

@@ -180,8 +180,11 @@ fn an_upload_of_many_parts_is_whole_and_seen_only_after_the_commit() {
     committer.commit(1, &[committable]).expect("a second time changes nothing");
     assert_eq!(both.names(), ["part-j-".to_owned() + &both.names()[0]["part-j-".len()..]]);
     assert!(both.names()[0].ends_with("-1-0-0.csv"), "{:?}", both.names());
+    // What a process left that died at its start goes as well, and what is somebody else's stays.
+    both.begin(".probe-1-2-3");
+    both.begin("part-k-00000000-1-0-0.csv");
     super::commits::committer(&spec, &run_of("j", 2, 1)).clean(1, &[]).expect("cleaned");
-    assert_eq!(both.uploads(), [""; 0]);
+    assert_eq!(both.uploads(), ["part-k-00000000-1-0-0.csv"]);
 }
 
 #[test]

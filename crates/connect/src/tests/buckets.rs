@@ -62,6 +62,14 @@ impl Both {
         names
     }
 
+    /// Begins an upload and leaves it.
+    pub fn begin(&self, name: &str) {
+        use object_store::multipart::MultipartStore;
+        let at = object_store::path::Path::parse(self.key(name)).expect("a key");
+        let s3 = self.access.client.s3.clone();
+        self.access.thread.wait(async move { s3.create_multipart(&at).await }).expect("begun");
+    }
+
     /// The keys of uploads that are under way.
     pub fn uploads(&self) -> Vec<String> {
         let prefix = format!("{}/", self.key(""));

@@ -9,7 +9,7 @@
 //! is there. That is what a second commit finds, so it changes nothing. Before an upload is completed, the server says which
 //! parts it has; one that has been lost is found here and not by whoever reads the object.
 
-use super::super::commit::{Guarantee, Parts, leftover};
+use super::super::commit::{Guarantee, Parts, is_old_probe, leftover};
 use super::super::partition::{Folders, Waiting, watermark_of};
 use super::Objects;
 use crate::position;
@@ -73,7 +73,8 @@ impl Committer for ObjectCommitter {
         let prefix = if self.root.is_empty() { String::new() } else { format!("{}/", self.root) };
         for upload in self.objects.access.uploads(&prefix)? {
             let name = upload.key.rsplit('/').next().unwrap_or_default();
-            if leftover(&self.job, &self.table, name) && !keep.contains(&upload.id) {
+            let is_old = leftover(&self.job, &self.table, name) || is_old_probe(name);
+            if is_old && !keep.contains(&upload.id) {
                 self.objects.abort(&self.objects.at(&upload.key)?, &upload.id)?;
             }
         }
