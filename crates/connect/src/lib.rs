@@ -24,6 +24,8 @@ mod position;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod print;
+#[cfg(feature = "s3")]
+mod s3;
 pub mod store;
 
 pub use filesystem::wants_single_writer;

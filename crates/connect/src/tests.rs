@@ -1,5 +1,9 @@
 //! Tables opened through the registry, over real files.
 
+#[cfg(feature = "s3")]
+mod bucket_sinks;
+#[cfg(feature = "s3")]
+mod buckets;
 mod commits;
 mod pace;
 mod positions;

@@ -14,6 +14,7 @@
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::time::Watermark;
 
 /// How a sink is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,6 +72,12 @@ pub trait Sink: Send {
 
     /// The job has failed: remove what is half written. What was prepared stays: a manifest may name it.
     fn abort(&mut self);
+
+    /// Everything that [`Sink::write`] will still be given is later than this, but for late rows: for sinks that tell their
+    /// readers what is complete. It never goes back; [`Watermark::MAX`] is the end of the input.
+    fn advance(&mut self, to: Watermark) {
+        let _ = to;
+    }
 
     /// Ends an epoch: what was written since the last call belongs to it. The default is that of a sink that gives rows
     /// away as they come, at least once.

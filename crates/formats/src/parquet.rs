@@ -307,6 +307,11 @@ impl<W: Write + Send> ParquetWriter<W> {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
+    /// Where the file goes.
+    pub fn out(&self) -> &W {
+        self.writer.inner()
+    }
+
     /// Writes the end of the file.
     pub fn finish(self) -> Result<W> {
         self.writer.into_inner().map_err(failed)
@@ -314,6 +319,13 @@ impl<W: Write + Send> ParquetWriter<W> {
 }
 
 fn failed(e: parquet::errors::ParquetError) -> Error {
+    // What the writer behind has to say about it is better than how the library tells it.
+    if let parquet::errors::ParquetError::External(cause) = &e
+        && let Some(io) = cause.downcast_ref::<std::io::Error>()
+        && let Some(error) = io.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
+    {
+        return error.clone();
+    }
     Error::io(e.to_string())
 }
 

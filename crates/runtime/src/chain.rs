@@ -208,7 +208,10 @@ impl Chain {
                         *unflushed = true;
                         counters.set_bytes_written(self.task, sink.bytes());
                     }
-                    Event::Watermark(TimeDomain::Event, to) => counters.set_watermark(self.task, to),
+                    Event::Watermark(TimeDomain::Event, to) => {
+                        sink.advance(to);
+                        counters.set_watermark(self.task, to);
+                    }
                     Event::Watermark(..) => {}
                     Event::End => sink.flush()?,
                 }

@@ -11,13 +11,15 @@
 //! Renames come one after the other: who looks in the middle of a commit sees a part of the epoch. For a folder of
 //! PARTITIONED BY, `_SUCCESS` says that all of it is there.
 
+use super::partition::{Folders, Waiting, watermark_of};
+use super::sink::process_id;
 use super::{cannot, list};
 use crate::position;
-use millstream_core::{Committable, Committer, Error, JobRun, Place, Result};
+use millstream_core::{Committable, Committer, Error, JobRun, Millis, Place, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// When rows become visible, and what a crash does to them.
@@ -32,9 +34,24 @@ pub(super) enum Guarantee {
 }
 
 /// What a writer hands over at a barrier.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Parts {
-    pub parts: Vec<PartFile>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Parts<P> {
+    pub parts: Vec<P>,
+    /// Who it was, and how far its input had come: for partitions that wait for the watermark of all writers.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub writer: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Millis>,
+}
+
+fn is_first(writer: &usize) -> bool {
+    *writer == 0
+}
+
+impl<P> Default for Parts<P> {
+    fn default() -> Parts<P> {
+        Parts { parts: Vec::new(), writer: 0, watermark: None }
+    }
 }
 
 /// A file that is complete. Its paths count from the folder of the table.
@@ -148,41 +165,45 @@ pub(super) struct FileCommitter {
     pub table: String,
     pub job: JobRun,
     pub guarantee: Guarantee,
-    /// The name of the file that marks a folder as complete.
-    pub success: Option<String>,
+    pub waiting: Option<Waiting>,
     /// How many folders lie between that of the table and the files.
     pub depth: usize,
 }
 
 impl Committer for FileCommitter {
     fn commit(&mut self, _epoch: u64, committables: &[Committable]) -> Result<()> {
-        let mut folders = BTreeSet::new();
+        let (mut folders, mut writers) = (BTreeSet::new(), Vec::new());
         for committable in committables {
-            let Parts { parts } = self.parts(committable)?;
+            let Parts { parts, writer, watermark } = self.parts(committable)?;
             if self.guarantee == Guarantee::ExactlyOnce {
                 show(&self.root, &parts)?;
             }
-            let files = parts.iter().map(|part| self.root.join(&part.name));
-            folders.extend(files.filter_map(|file| file.parent().map(Path::to_owned)));
+            writers.push((writer, watermark));
+            folders.extend(
+                parts.iter().map(|part| part.name.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned()),
+            );
         }
-        folders.iter().try_for_each(|folder| sync_folder(folder))?;
-        match &self.success {
-            Some(success) => mark(&folders, success),
-            None => Ok(()),
-        }
+        folders.iter().try_for_each(|folder| sync_folder(&self.root.join(folder)))?;
+        let Some(mut waiting) = self.waiting.take() else { return Ok(()) };
+        let done = waiting.commit(folders, watermark_of(writers.into_iter()), crate::store::now(), self);
+        self.waiting = Some(waiting);
+        done
     }
 
     fn clean(&mut self, _epoch: u64, kept: &[Committable]) -> Result<()> {
         let mut keep = HashSet::new();
         for committable in kept {
-            keep.extend(self.parts(committable)?.parts.into_iter().map(|part| self.root.join(part.hidden)));
+            // That of another table of the job may be one of a bucket, and names no file.
+            if let Ok(parts) = self.parts(committable) {
+                keep.extend(parts.parts.into_iter().map(|part| self.root.join(part.hidden)));
+            }
         }
         self.clean_folder(&self.root, self.depth, &keep)
     }
 }
 
 impl FileCommitter {
-    fn parts(&self, committable: &Committable) -> Result<Parts> {
+    fn parts(&self, committable: &Committable) -> Result<Parts<PartFile>> {
         match &committable.data {
             Some(text) => position::parse(text, &self.table),
             None => Ok(Parts::default()),
@@ -201,7 +222,9 @@ impl FileCommitter {
             let (path, name) = (entry.path(), entry.file_name());
             if depth > 0 && !list::left_out(&path) && entry.file_type().is_ok_and(|t| t.is_dir()) {
                 self.clean_folder(&path, depth - 1, keep)?;
-            } else if name.to_str().is_some_and(|name| self.is_leftover(name)) && !keep.contains(&path) {
+            } else if name.to_str().is_some_and(|name| self.is_leftover(name) || is_old_probe(name))
+                && !keep.contains(&path)
+            {
                 match fs::remove_file(&path) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => {
                         return Err(cannot("remove", &path.display().to_string(), &e));
@@ -213,13 +236,86 @@ impl FileCommitter {
         Ok(())
     }
 
-    /// Whether a file was left behind by an earlier run of this job. Later runs are none of ours: should there be one,
-    /// this run is the one that ought to be gone.
+    /// Whether a file was left behind by an earlier run of this job.
     fn is_leftover(&self, name: &str) -> bool {
-        let rest = name.strip_prefix('.').and_then(|n| n.strip_prefix(&of_job(&self.job, &self.table)));
-        let Some(rest) = rest.and_then(|n| n.strip_suffix(".inprogress")) else { return false };
-        let numbers: Vec<&str> = rest.split_once('.').map_or(rest, |(stem, _)| stem).split('-').collect();
-        let numbers: Option<Vec<u64>> = numbers.iter().map(|n| n.parse().ok()).collect();
-        matches!(numbers.as_deref(), Some([generation, _, _]) if *generation < self.job.generation)
+        let name = name.strip_prefix('.').and_then(|n| n.strip_suffix(".inprogress"));
+        name.is_some_and(|name| leftover(&self.job, &self.table, name))
+    }
+}
+
+/// Whether a part is one of an earlier run of this job. Later runs are none of ours: should there be one, this run is the
+/// one that ought to be gone.
+pub(super) fn leftover(job: &JobRun, table: &str, name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(&of_job(job, table)) else { return false };
+    let numbers: Vec<&str> = rest.split_once('.').map_or(rest, |(stem, _)| stem).split('-').collect();
+    let numbers: Option<Vec<u64>> = numbers.iter().map(|n| n.parse().ok()).collect();
+    matches!(numbers.as_deref(), Some([generation, _, _]) if *generation < job.generation)
+}
+
+/// What a sink tries a place with at its start: a name that tells the process.
+pub(super) fn probe(process: &str) -> String {
+    format!(".probe-{process}-")
+}
+
+/// Whether another process has tried the place. Should it live, it is about to remove it itself.
+pub(super) fn is_old_probe(name: &str) -> bool {
+    name.starts_with(".probe-") && !name.starts_with(&probe(process_id()))
+}
+
+/// What the names of notes about partitions that wait begin with; a generation follows.
+pub(super) fn note(job: &JobRun, table: &str) -> String {
+    format!(".waiting-{}", of_job(job, table))
+}
+
+impl Folders for FileCommitter {
+    fn mark(&self, folder: &str, success: &str) -> Result<()> {
+        mark(&BTreeSet::from([self.root.join(folder)]), success)
+    }
+
+    fn notes(&self) -> Result<Vec<(u64, String)>> {
+        let prefix = note(&self.job, &self.table);
+        let failed = |e: &io::Error| cannot("read the folder", &self.root.display().to_string(), e);
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed(&e)),
+        };
+        let mut notes = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| failed(&e))?;
+            let name = entry.file_name();
+            // Half a note, of a run that ended while it wrote.
+            let half = name.to_str().and_then(|n| n.strip_prefix(&prefix)).and_then(|n| n.strip_suffix(".tmp"));
+            if half.and_then(|n| n.parse().ok()).is_some_and(|generation: u64| generation < self.job.generation) {
+                let _ = fs::remove_file(entry.path());
+            }
+            let generation = name.to_str().and_then(|n| n.strip_prefix(&prefix)).and_then(|n| n.parse().ok());
+            if let Some(generation) = generation {
+                match fs::read_to_string(entry.path()) {
+                    Ok(text) => notes.push((generation, text)),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(cannot("read", &entry.path().display().to_string(), &e)),
+                }
+            }
+        }
+        Ok(notes)
+    }
+
+    fn write_note(&self, generation: u64, text: &str) -> Result<()> {
+        let name = self.root.join(format!("{}{generation}", note(&self.job, &self.table)));
+        let hidden = name.with_extension("tmp");
+        File::create(&hidden)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&hidden, &name))
+            .map_err(|e| cannot("write", &name.display().to_string(), &e))?;
+        sync_folder(&self.root)
+    }
+
+    fn remove_note(&self, generation: u64) -> Result<()> {
+        let name = self.root.join(format!("{}{generation}", note(&self.job, &self.table)));
+        match fs::remove_file(&name) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot("remove", &name.display().to_string(), &e)),
+            _ => Ok(()),
+        }
     }
 }

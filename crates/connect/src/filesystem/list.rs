@@ -15,11 +15,13 @@ pub(super) struct FileInfo {
     pub size: Option<u64>,
     /// Milliseconds since 1970.
     pub modified: Option<i64>,
+    /// What tells this version of an object from others; files of this machine have none.
+    pub version: Option<String>,
 }
 
 impl FileInfo {
     pub fn stdin() -> FileInfo {
-        FileInfo { path: PathBuf::from("-"), size: None, modified: None }
+        FileInfo { path: PathBuf::from("-"), size: None, modified: None, version: None }
     }
 
     /// How messages and metadata call it.
@@ -38,7 +40,11 @@ pub(super) fn local_path(path: &str) -> &str {
 
 pub(super) fn is_pattern(path: &str) -> bool {
     let path = local_path(path);
-    path.contains(['*', '?', '[']) && fs::symlink_metadata(path).is_err()
+    has_wildcards(path) && fs::symlink_metadata(path).is_err()
+}
+
+pub(super) fn has_wildcards(path: &str) -> bool {
+    path.contains(['*', '?', '['])
 }
 
 /// The files that `path` stands for, in the order of their paths, each once. A path that names nothing is an error; a
@@ -66,7 +72,10 @@ pub(super) fn files(path: &str) -> Result<Vec<FileInfo>> {
 
 /// Hidden files, marks such as `_SUCCESS`, and files that are still being written.
 pub(super) fn left_out(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    hidden_name(&path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+pub(super) fn hidden_name(name: &str) -> bool {
     name.starts_with(['.', '_']) || name.ends_with(".tmp") || name.ends_with(".inprogress")
 }
 
@@ -84,6 +93,7 @@ fn collect(path: &Path, depth: usize, found: &mut Vec<FileInfo>) -> Result<()> {
             path: path.to_owned(),
             size: about.is_file().then_some(about.len()),
             modified: modified.map(|t| t.as_millis() as i64),
+            version: None,
         });
         return Ok(());
     }

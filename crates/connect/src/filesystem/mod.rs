@@ -1,16 +1,21 @@
-//! Files: one file, a folder, a pattern, or `-` for the standard streams.
+//! Files: one file, a folder, a pattern, or `-` for the standard streams; on this machine or in a bucket that speaks S3.
 //!
 //! All files of a table are one partition, in the order of their paths, since that is the only order that is there on
 //! every run. Output goes to part files in a folder, as in Flink; where `path` names a file (`out.csv`,
 //! `out.json.gz`), that one file is written by one writer.
 
+#[cfg(feature = "s3")]
+mod bucket;
 mod commit;
+mod files;
 mod list;
 mod lookup;
+mod partition;
 mod progress;
 mod read;
 mod sink;
 mod source;
+mod write;
 
 use crate::Connector;
 use crate::options::{check_keys, duration, required, size};
@@ -21,6 +26,7 @@ use millstream_core::table::{Brings, TableUse, Takes};
 use millstream_core::{Committer, Error, JobRun, LookedUp, Result, Sink, SinkContext, Source, TableSpec, metadata};
 use millstream_formats::changes::ChangeFormat;
 use millstream_formats::{Format, FormatOptions};
+use partition::{Rule, Waiting};
 use std::io;
 
 pub struct Filesystem;
@@ -39,7 +45,7 @@ const COMMIT_POLICY: &str = "sink.partition-commit.policy.kind";
 const SUCCESS_NAME: &str = "sink.partition-commit.success-file.name";
 const SUCCESS_NAME_DEFAULT: &str = "_SUCCESS";
 
-const OPTIONS: [&str; 15] = [
+const OPTIONS: [&str; 18] = [
     PATH,
     FORMAT,
     MONITOR_INTERVAL,
@@ -51,6 +57,9 @@ const OPTIONS: [&str; 15] = [
     COMMIT_DELAY,
     COMMIT_POLICY,
     SUCCESS_NAME,
+    partition::TIME_PATTERN,
+    partition::TIME_KIND,
+    partition::WATERMARK_ZONE,
     lookup::CACHE,
     lookup::STRATEGY,
     lookup::INTERVAL,
@@ -65,13 +74,15 @@ impl Connector for Filesystem {
     fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
         let options = format_options(table)?;
         let known: Vec<&str> = OPTIONS.iter().chain(&ACCEPTED).chain(options.format().keys()).copied().collect();
-        check_keys(table, &known)?;
         let path = required(table, PATH, "data/orders")?;
-        if let Some((scheme, _)) = path.split_once("://")
+        check_keys(table, &in_a_bucket(path, known))?;
+        if files::in_bucket(path) {
+            files::check_bucket(table, path)?;
+        } else if let Some((scheme, _)) = path.split_once("://")
             && scheme != "file"
         {
             return Err(Error::sql(format!("'path' = '{path}': files of '{scheme}://' cannot be opened"))
-                .remedy("use a path of this machine"));
+                .remedy("use a path of this machine, or a bucket that speaks S3: s3://bucket/prefix"));
         }
         if table.option("source.path.regex-pattern").is_some() {
             return Err(Error::sql("'source.path.regex-pattern' is not supported")
@@ -93,7 +104,7 @@ impl Connector for Filesystem {
             }
         }
         guarantee(table)?;
-        check_partition_commit(table)?;
+        Rule::of(table)?;
         lookup::reload(table)?;
         if use_as == TableUse::Lookup && tells_changes(table) {
             return Err(Error::sql(format!(
@@ -171,16 +182,28 @@ impl Connector for Filesystem {
 
     fn open_committer(&self, table: &TableSpec, job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
         let path = list::local_path(required(table, PATH, "out/orders")?);
+        let waiting = Rule::of(table)?.map(|rule| Waiting::new(rule, job.generation));
         // Streams and devices give rows away as they come.
         if path == "-" || sink::names_a_file(path, !table.partitioned_by.is_empty()) {
             return Ok(None);
+        }
+        #[cfg(feature = "s3")]
+        if let files::Files::Bucket(objects) = files::Files::of(table)? {
+            return Ok(Some(Box::new(bucket::ObjectCommitter {
+                root: objects.key(path).to_owned(),
+                objects,
+                table: table.name.clone(),
+                job: job.clone(),
+                guarantee: guarantee(table)?,
+                waiting,
+            })));
         }
         Ok(Some(Box::new(commit::FileCommitter {
             root: path.into(),
             table: table.name.clone(),
             job: job.clone(),
             guarantee: guarantee(table)?,
-            success: success(table),
+            waiting,
             depth: table.partitioned_by.len(),
         })))
     }
@@ -196,46 +219,14 @@ fn guarantee(table: &TableSpec) -> Result<Guarantee> {
     }
 }
 
-/// The name of the file that marks a folder of PARTITIONED BY as complete, if one is wanted.
-fn success(table: &TableSpec) -> Option<String> {
-    table.option(COMMIT_POLICY)?;
-    Some(table.option(SUCCESS_NAME).unwrap_or(SUCCESS_NAME_DEFAULT).to_owned())
-}
-
-fn check_partition_commit(table: &TableSpec) -> Result<()> {
-    match table.option(COMMIT_TRIGGER) {
-        None | Some("process-time") => {}
-        Some("partition-time") => {
-            return Err(Error::sql(format!("'{COMMIT_TRIGGER}' = 'partition-time' is not supported"))
-                .remedy("use 'process-time': a partition is marked with every checkpoint that adds to it"));
-        }
-        Some(other) => {
-            return Err(Error::sql(format!("'{COMMIT_TRIGGER}' cannot be '{other}'")).remedy("use 'process-time'"));
-        }
+/// The options that a table may have, with those of a bucket where it is in one.
+#[cfg_attr(not(feature = "s3"), expect(unused_mut, unused_variables, reason = "there are no buckets then"))]
+fn in_a_bucket<'a>(path: &str, mut known: Vec<&'a str>) -> Vec<&'a str> {
+    #[cfg(feature = "s3")]
+    if files::in_bucket(path) {
+        known.extend(bucket::OPTIONS.map(|(name, _)| name));
     }
-    if duration(table, COMMIT_DELAY)?.is_some_and(|d| !d.is_zero()) {
-        return Err(Error::sql(format!("'{COMMIT_DELAY}' can only be '0 s'"))
-            .remedy("leave it out: a partition is marked with every checkpoint that adds to it"));
-    }
-    match table.option(COMMIT_POLICY) {
-        None => {}
-        Some("success-file") if table.partitioned_by.is_empty() => {
-            return Err(Error::sql(format!("'{COMMIT_POLICY}' is set, and the table has no partitions"))
-                .remedy("add PARTITIONED BY (..) to the table, or leave the option out"));
-        }
-        Some("success-file") => {}
-        Some(other) => {
-            return Err(Error::sql(format!("'{COMMIT_POLICY}' cannot be '{other}'")).remedy("use 'success-file'"));
-        }
-    }
-    match table.option(SUCCESS_NAME) {
-        // Any other would be read as rows of the table.
-        Some(name) if !name.starts_with(['_', '.']) || name.contains('/') || name.len() < 2 => {
-            Err(Error::sql(format!("'{SUCCESS_NAME}' cannot be '{name}'"))
-                .remedy("use a name that begins with _, for example '_SUCCESS'"))
-        }
-        _ => Ok(()),
-    }
+    known
 }
 
 /// Whether the table is written by one writer only: it is one file or a stream, not a folder of part files. The

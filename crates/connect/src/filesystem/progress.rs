@@ -111,7 +111,9 @@ impl Progress {
                  read, so it cannot be told from those read before"
             ))
             .at(Place(late.path.parent().unwrap_or(&late.path).display().to_string()))
-            .remedy("set the time of the files that have come late to now, for example with touch"));
+            .remedy(
+                "set the time of the files that have come late to now: touch them, or copy an object of a bucket onto itself",
+            ));
         }
         let new: Vec<FileInfo> = found.iter().filter(|f| !self.read.has(f)).cloned().collect();
         Ok((!new.is_empty()).then(|| (Pass { listed: self.read.with(&new), upto: None }, new)))
@@ -184,7 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn file(path: &str, modified: i64) -> FileInfo {
-        FileInfo { path: path.into(), size: Some(1), modified: Some(modified) }
+        FileInfo { path: path.into(), size: Some(1), modified: Some(modified), version: None }
     }
 
     fn saved_and_read_back(progress: &Progress) -> Progress {

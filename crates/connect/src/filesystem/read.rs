@@ -6,16 +6,25 @@
 //! ```
 //!
 //! Where the queue is full the thread waits, so a slow job reads slowly. It ends when its reader is dropped.
+//!
+//! Parquet has to seek. On this machine the file is then only named here, and opened and decoded in `poll`. In a bucket each
+//! seek may be a request, so there the thread decodes as well and hands on rows.
 
-use super::list::{FileInfo, files};
+#[cfg(feature = "s3")]
+use super::bucket::Chunks;
+use super::files::{Files, carried};
+use super::list::FileInfo;
 use super::progress::{Pass, Progress};
 use super::{Packing, cannot};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Place, Result};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::Arc;
+#[cfg(feature = "s3")]
+use millstream_formats::parquet::ParquetReader;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -33,6 +42,8 @@ pub(super) enum Piece {
     Looked,
     Begin(FileInfo),
     Bytes(Vec<u8>),
+    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "only a bucket's files are decoded here"))]
+    Rows(RecordBatch),
     End,
     Failed(Error),
     /// There are no more files. Said in so many words: a thread that is gone without it has been lost, and its files
@@ -77,23 +88,36 @@ impl Found {
 pub(super) struct Ahead {
     pieces: Receiver<Piece>,
     pub found: Arc<Found>,
+    /// Taken by rows that wait in the queue; bytes come in blocks, whose number is bounded.
+    room: Arc<Room>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Clone)]
+/// How files are handed on.
+#[derive(Clone)]
+pub(super) enum Hands {
+    Bytes,
+    /// Only named: the reader opens them.
+    Names,
+    /// Rows of these columns of a Parquet object, so many at a time.
+    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "only a bucket's files are decoded here"))]
+    Rows(SchemaRef, usize),
+}
+
+#[derive(Clone)]
 pub(super) struct Plan {
+    pub files: Files,
     /// As the table names it; `-` is standard input.
     pub path: String,
     /// Look for new files again and again, this long after the last look.
     pub interval: Option<Duration>,
-    /// False for formats that have to seek: then files are only named, and opened by the reader.
-    pub contents: bool,
+    pub hands: Hands,
     /// The files that were there when the table was opened.
     pub first: Vec<FileInfo>,
     /// What has been read of them before.
     pub progress: Progress,
-    /// A file that was being read, and how much of its unpacked bytes is done with.
+    /// A file that was being read, and how much of its unpacked bytes, or of its rows, is done with.
     pub inside: Option<(FileInfo, u64)>,
 }
 
@@ -103,21 +127,28 @@ impl Ahead {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, found) = (stop.clone(), Arc::new(Found::default()));
         let counted = found.clone();
+        let room = Arc::new(Room::default());
+        let sender = Sender { queue: send, room: room.clone() };
         let handle = thread::Builder::new()
             .name("read-files".into())
             .spawn(move || {
                 // The other end is gone when a piece cannot be sent; then nobody is left to tell.
-                let _ = run(&plan, &send, &stopped, &counted);
+                let _ = run(&plan, &sender, &stopped, &counted);
             })
             .map_err(|e| cannot("start a thread to read", "files", &e))?;
-        Ok(Ahead { pieces, found, stop, thread: Some(handle) })
+        Ok(Ahead { pieces, found, room, stop, thread: Some(handle) })
     }
 
     /// The next piece, or one that comes within `patience`.
     pub fn next(&self, patience: Duration) -> Next {
         match self.pieces.recv_timeout(patience) {
             Ok(Piece::Over) => Next::Over,
-            Ok(piece) => Next::Piece(piece),
+            Ok(piece) => {
+                if let Piece::Rows(rows) = &piece {
+                    self.room.give_back(rows.get_array_memory_size());
+                }
+                Next::Piece(piece)
+            }
             Err(RecvTimeoutError::Timeout) => Next::Nothing,
             Err(RecvTimeoutError::Disconnected) => {
                 Next::Piece(Piece::Failed(Error::internal("the thread that reads the files has been lost")))
@@ -129,6 +160,7 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.room.close();
         // Not waited for: it may be in the middle of a read that blocks, and finds out afterwards.
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
@@ -139,8 +171,51 @@ impl Drop for Ahead {
 /// The receiver is gone.
 struct Gone;
 
-fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool, counted: &Found) -> Result<(), Gone> {
-    let put = |piece| send.send(piece).map_err(|_| Gone);
+/// The far end of the queue.
+struct Sender {
+    queue: SyncSender<Piece>,
+    room: Arc<Room>,
+}
+
+impl Sender {
+    fn send(&self, piece: Piece) -> Result<(), Gone> {
+        if let Piece::Rows(rows) = &piece {
+            self.room.take(rows.get_array_memory_size())?;
+        }
+        self.queue.send(piece).map_err(|_| Gone)
+    }
+}
+
+/// Bytes of rows that wait in the queue, at most [`PREFETCH_BYTES_MAX`]; one batch has room however large it is.
+#[derive(Default)]
+struct Room {
+    /// What is taken, and whether nobody will give it back any more.
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Room {
+    fn take(&self, bytes: usize) -> Result<(), Gone> {
+        let full = |(taken, closed): &mut (usize, bool)| !*closed && *taken > 0 && *taken + bytes > PREFETCH_BYTES_MAX;
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.changed.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
+        state.0 += bytes;
+        if state.1 { Err(Gone) } else { Ok(()) }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 -= bytes;
+        self.changed.notify_all();
+    }
+
+    fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.changed.notify_all();
+    }
+}
+
+fn run(plan: &Plan, send: &Sender, stop: &AtomicBool, counted: &Found) -> Result<(), Gone> {
+    let put = |piece| send.send(piece);
     if plan.path == "-" {
         put(Piece::Begin(FileInfo::stdin()))?;
         return match send_all(&mut io::stdin().lock(), &FileInfo::stdin(), Packing::Plain, send)? {
@@ -155,7 +230,7 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool, counted: &Found
             if let Some((inside, from)) = &plan.inside {
                 left.retain(|f| f.path != inside.path);
                 counted.add(left.iter().chain([inside]));
-                send_file(inside, *from, plan.contents, send)?;
+                send_file(plan, inside, *from, send)?;
             } else {
                 counted.add(&left);
             }
@@ -169,7 +244,7 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool, counted: &Found
             if stop.load(Ordering::Relaxed) {
                 return Err(Gone);
             }
-            send_file(file, 0, plan.contents, send)?;
+            send_file(plan, file, 0, send)?;
         }
         put(Piece::Looked)?;
         progress.end();
@@ -197,47 +272,84 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool, counted: &Found
             }
             thread::park_timeout(left);
         }
-        found = match files(&plan.path) {
+        found = match plan.files.list(&plan.path) {
             Ok(files) => files,
             Err(e) => return put(Piece::Failed(e)),
         };
     }
 }
 
-/// Sends a file from byte `from` of its contents on. After a failure nothing follows.
-fn send_file(file: &FileInfo, from: u64, contents: bool, send: &SyncSender<Piece>) -> Result<(), Gone> {
-    let put = |piece| send.send(piece).map_err(|_| Gone);
+/// Sends a file from byte or row `from` of its contents on. After a failure nothing follows.
+fn send_file(plan: &Plan, file: &FileInfo, from: u64, send: &Sender) -> Result<(), Gone> {
+    let put = |piece| send.send(piece);
     put(Piece::Begin(file.clone()))?;
-    if contents && let Err(e) = send_contents(file, from, send)? {
+    let sent = match &plan.hands {
+        Hands::Names => Ok(()),
+        Hands::Bytes => send_contents(plan, file, from, send)?,
+        Hands::Rows(schema, rows_max) => send_rows(plan, file, from, schema, *rows_max, send)?,
+    };
+    if let Err(e) = sent {
         put(Piece::Failed(e))?;
         return Err(Gone);
     }
     put(Piece::End)
 }
 
-fn send_contents(file: &FileInfo, from: u64, send: &SyncSender<Piece>) -> Result<Result<()>, Gone> {
-    let shown = file.shown();
-    let mut open = match File::open(&file.path) {
-        Ok(open) => open,
-        Err(e) => return Ok(Err(cannot("read", &shown, &e))),
+#[cfg(feature = "s3")]
+fn send_rows(
+    plan: &Plan,
+    file: &FileInfo,
+    from: u64,
+    schema: &SchemaRef,
+    rows_max: usize,
+    send: &Sender,
+) -> Result<Result<()>, Gone> {
+    let Files::Bucket(objects) = &plan.files else {
+        return Ok(Err(Error::internal("rows of a file that is in no bucket")));
     };
-    let packing = Packing::of(&shown);
-    match packing {
-        Packing::Plain => {
-            if from > 0
-                && let Err(e) = open.seek(SeekFrom::Start(from))
-            {
-                return Ok(Err(cannot("read", &shown, &e)));
-            }
-            send_all(&mut { open }, file, packing, send)
+    let columns: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+    let chunks = match Chunks::open(objects, file, &columns) {
+        Ok(chunks) => chunks,
+        Err(e) => return Ok(Err(e)),
+    };
+    let mut sent = ParquetReader::open(chunks.clone(), &file.shown(), schema, from, rows_max).map(Some);
+    loop {
+        let rows = match &mut sent {
+            Ok(Some(reader)) => reader.next_rows(),
+            Ok(None) => return Ok(Ok(())),
+            // A request that failed is no damage of the file.
+            Err(e) => return Ok(Err(chunks.failed().unwrap_or_else(|| e.clone()))),
+        };
+        match rows {
+            Ok(Some(rows)) => send.send(Piece::Rows(rows))?,
+            Ok(None) => sent = Ok(None),
+            Err(e) => sent = Err(e),
         }
+    }
+}
+
+#[cfg(not(feature = "s3"))]
+fn send_rows(_: &Plan, _: &FileInfo, _: u64, _: &SchemaRef, _: usize, _: &Sender) -> Result<Result<()>, Gone> {
+    Ok(Err(Error::internal("rows of a file that is in no bucket")))
+}
+
+fn send_contents(plan: &Plan, file: &FileInfo, from: u64, send: &Sender) -> Result<Result<()>, Gone> {
+    let shown = file.shown();
+    let packing = Packing::of(&shown);
+    let begin = if packing == Packing::Plain { from } else { 0 };
+    let mut open = match plan.files.open(file, begin) {
+        Ok(open) => open,
+        Err(e) => return Ok(Err(e)),
+    };
+    match packing {
+        Packing::Plain => send_all(&mut open, file, packing, send),
         Packing::Gzip => {
             let input = io::BufReader::with_capacity(BLOCK_BYTES, open);
             send_behind(flate2::bufread::MultiGzDecoder::new(input), from, file, packing, send)
         }
         Packing::Zstd => match zstd::stream::read::Decoder::new(open) {
             Ok(input) => send_behind(input, from, file, packing, send),
-            Err(e) => Ok(Err(cannot("read", &shown, &e))),
+            Err(e) => Ok(Err(unreadable(&e, file, Packing::Plain))),
         },
     }
 }
@@ -248,7 +360,7 @@ fn send_behind(
     from: u64,
     file: &FileInfo,
     packing: Packing,
-    send: &SyncSender<Piece>,
+    send: &Sender,
 ) -> Result<Result<()>, Gone> {
     match io::copy(&mut (&mut input).take(from), &mut io::sink()) {
         Ok(passed) if passed == from => send_all(&mut input, file, packing, send),
@@ -260,6 +372,9 @@ fn send_behind(
 }
 
 fn unreadable(e: &io::Error, file: &FileInfo, packing: Packing) -> Error {
+    if let Some(e) = carried(e) {
+        return e;
+    }
     if packing != Packing::Plain && e.raw_os_error().is_none() {
         return Error::data(format!("the compressed data is damaged or cut off: {e}"))
             .at(Place(file.shown()))
@@ -268,12 +383,7 @@ fn unreadable(e: &io::Error, file: &FileInfo, packing: Packing) -> Error {
     cannot("read", &file.shown(), e)
 }
 
-fn send_all(
-    input: &mut impl Read,
-    file: &FileInfo,
-    packing: Packing,
-    send: &SyncSender<Piece>,
-) -> Result<Result<()>, Gone> {
+fn send_all(input: &mut dyn Read, file: &FileInfo, packing: Packing, send: &Sender) -> Result<Result<()>, Gone> {
     // A stream (a pipe, a terminal) has no size.
     let is_stream = file.size.is_none();
     loop {
@@ -285,7 +395,7 @@ fn send_all(
                 Ok(0) => {
                     block.truncate(filled);
                     if filled > 0 {
-                        send.send(Piece::Bytes(block)).map_err(|_| Gone)?;
+                        send.send(Piece::Bytes(block))?;
                     }
                     return Ok(Ok(()));
                 }
@@ -304,7 +414,7 @@ fn send_all(
         } else {
             block.truncate(filled);
         }
-        send.send(Piece::Bytes(block)).map_err(|_| Gone)?;
+        send.send(Piece::Bytes(block))?;
     }
 }
 
@@ -315,8 +425,16 @@ mod tests {
 
     fn plan(path: &std::path::Path, interval: Option<Duration>) -> Plan {
         let path = path.display().to_string();
-        let first = files(&path).expect("readable");
-        Plan { path, interval, contents: true, first, progress: Progress::default(), inside: None }
+        let first = Files::Local.list(&path).expect("readable");
+        Plan {
+            files: Files::Local,
+            path,
+            interval,
+            hands: Hands::Bytes,
+            first,
+            progress: Progress::default(),
+            inside: None,
+        }
     }
 
     /// Drops the near end and waits for the thread.

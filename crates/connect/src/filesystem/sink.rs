@@ -12,25 +12,28 @@
 //! In a job with checkpoints every checkpoint closes the files that have rows, whatever their format: no file goes on
 //! over a barrier, so a crash never has to cut one back. They get their names when the checkpoint is complete.
 
+#[cfg(feature = "s3")]
+use super::bucket::{self, ObjectPart, Objects, Slots, Upload, Uploaded};
 use super::commit::{self, Guarantee, PartFile, Parts};
+#[cfg(feature = "s3")]
+use super::files::Files;
 use super::list::{DEFAULT_PARTITION, escape, local_path};
-use super::{
-    CHECK_INTERVAL, PATH, Packing, ROLLING_SIZE, ROLLOVER_INTERVAL, cannot, format_options, guarantee, success,
-};
+use super::partition::Rule;
+use super::write::{Out, Writer};
+use super::{CHECK_INTERVAL, PATH, Packing, ROLLING_SIZE, ROLLOVER_INTERVAL, cannot, format_options, guarantee};
 use crate::options::{duration, required, size};
 use crate::position;
-use crate::print::Terminal;
 use arrow::array::UInt32Array;
 use arrow::datatypes::{Schema, SchemaRef};
-use flate2::write::GzEncoder;
-use millstream_core::{Batch, ByteSize, Error, Place, Prepared, Result, Sink, SinkContext, TableSpec};
-use millstream_formats::parquet::ParquetWriter;
+use millstream_core::{Batch, ByteSize, Error, Millis, Prepared, Result, Sink, SinkContext, TableSpec, Watermark};
+use millstream_formats::FormatOptions;
 use millstream_formats::text::Printer;
-use millstream_formats::{Encoder, FormatOptions, encoder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "s3")]
+use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,12 +43,13 @@ const ROLLING_SIZE_DEFAULT: ByteSize = ByteSize::mib(128);
 const ROLLOVER_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 const CHECK_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 
-/// Text held back before it is written.
-const HELD_BYTES_MAX: usize = 256 << 10;
-
 /// Memory that the rows held back for all open Parquet files of a writer may take. Past it the file that holds most is
 /// written out, as a row group of its own.
 const ROW_GROUPS_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes that all open uploads of a writer hold until they make a part. Past it the one that holds most is ended.
+#[cfg(feature = "s3")]
+const UPLOADS_BYTES_MAX: usize = 128 << 20;
 
 /// Files that a writer keeps open at a time, for PARTITIONED BY. The one that was not written to for longest is closed
 /// first; a later row of its partition begins a new one.
@@ -80,8 +84,11 @@ pub(super) struct FileSink {
     rolling_size: u64,
     /// Set in a job with checkpoints.
     job: Option<InJob>,
-    /// The name of the file that marks a folder as complete, where the sink itself has to write it.
-    success: Option<String>,
+    /// When folders are marked as complete. Without checkpoints the sink itself does it, at the end.
+    rule: Option<Rule>,
+    /// Which of the writers this is, and how far its input has come.
+    index: usize,
+    watermark: Option<Millis>,
     /// Open files by folder.
     open: BTreeMap<PathBuf, Part>,
     /// Files that are closed and still hidden, with the names they will get.
@@ -107,9 +114,24 @@ enum Target {
         next: u64,
     },
     One(PathBuf),
+    /// Objects of a bucket: a prefix of the table, or one key.
+    #[cfg(feature = "s3")]
+    Bucket(Bucket),
     /// A device or a pipe: written to as it is.
     Device(PathBuf),
     Stdout,
+}
+
+#[cfg(feature = "s3")]
+struct Bucket {
+    objects: Arc<Objects>,
+    slots: Slots,
+    /// The key of the table: that of its one object, or what those of all begin with.
+    root: String,
+    /// What the names of parts begin with and the number of the next; `None`: there is one object.
+    parts: Option<(String, u64)>,
+    /// What is closed and no object yet.
+    closed: Vec<Uploaded>,
 }
 
 struct Part {
@@ -118,18 +140,6 @@ struct Part {
     target: PathBuf,
     used: u64,
     opened: Instant,
-}
-
-enum Writer {
-    Text { encoder: Box<dyn Encoder>, out: Pack, held: Vec<u8>, bytes: u64 },
-    Parquet(Box<ParquetWriter<File>>),
-}
-
-enum Pack {
-    Plain(File),
-    Gzip(GzEncoder<File>),
-    Zstd(zstd::stream::write::Encoder<'static, File>),
-    Stdout,
 }
 
 impl FileSink {
@@ -157,18 +167,23 @@ impl FileSink {
             }
             let prefix = match &context.job {
                 Some(job) => commit::prefix(job, &table.name, index),
-                None => format!("part-{}-{index}", job_id()),
+                None => format!("part-{}-{index}", process_id()),
             };
             Target::Folder { root: PathBuf::from(path), prefix, next: 0 }
         };
-        if context.job.is_some() && matches!(target, Target::One(_)) {
+        #[cfg(feature = "s3")]
+        let target = match Files::of(table)? {
+            Files::Bucket(objects) => Target::Bucket(Bucket::new(objects, table, context)?),
+            Files::Local => target,
+        };
+        if context.job.is_some() && target.is_one_file() {
             return Err(Error::usage(format!(
                 "'path' = '{path}' names one file, and a job with checkpoints shows its rows checkpoint by checkpoint"
             ))
             .remedy("name a folder, for example 'out', or run the job without checkpoints"));
         }
-        let success = success(table).filter(|_| context.job.is_none());
-        if success.is_some() && parallelism > 1 {
+        let rule = Rule::of(table)?;
+        if rule.is_some() && context.job.is_none() && parallelism > 1 {
             return Err(Error::usage(format!(
                 "without checkpoints none of the {parallelism} tasks that write `{}` knows when all files of a \
                  partition are there",
@@ -185,7 +200,7 @@ impl FileSink {
             }),
             None => None,
         };
-        if parallelism > 1 && !matches!(target, Target::Folder { .. }) {
+        if parallelism > 1 && !target.has_parts() {
             return Err(Error::internal(format!("'{path}' takes one writer and is given {parallelism}")));
         }
         let mut sink = FileSink {
@@ -198,7 +213,9 @@ impl FileSink {
             target,
             rolling_size: size(table, ROLLING_SIZE)?.unwrap_or(ROLLING_SIZE_DEFAULT).0,
             job,
-            success,
+            rule,
+            index,
+            watermark: None,
             open: BTreeMap::new(),
             closed: Vec::new(),
             clock: 0,
@@ -210,10 +227,12 @@ impl FileSink {
             Target::Folder { root, .. } => {
                 let root = root.clone();
                 fs::create_dir_all(&root).map_err(|e| cannot("create the folder", &root.display().to_string(), &e))?;
-                let probe = root.join(format!(".probe-{}-{index}.inprogress", job_id()));
+                let probe = root.join(format!("{}{index}.inprogress", commit::probe(process_id())));
                 File::create(&probe).map_err(|e| cannot("write into", &root.display().to_string(), &e))?;
                 let _ = fs::remove_file(&probe);
             }
+            #[cfg(feature = "s3")]
+            Target::Bucket(bucket) if bucket.parts.is_some() => bucket.probe()?,
             // One file is there at the end even if no row comes.
             _ => {
                 sink.part(&PathBuf::new())?;
@@ -242,12 +261,21 @@ impl FileSink {
     }
 
     fn create(&mut self, folder: &Path) -> Result<Part> {
-        let (file, hidden, target) = match &mut self.target {
+        // One that has no time could never be marked, and the rows in it would be saved by then.
+        if let Some(rule) = self.rule.as_ref().filter(|_| self.job.is_some()) {
+            rule.check_folder(&folder.to_string_lossy())?;
+        }
+        let (out, hidden, target) = match &mut self.target {
+            #[cfg(feature = "s3")]
+            Target::Bucket(bucket) => {
+                let (upload, shown) = bucket.create(folder, self.options.format().extension())?;
+                (Some(Out::Object(Box::new(upload))), PathBuf::new(), shown)
+            }
             Target::Stdout => (None, PathBuf::new(), PathBuf::from("standard output")),
             Target::Device(path) => {
                 let file = OpenOptions::new().write(true).open(&path);
                 let file = file.map_err(|e| cannot("write to", &path.display().to_string(), &e))?;
-                (Some(file), PathBuf::new(), path.clone())
+                (Some(Out::File(file)), PathBuf::new(), path.clone())
             }
             Target::One(path) => {
                 if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -255,14 +283,14 @@ impl FileSink {
                         .map_err(|e| cannot("create the folder", &parent.display().to_string(), &e))?;
                 }
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let hidden = path.with_file_name(format!(".{name}.{}.inprogress", job_id()));
+                let hidden = path.with_file_name(format!(".{name}.{}.inprogress", process_id()));
                 let file = OpenOptions::new().write(true).create_new(true).open(&hidden);
                 let file = file.map_err(|e| match e.kind() {
                     io::ErrorKind::AlreadyExists => Error::io(format!("{} is already being written", path.display()))
                         .remedy("write each file from one INSERT INTO only"),
                     _ => cannot("write", &path.display().to_string(), &e),
                 })?;
-                (Some(file), hidden, path.clone())
+                (Some(Out::File(file)), hidden, path.clone())
             }
             Target::Folder { root, prefix, next } => {
                 let folder = root.join(folder);
@@ -278,39 +306,18 @@ impl FileSink {
                         Ok(_) if target.exists() => {
                             let _ = fs::remove_file(&hidden);
                         }
-                        Ok(file) => break (Some(file), hidden, target),
+                        Ok(file) => break (Some(Out::File(file)), hidden, target),
                         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                         Err(e) => return Err(cannot("write", &target.display().to_string(), &e)),
                     }
                 }
             }
         };
-        let writer = self.writer(file, &target);
+        let writer = Writer::new(out, &target, &self.options, &self.schema);
         if writer.is_err() && !hidden.as_os_str().is_empty() {
             let _ = fs::remove_file(&hidden);
         }
         Ok(Part { writer: writer?, hidden, target, used: 0, opened: Instant::now() })
-    }
-
-    fn writer(&self, file: Option<File>, target: &Path) -> Result<Writer> {
-        let shown = target.display().to_string();
-        if let FormatOptions::Parquet(options) = &self.options {
-            let file = file.ok_or_else(|| Error::internal("Parquet on a stream"))?;
-            let writer = ParquetWriter::new(file, self.schema.clone(), options)?;
-            return Ok(Writer::Parquet(Box::new(writer)));
-        }
-        let out = match (file, Packing::of(&shown)) {
-            (None, _) => Pack::Stdout,
-            (Some(file), Packing::Plain) => Pack::Plain(file),
-            (Some(file), Packing::Gzip) => Pack::Gzip(GzEncoder::new(file, flate2::Compression::default())),
-            (Some(file), Packing::Zstd) => {
-                Pack::Zstd(zstd::stream::write::Encoder::new(file, 0).map_err(|e| cannot("write", &shown, &e))?)
-            }
-        };
-        let mut encoder = encoder(&self.options, &self.schema)?;
-        let mut held = Vec::new();
-        encoder.start(&mut held)?;
-        Ok(Writer::Text { encoder, out, held, bytes: 0 })
     }
 
     /// Closes a file; it stays hidden.
@@ -323,7 +330,12 @@ impl FileSink {
             self.closed.push((hidden.clone(), target.clone()));
         }
         // In a job with checkpoints what is closed is synced all at once, away from the worker.
-        self.bytes_closed += writer.finish(&target, named && self.job.is_none())?;
+        let written = writer.finish(&target, named && self.job.is_none())?;
+        self.bytes_closed += written.bytes;
+        #[cfg(feature = "s3")]
+        if let (Target::Bucket(bucket), Some(uploaded)) = (&mut self.target, written.uploaded) {
+            bucket.closed.push(uploaded);
+        }
         if named && self.job.as_ref().is_some_and(|job| job.guarantee == Guarantee::None) {
             fs::rename(&hidden, &target).map_err(|e| cannot("name", &target.display().to_string(), &e))?;
         }
@@ -350,24 +362,69 @@ impl FileSink {
 
     fn write_to(&mut self, folder: &Path, batch: &Batch) -> Result<()> {
         let rolling_size = self.rolling_size;
-        let rolls = matches!(self.target, Target::Folder { .. });
+        let rolls = self.target.has_parts();
         let part = self.part(folder)?;
         part.writer.write(batch, &part.target)?;
         if rolls && part.writer.bytes() >= rolling_size {
             return self.close(folder);
         }
-        let held = |part: &Part| match &part.writer {
-            Writer::Parquet(writer) => writer.held_bytes(),
-            Writer::Text { .. } => 0,
-        };
+        let held = |part: &Part| part.writer.row_group_bytes();
         if self.open.len() > 1
             && self.open.values().map(held).sum::<usize>() > ROW_GROUPS_BYTES_MAX
             && let Some(part) = self.open.values_mut().max_by_key(|p| held(p))
-            && let Writer::Parquet(writer) = &mut part.writer
         {
-            writer.flush().map_err(|e| at(e, &part.target))?;
+            part.writer.end_row_group(&part.target)?;
         }
+        #[cfg(feature = "s3")]
+        self.keep_uploads_within()?;
         Ok(())
+    }
+
+    /// Ends the uploads that can take no more parts, and the largest where all together hold too much.
+    #[cfg(feature = "s3")]
+    fn keep_uploads_within(&mut self) -> Result<()> {
+        if !matches!(self.target, Target::Bucket(_)) {
+            return Ok(());
+        }
+        let held = |part: &Part| part.writer.upload().map_or(0, Upload::held_bytes);
+        let sum: usize = self.open.values().map(held).sum();
+        let is_full = |part: &Part| part.writer.upload().is_some_and(Upload::is_full);
+        let mut ended: Vec<PathBuf> = self.open.iter().filter(|(_, p)| is_full(p)).map(|(f, _)| f.clone()).collect();
+        if sum > UPLOADS_BYTES_MAX && ended.is_empty() {
+            ended.extend(self.open.iter().max_by_key(|(_, p)| held(p)).map(|(folder, _)| folder.clone()));
+        }
+        ended.iter().try_for_each(|folder| self.close(folder))
+    }
+
+    /// Ends an epoch of a table in a bucket.
+    #[cfg(feature = "s3")]
+    fn prepare_uploads(&mut self) -> Result<Prepared> {
+        self.close_all()?;
+        let Target::Bucket(bucket) = &mut self.target else {
+            return Err(Error::internal("uploads of a table that is in no bucket"));
+        };
+        let mut closed = std::mem::take(&mut bucket.closed);
+        let waits = self.rule.as_ref().is_some_and(Rule::waits);
+        if closed.is_empty() && !waits {
+            return Ok(Prepared::default());
+        }
+        let mut parts = Vec::with_capacity(closed.len());
+        for uploaded in &mut closed {
+            uploaded.keep();
+            let (name, upload) = (bucket.relative(&uploaded.at)?, uploaded.id.clone());
+            parts.push(ObjectPart { name, upload, parts: uploaded.parts(), size: uploaded.size });
+        }
+        let watermark = self.watermark.filter(|_| waits);
+        let committable = Some(position::write(&Parts { parts, writer: self.index, watermark })?);
+        let shown_now = self.job.as_ref().is_some_and(|job| job.guarantee != Guarantee::ExactlyOnce);
+        // The parts are still on their way, and nobody waits for them here.
+        let settle = move || {
+            closed.into_iter().try_for_each(|mut uploaded| match shown_now {
+                true => uploaded.complete(),
+                false => uploaded.settle(),
+            })
+        };
+        Ok(Prepared { committable, settle: Some(Box::new(settle)), ..Prepared::default() })
     }
 
     /// Takes away every file that has not got its name.
@@ -377,85 +434,117 @@ impl FileSink {
         for hidden in open.chain(closed).filter(|h| !h.as_os_str().is_empty()) {
             let _ = fs::remove_file(hidden);
         }
-    }
-}
-
-impl Writer {
-    fn write(&mut self, batch: &Batch, target: &Path) -> Result<()> {
-        match self {
-            Writer::Parquet(writer) => writer.write(&batch.rows).map_err(|e| at(e, target)),
-            Writer::Text { encoder, out, held, bytes } => {
-                encoder.encode(batch, held)?;
-                if held.len() >= HELD_BYTES_MAX { put(out, held, bytes, target) } else { Ok(()) }
-            }
+        // Those that are open have been dropped, which aborts them.
+        #[cfg(feature = "s3")]
+        if let Target::Bucket(bucket) = &mut self.target {
+            bucket.closed.clear();
         }
     }
-
-    fn bytes(&self) -> u64 {
-        match self {
-            Writer::Parquet(writer) => writer.bytes() as u64,
-            Writer::Text { held, bytes, .. } => bytes + held.len() as u64,
-        }
-    }
-
-    /// Returns the bytes written. `durable`: the file is to get a name, so its contents must be on the disk first.
-    fn finish(self, target: &Path, durable: bool) -> Result<u64> {
-        let shown = || target.display().to_string();
-        let (file, bytes) = match self {
-            Writer::Parquet(writer) => {
-                let bytes = writer.bytes() as u64;
-                (Some(writer.finish().map_err(|e| at(e, target))?), bytes)
-            }
-            Writer::Text { mut out, mut held, mut bytes, .. } => {
-                put(&mut out, &mut held, &mut bytes, target)?;
-                let file = match out {
-                    Pack::Plain(file) => Ok(Some(file)),
-                    Pack::Gzip(out) => out.finish().map(Some),
-                    Pack::Zstd(out) => out.finish().map(Some),
-                    Pack::Stdout => Ok(None),
-                };
-                (file.map_err(|e| cannot("write", &shown(), &e))?, bytes)
-            }
-        };
-        if let Some(file) = file.filter(|_| durable) {
-            file.sync_all().map_err(|e| cannot("write", &shown(), &e))?;
-        }
-        Ok(bytes)
-    }
-}
-
-fn put(out: &mut Pack, held: &mut Vec<u8>, bytes: &mut u64, target: &Path) -> Result<()> {
-    if held.is_empty() {
-        return Ok(());
-    }
-    let written = match out {
-        Pack::Plain(out) => out.write_all(held),
-        Pack::Gzip(out) => out.write_all(held),
-        Pack::Zstd(out) => out.write_all(held),
-        Pack::Stdout => return Terminal::Stdout.write(held).map(|()| forget(held, bytes)),
-    };
-    written.map_err(|e| cannot("write", &target.display().to_string(), &e))?;
-    forget(held, bytes);
-    Ok(())
-}
-
-fn forget(held: &mut Vec<u8>, bytes: &mut u64) {
-    *bytes += held.len() as u64;
-    held.clear();
-}
-
-fn at(e: Error, target: &Path) -> Error {
-    e.at(Place(target.display().to_string())).remedy("check that there is room on the disk")
 }
 
 /// What part files of this process are called after: unlike that of any other run on this machine, and the same for
 /// all tasks.
-fn job_id() -> &'static str {
+pub(super) fn process_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         format!("{:x}-{:x}", now.as_millis(), std::process::id())
     })
+}
+
+impl Target {
+    /// Whether rows go to files whose names the sink chooses, as many as it likes.
+    fn has_parts(&self) -> bool {
+        match self {
+            Target::Folder { .. } => true,
+            #[cfg(feature = "s3")]
+            Target::Bucket(bucket) => bucket.parts.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether the path names one file, which is there as a whole or not at all.
+    fn is_one_file(&self) -> bool {
+        match self {
+            Target::One(_) => true,
+            #[cfg(feature = "s3")]
+            Target::Bucket(bucket) => bucket.parts.is_none(),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(feature = "s3")]
+impl Bucket {
+    fn new(objects: Arc<Objects>, table: &TableSpec, context: &SinkContext) -> Result<Bucket> {
+        let path = required(table, PATH, "s3://bucket/orders")?;
+        let root = objects.key(path).to_owned();
+        let parts = match names_a_file(path, !table.partitioned_by.is_empty()) {
+            true => None,
+            false => Some(match &context.job {
+                Some(job) => (commit::prefix(job, &table.name, context.index), 0),
+                // Others may write there from other machines.
+                None => (format!("part-{}-{:08x}-{}", process_id(), chance(), context.index), 0),
+            }),
+        };
+        Ok(Bucket { objects, slots: Slots::default(), root, parts, closed: Vec::new() })
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.root.is_empty() { name.to_owned() } else { format!("{}/{name}", self.root) }
+    }
+
+    /// That an upload can be begun, and taken back, before the first row is read.
+    fn probe(&self) -> Result<()> {
+        let at = self.objects.at(&self.key(&format!("{}{:08x}", commit::probe(process_id()), chance())))?;
+        self.objects.probe(&at)
+    }
+
+    /// An upload, and how messages call what it will be.
+    fn create(&mut self, folder: &Path, ending: &str) -> Result<(Upload, PathBuf)> {
+        let key = match &mut self.parts {
+            None => self.root.clone(),
+            Some((prefix, next)) => {
+                let name = folder.join(format!("{prefix}-{next}.{ending}"));
+                *next += 1;
+                self.key(&name.to_string_lossy())
+            }
+        };
+        let at = self.objects.at(&key)?;
+        let shown = PathBuf::from(self.objects.shown(&at));
+        Ok((Upload::begin(&self.objects, at, &self.slots), shown))
+    }
+
+    /// A key, counted from that of the table.
+    fn relative(&self, at: &object_store::path::Path) -> Result<String> {
+        let name = at.as_ref().strip_prefix(&self.root).map(|name| name.trim_start_matches('/'));
+        name.map(str::to_owned).ok_or_else(|| Error::internal(format!("{at} is not below the prefix of its table")))
+    }
+
+    /// Makes all that is closed objects, when all of them are whole.
+    fn finish(&mut self, rule: Option<&Rule>) -> Result<()> {
+        for uploaded in &mut self.closed {
+            uploaded.settle()?;
+        }
+        let mut folders = BTreeSet::new();
+        while let Some(uploaded) = self.closed.pop() {
+            let name = self.relative(&uploaded.at)?;
+            folders.extend(name.rsplit_once('/').map(|(folder, _)| folder.to_owned()));
+            uploaded.complete()?;
+        }
+        match rule {
+            Some(rule) => bucket::mark(&self.objects, &self.root, &folders, &rule.success),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A number that another process has hardly chosen as well.
+#[cfg(feature = "s3")]
+fn chance() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    static CHANCE: OnceLock<u32> = OnceLock::new();
+    *CHANCE.get_or_init(|| RandomState::new().hash_one(process_id()) as u32)
 }
 
 impl Sink for FileSink {
@@ -500,17 +589,20 @@ impl Sink for FileSink {
     fn flush(&mut self) -> Result<()> {
         // A file that has no name yet is seen by nobody; a stream is.
         if matches!(self.target, Target::Stdout | Target::Device(_)) {
-            for part in self.open.values_mut() {
-                if let Writer::Text { out, held, bytes, .. } = &mut part.writer {
-                    put(out, held, bytes, &part.target)?;
-                }
-            }
-            return Ok(());
+            return self.open.values_mut().try_for_each(|part| part.writer.flush(&part.target));
         }
         self.close_old()
     }
 
+    fn advance(&mut self, to: Watermark) {
+        self.watermark = Some(to.0);
+    }
+
     fn prepare(&mut self, _epoch: u64) -> Result<Prepared> {
+        #[cfg(feature = "s3")]
+        if matches!(self.target, Target::Bucket(_)) && self.job.is_some() {
+            return self.prepare_uploads();
+        }
         let (Target::Folder { root, .. }, Some(job)) = (&self.target, &self.job) else {
             self.flush()?;
             return Ok(Prepared::default());
@@ -529,10 +621,12 @@ impl Sink for FileSink {
         }
         // From here on they are the checkpoint's, whatever becomes of this sink.
         self.closed.clear();
-        if parts.is_empty() {
+        let waits = self.rule.as_ref().is_some_and(Rule::waits);
+        if parts.is_empty() && !waits {
             return Ok(Prepared::default());
         }
-        let parts = Parts { parts };
+        let watermark = self.watermark.filter(|_| waits);
+        let parts = Parts { parts, writer: self.index, watermark };
         let committable = Some(position::write(&parts)?);
         let settle: Option<Box<dyn FnOnce() -> Result<()> + Send>> = match guarantee {
             Guarantee::ExactlyOnce => Some(Box::new(move || commit::sync(&root, &parts.parts))),
@@ -546,14 +640,22 @@ impl Sink for FileSink {
     }
 
     fn finish(&mut self) -> Result<()> {
-        if self.job.is_some() && matches!(self.target, Target::Folder { .. }) {
+        if self.job.is_some() && self.target.has_parts() {
             self.done = self.open.is_empty() && self.closed.is_empty();
+            #[cfg(feature = "s3")]
+            if let Target::Bucket(bucket) = &self.target {
+                self.done &= bucket.closed.is_empty();
+            }
             return match self.done {
                 true => Ok(()),
                 false => Err(Error::internal("rows behind the last checkpoint of a job that has ended")),
             };
         }
         self.close_all()?;
+        #[cfg(feature = "s3")]
+        if let Target::Bucket(bucket) = &mut self.target {
+            bucket.finish(self.rule.as_ref())?;
+        }
         let mut folders = BTreeSet::new();
         // Only now, when all of them are whole.
         while let Some((hidden, target)) = self.closed.first() {
@@ -561,8 +663,8 @@ impl Sink for FileSink {
             folders.extend(target.parent().map(Path::to_owned));
             self.closed.remove(0);
         }
-        if let Some(success) = &self.success {
-            commit::mark(&folders, success)?;
+        if let Some(rule) = &self.rule {
+            commit::mark(&folders, &rule.success)?;
         }
         self.done = true;
         Ok(())

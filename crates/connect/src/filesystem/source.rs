@@ -4,9 +4,10 @@
 //! how many rows that was. The place is a number of unpacked bytes and what the decoder knows there, or a row of a
 //! Parquet file. The file must still be the one it was: its size and time of modification are compared.
 
-use super::list::{FileInfo, files, local_path, partition_value};
+use super::files::Files;
+use super::list::{FileInfo, local_path, partition_value};
 use super::progress::{Progress, vanished};
-use super::read::{Ahead, Next, Piece, Plan};
+use super::read::{Ahead, Hands, Next, Piece, Plan};
 use super::{MONITOR_INTERVAL, PATH, Packing, cannot, format_options};
 use crate::options::{BAD_ROWS, by_key, duration, required};
 use crate::position;
@@ -18,7 +19,8 @@ use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_core::metadata::ROW_ORDER;
 use millstream_core::{
-    BadRow, Behind, Error, PartitionReader, Place, Polled, Result, SavedPartition, Source, SourceRows, TableSpec,
+    BadRow, Behind, Error, ErrorKind, PartitionReader, Place, Polled, Result, SavedPartition, Source, SourceRows,
+    TableSpec,
 };
 use millstream_formats::changes::Beyond;
 use millstream_formats::parquet::ParquetReader;
@@ -37,6 +39,10 @@ const GATHER_BYTES_MAX: usize = 1 << 20;
 
 /// Endings of packed files that would only be seen as millions of bad rows.
 const FOREIGN: [&str; 8] = ["7z", "br", "bz2", "lz4", "snappy", "sz", "xz", "zip"];
+
+/// How often a bucket is listed where an object that is still to be read is not in the listing, and the first pause.
+const LISTINGS_MAX: usize = 4;
+const LISTING_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long `poll` waits for the reading thread before it says that nothing is there.
 const PATIENCE: Duration = Duration::from_micros(200);
@@ -115,6 +121,11 @@ impl Layout {
         let beyond = Beyond { metadata: Vec::new(), by_key };
         Ok(Layout { schema: Arc::new(Schema::new(fields)), columns, stored: Arc::new(stored), projection, beyond })
     }
+
+    /// The columns of the files that are read.
+    fn read(&self) -> Result<SchemaRef> {
+        Ok(Arc::new(self.stored.project(&self.projection)?))
+    }
 }
 
 impl FileSource {
@@ -122,16 +133,42 @@ impl FileSource {
         let options = format_options(table)?;
         let path = required(table, PATH, "data/orders")?;
         let interval = duration(table, MONITOR_INTERVAL)?;
-        let first = if path == "-" { Vec::new() } else { files(path)? };
-        let plan = Plan {
-            path: path.to_owned(),
-            interval,
-            contents: options.format() != Format::Parquet,
-            first,
-            progress: Progress::default(),
-            inside: None,
+        let files = Files::of(table)?;
+        let first = if path == "-" { Vec::new() } else { files.list(path)? };
+        let layout = Layout::of(table)?;
+        let hands = match (options.format(), &files) {
+            (Format::Parquet, Files::Local) => Hands::Names,
+            #[cfg(feature = "s3")]
+            (Format::Parquet, Files::Bucket(_)) => Hands::Rows(layout.read()?, ROWS_MAX),
+            _ => Hands::Bytes,
         };
-        Ok(FileSource { table: table.clone(), layout: Layout::of(table)?, options, plan })
+        let plan =
+            Plan { files, path: path.to_owned(), interval, hands, first, progress: Progress::default(), inside: None };
+        Ok(FileSource { table: table.clone(), layout, options, plan })
+    }
+
+    /// A listing of a bucket may lag behind what is there: before an object counts as gone, it is listed again.
+    fn list_again_where_stale(
+        &self,
+        plan: &mut Plan,
+        progress: &Progress,
+        inside: Option<&FilePosition>,
+    ) -> Result<()> {
+        if matches!(plan.files, Files::Local) {
+            return Ok(());
+        }
+        let mut pause = LISTING_PAUSE;
+        for _ in 1..LISTINGS_MAX {
+            let lacks = |e: Error| e.kind() == ErrorKind::Io;
+            let gone = inside.is_some_and(|i| i.find(&plan.first).is_err_and(lacks));
+            if !gone && !progress.left(&plan.first).is_err_and(lacks) {
+                break;
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+            plan.first = plan.files.list(&plan.path)?;
+        }
+        Ok(())
     }
 
     fn reader(&self, plan: Plan, rows: i64, inside: Option<FilePosition>) -> Result<Box<dyn PartitionReader>> {
@@ -141,11 +178,10 @@ impl FileSource {
             None => OnBadRow::Fail,
         };
         let contents = match &self.options {
-            FormatOptions::Parquet(_) => Contents::Parquet {
-                schema: Arc::new(self.layout.stored.project(&self.layout.projection)?),
-                reader: None,
-                held: None,
-            },
+            FormatOptions::Parquet(_) if matches!(plan.hands, Hands::Rows(..)) => {
+                Contents::Rows { next: None, read: 0, last: false }
+            }
+            FormatOptions::Parquet(_) => Contents::Parquet { schema: self.layout.read()?, reader: None, held: None },
             text => Contents::Text(Text {
                 decoder: decoder_beyond(
                     text,
@@ -195,6 +231,8 @@ struct FilePosition {
     path: PathBuf,
     size: Option<u64>,
     modified: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
     /// Unpacked bytes of it that are done with; for Parquet rows.
     offset: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -212,7 +250,9 @@ impl FilePosition {
             return if whole { Ok(None) } else { Err(vanished(&self.path)) };
         };
         let file = &found[at];
-        if (file.size, file.modified) == (self.size, self.modified) {
+        // An object that was replaced within the same second and has the same size is another one all the same.
+        let same_version = self.version.is_none() || self.version == file.version;
+        if (file.size, file.modified) == (self.size, self.modified) && same_version {
             return Ok(Some(file.clone()));
         }
         let (was, is) = (self.size.unwrap_or_default(), file.size.unwrap_or_default());
@@ -223,6 +263,14 @@ impl FilePosition {
         };
         let shown = file.shown();
         let modified = self.modified.unwrap_or_default();
+        if self.version.is_some() {
+            return Err(Error::data(format!("the object {what} since the job has read a part of it"))
+                .at(Place(shown))
+                .remedy(format!(
+                    "a job that has read a part of an object needs that very version ({was} bytes): start the job afresh, \
+                     and write new rows under a new name instead of replacing an object"
+                )));
+        }
         Err(Error::data(format!("the file {what} since the job has read a part of it"))
             .at(Place(shown.clone()))
             .remedy(format!(
@@ -275,6 +323,7 @@ impl Source for FileSource {
         }
         let Position { rows, mut files, inside } = position::read(saved)?;
         let mut plan = self.plan.clone();
+        self.list_again_where_stale(&mut plan, &files, inside.as_ref())?;
         if let Some(inside) = &inside {
             match inside.find(&plan.first)? {
                 Some(file) => plan.inside = Some((file, inside.offset)),
@@ -326,6 +375,12 @@ enum Contents {
         schema: SchemaRef,
         reader: Option<ParquetReader>,
         held: Option<RecordBatch>,
+    },
+    /// Of a Parquet object, decoded by the reading thread.
+    Rows {
+        next: Option<RecordBatch>,
+        read: u64,
+        last: bool,
     },
 }
 
@@ -382,6 +437,9 @@ impl FileReader {
                 text.wanted = 1;
                 text.last = false;
             }
+            Contents::Rows { next, read, last } => {
+                (*next, *read, *last) = (None, inside.map_or(0, |i| i.offset), false);
+            }
             Contents::Parquet { schema, reader, .. } => {
                 let shown = file.shown();
                 let open = File::open(&file.path).map_err(|e| cannot("read", &shown, &e))?;
@@ -404,6 +462,22 @@ impl FileReader {
     /// Works on what has arrived.
     fn step(&mut self) -> Result<Step> {
         match &mut self.contents {
+            Contents::Rows { next, read, last } => match next.take() {
+                Some(mut rows) => {
+                    if rows.num_rows() > self.rows_max {
+                        *next = Some(rows.slice(self.rows_max, rows.num_rows() - self.rows_max));
+                        rows = rows.slice(0, self.rows_max);
+                    }
+                    *read += rows.num_rows() as u64;
+                    let bytes = rows.get_array_memory_size() as u64;
+                    self.emit(rows, None, Vec::new(), bytes)
+                }
+                None if *last && self.file.is_some() => {
+                    self.done_with_file();
+                    Ok(Step::Again)
+                }
+                None => Ok(Step::NeedMore),
+            },
             Contents::Parquet { reader: None, .. } => Ok(Step::NeedMore),
             Contents::Parquet { reader: Some(open), held, .. } => {
                 match held.take().map_or_else(|| open.next_rows(), |h| Ok(Some(h)))? {
@@ -494,9 +568,17 @@ impl FileReader {
                 }
                 Ok(())
             }
+            Piece::Rows(rows) => {
+                if let Contents::Rows { next, .. } = &mut self.contents {
+                    *next = Some(rows);
+                }
+                Ok(())
+            }
             Piece::End => {
-                if let Contents::Text(text) = &mut self.contents {
-                    text.last = true;
+                match &mut self.contents {
+                    Contents::Text(text) => text.last = true,
+                    Contents::Rows { last, .. } => *last = true,
+                    Contents::Parquet { .. } => {}
                 }
                 Ok(())
             }
@@ -509,7 +591,7 @@ impl FileReader {
             Contents::Text(text) => {
                 self.file.is_some() && !text.last && text.bytes.len() - text.from < GATHER_BYTES_MAX.max(text.wanted)
             }
-            Contents::Parquet { .. } => false,
+            Contents::Parquet { .. } | Contents::Rows { .. } => false,
         }
     }
 }
@@ -597,13 +679,14 @@ impl PartitionReader for FileReader {
             (Some(file), contents) => {
                 let (offset, mark) = match contents {
                     Contents::Text(text) => (text.offset, Some(text.decoder.mark())),
+                    Contents::Rows { read, .. } => (*read, None),
                     Contents::Parquet { reader, held, .. } => {
                         let held = held.as_ref().map_or(0, |h| h.num_rows() as u64);
                         (reader.as_ref().map_or(0, ParquetReader::rows_read) - held, None)
                     }
                 };
-                let FileInfo { path, size, modified } = file.about.clone();
-                Some(FilePosition { path, size, modified, offset, mark })
+                let FileInfo { path, size, modified, version } = file.about.clone();
+                Some(FilePosition { path, size, modified, version, offset, mark })
             }
         };
         position::write(&Position { rows: self.order, files: self.progress.clone(), inside })

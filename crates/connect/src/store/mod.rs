@@ -10,7 +10,7 @@
 //! courtesy on top of it: it tells a person at the start that the job runs already, and where.
 
 #[cfg(feature = "s3")]
-mod bucket;
+pub(crate) mod bucket;
 mod folder;
 
 #[cfg(feature = "s3")]
@@ -119,7 +119,7 @@ impl std::fmt::Display for Owner {
 }
 
 /// Milliseconds since 1970.
-fn now() -> millstream_core::Millis {
+pub(crate) fn now() -> millstream_core::Millis {
     millis(std::time::SystemTime::now())
 }
 
@@ -143,7 +143,7 @@ fn numbering() -> String {
 ///
 /// # Errors
 /// Our own mistake: names are made by the engine.
-fn check_path(path: &str) -> Result<()> {
+pub(crate) fn check_path(path: &str) -> Result<()> {
     let plain = |part: &str| {
         !part.is_empty() && !part.starts_with('.') && !part.contains(|c: char| c == '\\' || c == '\0' || c.is_control())
     };

@@ -6,21 +6,21 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-fn run_of(job: &str, generation: u64, epoch: u64) -> JobRun {
+pub(super) fn run_of(job: &str, generation: u64, epoch: u64) -> JobRun {
     JobRun { job: job.into(), generation, epoch }
 }
 
-fn open(spec: &TableSpec, run: &JobRun, index: usize, writers: usize) -> Box<dyn Sink> {
+pub(super) fn open(spec: &TableSpec, run: &JobRun, index: usize, writers: usize) -> Box<dyn Sink> {
     let context = SinkContext { index, writers, job: Some(run.clone()) };
     Registry::new().open_sink(spec, &context).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn committer(spec: &TableSpec, run: &JobRun) -> Box<dyn Committer> {
+pub(super) fn committer(spec: &TableSpec, run: &JobRun) -> Box<dyn Committer> {
     Registry::new().open_committer(spec, run).expect("opened").expect("files have one")
 }
 
 /// Ends an epoch, and brings to the disk what belongs to it.
-fn prepare(sink: &mut dyn Sink, epoch: u64) -> Result<Committable> {
+pub(super) fn prepare(sink: &mut dyn Sink, epoch: u64) -> Result<Committable> {
     let prepared = sink.prepare(epoch)?;
     assert!(prepared.outbox.is_empty());
     if let Some(settle) = prepared.settle {
@@ -411,7 +411,9 @@ fn what_cannot_be_promised_is_refused() {
     };
     refused("sink.delivery-guarantee", "at-most-once", false);
     refused("sink.partition-commit.trigger", "partition-time", true);
-    refused("sink.partition-commit.delay", "1 h", true);
+    refused("sink.partition-commit.trigger", "event-time", true);
+    refused("sink.partition-commit.watermark-time-zone", "Europe/Berlin", true);
+    refused("partition.time-extractor.kind", "custom", true);
     refused("sink.partition-commit.policy.kind", "metastore,success-file", true);
     refused("sink.partition-commit.policy.kind", "success-file", false);
     refused("sink.partition-commit.success-file.name", "done", true);

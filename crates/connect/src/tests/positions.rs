@@ -7,13 +7,13 @@ use std::time::SystemTime;
 
 /// All that came out, in its order.
 #[derive(Debug, Default, PartialEq)]
-struct Out {
-    rows: Vec<String>,
+pub(super) struct Out {
+    pub(super) rows: Vec<String>,
     bad: Vec<BadRow>,
 }
 
 /// Polls until `batches` of them have come. Returns whether the end was seen.
-fn poll(reader: &mut dyn PartitionReader, batches: usize, out: &mut Out) -> bool {
+pub(super) fn poll(reader: &mut dyn PartitionReader, batches: usize, out: &mut Out) -> bool {
     let until = Instant::now() + Duration::from_secs(20);
     let mut left = batches;
     while left > 0 {
@@ -31,17 +31,17 @@ fn poll(reader: &mut dyn PartitionReader, batches: usize, out: &mut Out) -> bool
     false
 }
 
-fn saved(reader: &dyn PartitionReader) -> SavedPartition {
+pub(super) fn saved(reader: &dyn PartitionReader) -> SavedPartition {
     SavedPartition { name: reader.name().to_owned(), position: reader.position().unwrap_or_else(|e| panic!("{e}")) }
 }
 
-fn resumed(spec: &TableSpec, saved: &[SavedPartition], parallelism: usize) -> Vec<Box<dyn PartitionReader>> {
+pub(super) fn resumed(spec: &TableSpec, saved: &[SavedPartition], parallelism: usize) -> Vec<Box<dyn PartitionReader>> {
     let mut source = Registry::new().open_source(spec).unwrap_or_else(|e| panic!("{e}"));
     assert!(source.replays());
     source.resume(saved, parallelism).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn refused(spec: &TableSpec, saved: &SavedPartition) -> Error {
+pub(super) fn refused(spec: &TableSpec, saved: &SavedPartition) -> Error {
     let mut source = Registry::new().open_source(spec).unwrap_or_else(|e| panic!("{e}"));
     match source.resume(std::slice::from_ref(saved), 1) {
         Err(e) => e,

@@ -55,7 +55,7 @@ fn spawn(args: &[&str], said: &Path) -> Child {
 
 /// Rows of ten names in 20 seconds, after those of the world's first file; out of order by less than the watermark waits,
 /// so that none is late: in batch mode none ever is.
-fn rows(file: u32) -> String {
+pub(crate) fn rows(file: u32) -> String {
     let row = |i: u32| {
         let at = 43 + file * 20 + i / 10 - i * 7 % 4;
         format!("2024-01-01 00:{:02}:{:02},name{},{}\n", at / 60, at % 60, i * 31 % 10, i * 17 % 23)
@@ -183,4 +183,96 @@ fn what_is_wrong_with_a_bucket_is_said_at_the_start() {
     assert!(world.out().is_empty(), "nothing was run");
     let restore = ["run", &script, "--state", &state, "--restore", "s3://there-is-no-such-bucket/x"];
     says(&mut command(&restore), 2, &["there is no bucket `there-is-no-such-bucket`"]);
+}
+
+/// Rows of a file, each with a number of its own; see [`rows`] for their times.
+fn numbered(file: u32) -> String {
+    let row = |(n, line): (usize, &str)| {
+        let (at_and_name, _) = line.rsplit_once(',').expect("three columns");
+        format!("{at_and_name},{}\n", file as usize * 1000 + n)
+    };
+    rows(file).lines().enumerate().map(row).collect()
+}
+
+/// A moment that no two runs share.
+fn some_time() -> std::time::Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is past 1970");
+    std::time::Duration::from_millis(u64::from(now.subsec_nanos()) / 7 % 500)
+}
+
+#[test]
+fn a_job_from_a_bucket_into_a_bucket_that_is_killed_anywhere_shows_each_row_once() {
+    let Some(place) = place("tables") else { return };
+    let world = World::new();
+    let columns = "ts TIMESTAMP(3), name STRING, n INT";
+    let table = |name: &str, below: &str, format: &str, more: &str| {
+        format!(
+            "CREATE TABLE {name} ({columns}{}) {} WITH ('connector' = 'filesystem', 'path' = '{place}/{below}', \
+             'format' = '{format}'{more});\n",
+            if name == "events" { ", WATERMARK FOR ts AS ts - INTERVAL '5' SECOND" } else { "" },
+            if name == "sorted" { "PARTITIONED BY (name)" } else { "" },
+        )
+    };
+    let script = |watched: &str| {
+        let rolling = ", 'sink.rolling-policy.file-size' = '4kb', 'sink.partition-commit.policy.kind' = 'success-file'";
+        table("events", "in/*/*.parquet", "parquet", watched)
+            + &table("sorted", "sorted", "parquet", rolling)
+            + &table("plain", "plain", "json", "")
+            + "EXECUTE STATEMENT SET BEGIN\nINSERT INTO sorted SELECT ts, name, n FROM events;\n\
+               INSERT INTO plain SELECT ts, name, n FROM events WHERE n % 2 = 0;\nEND;"
+    };
+    // Each file of the disk becomes an object.
+    let upload = |file: u32| {
+        let here = world.0.write(&format!("{file}.csv"), &numbered(file));
+        let load = format!(
+            "CREATE TABLE here ({columns}) WITH ('connector' = 'filesystem', 'path' = '{here}', 'format' = 'csv');\n"
+        ) + &table("there", &format!("in/{file}"), "parquet", "")
+            + "INSERT INTO there SELECT * FROM here";
+        let (code, _, err) = millstream(&["run", "-e", &load, "--progress", "none"]);
+        assert_eq!(code, 0, "{err}");
+    };
+    upload(0);
+    let state = format!("{place}/state");
+    let endless = world.0.write("copy.sql", &script(", 'source.monitor-interval' = '50 ms'"));
+    let said = world.0.path("said.txt");
+    for (round, parallelism) in ["1", "4", "2", "3", "1"].into_iter().enumerate() {
+        let args = ["run", &endless, "--state", &state, "--trigger", "100ms", "-p", parallelism, "--progress", "plain"];
+        let mut child = spawn(&args, &said);
+        upload(round as u32 + 1);
+        if round % 2 == 0 {
+            // At some moment of a job that is at work; else also of one that is just starting.
+            let epoch = || -> u64 {
+                let (_, listed, _) = millstream(&["state", "ls", &state]);
+                listed.lines().filter_map(|l| l.split_whitespace().nth(1)?.parse().ok()).max().unwrap_or(0)
+            };
+            let before = epoch();
+            wait_until("a checkpoint is written", || epoch() > before);
+        }
+        std::thread::sleep(some_time());
+        let ended = child.0.try_wait().expect("a child can be asked");
+        assert!(ended.is_none(), "{round}, {ended:?}: {}", std::fs::read_to_string(&said).unwrap_or_default());
+        child.0.kill().expect("it can be killed");
+        child.0.wait().expect("it ends");
+    }
+    let bounded = world.0.write("copy.sql", &script(""));
+    let (code, _, err) = millstream(&["run", &bounded, "--state", &state, "-p", "2", "--progress", "none"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("goes on from checkpoint"), "{err}");
+
+    let expected: Vec<String> =
+        (0..6).flat_map(|file| numbered(file).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    for (below, format, every) in [("sorted", "parquet", 1), ("plain", "json", 2)] {
+        let query = table(below, below, format, "") + &format!("SELECT ts, name, n FROM {below}");
+        let (code, out, err) = millstream(&["run", "-e", &query, "--format", "csv", "--progress", "none"]);
+        assert_eq!(code, 0, "{err}");
+        let mut shown: Vec<String> = out.lines().skip(1).map(|line| line.replace(".000,", ",")).collect();
+        let mut expected: Vec<String> = expected
+            .iter()
+            .filter(|line| line.rsplit(',').next().is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n % every == 0)))
+            .cloned()
+            .collect();
+        shown.sort();
+        expected.sort();
+        assert!(shown == expected, "{below}: {}", difference(&shown, &expected));
+    }
 }

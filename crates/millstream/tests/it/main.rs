@@ -16,6 +16,7 @@ mod memory;
 mod metrics;
 #[cfg(feature = "otel")]
 mod otel;
+mod partitions;
 mod random_queries;
 mod random_updates;
 mod rows;

@@ -10,7 +10,8 @@
 //! lock may err. It is a courtesy to people; what is safe rests on the manifests' creates, which are the same conditional
 //! write: whoever takes the lock tries at once whether this server knows it.
 
-use super::{Inner, put_name};
+use super::put_name;
+use crate::s3::Access;
 use crate::store::{Lock, OWNER, Owner, host, now, numbering};
 use millstream_core::{Error, Millis, Result};
 use object_store::path::Path;
@@ -44,11 +45,11 @@ impl Held {
 }
 
 /// Takes the lock, or says who has it.
-pub(super) fn take(inner: &Arc<Inner>, owner: &str) -> Result<Lock> {
+pub(super) fn take(inner: &Arc<Access>, owner: &str) -> Result<Lock> {
     take_beating(inner, owner, BEAT)
 }
 
-pub(super) fn take_beating(inner: &Arc<Inner>, owner: &str, every: Duration) -> Result<Lock> {
+pub(super) fn take_beating(inner: &Arc<Access>, owner: &str, every: Duration) -> Result<Lock> {
     let at = Path::parse(inner.key(OWNER)).map_err(|e| Error::internal(e.to_string()))?;
     let writer = put_name();
     let held = Held { owner: Owner::this_process(owner), beat: 0, taken_by: writer.clone() };
@@ -66,7 +67,7 @@ pub(super) fn take_beating(inner: &Arc<Inner>, owner: &str, every: Duration) -> 
 }
 
 /// Replaces the object of an owner that is dead.
-fn take_over(inner: &Inner, at: &Path, json: &[u8], writer: &str) -> Result<UpdateVersion> {
+fn take_over(inner: &Access, at: &Path, json: &[u8], writer: &str) -> Result<UpdateVersion> {
     let (s3, to) = (inner.lock_client.s3.clone(), at.clone());
     let got = inner.thread.wait(async move {
         let got = s3.get(&to).await?;
@@ -90,7 +91,7 @@ fn take_over(inner: &Inner, at: &Path, json: &[u8], writer: &str) -> Result<Upda
 
 /// A server that does not know conditional writes takes them for plain ones. Two runs of a job would both write the same
 /// checkpoint there, so it is no place for any.
-fn check_conditions(inner: &Inner, at: &Path, json: &[u8]) -> Result<()> {
+fn check_conditions(inner: &Access, at: &Path, json: &[u8]) -> Result<()> {
     match inner.put_if(&inner.lock_client, at, json, &PutMode::Create, &put_name())? {
         None => Ok(()),
         Some(_) => {
@@ -102,7 +103,7 @@ fn check_conditions(inner: &Inner, at: &Path, json: &[u8]) -> Result<()> {
     }
 }
 
-fn in_use(inner: &Inner, holder: Option<Owner>, at: &Path, age: Millis) -> Error {
+fn in_use(inner: &Access, holder: Option<Owner>, at: &Path, age: Millis) -> Error {
     let holder = holder.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
     let age = age.max(0) / 1000;
     Error::usage(format!("the checkpoints in {} are in use by {holder}; alive {age} s ago", inner.name()))
@@ -112,7 +113,7 @@ fn in_use(inner: &Inner, holder: Option<Owner>, at: &Path, age: Millis) -> Error
 
 /// Keeps a lock while its owner is alive.
 struct Beat {
-    inner: Arc<Inner>,
+    inner: Arc<Access>,
     at: Path,
     held: Held,
     writer: String,

@@ -2,14 +2,13 @@
 //!
 //! Each test has a prefix of its own. What goes wrong on the way to the server, a proxy does: the server behind it is real.
 
-mod proxy;
-
 use super::lock::{Held, take_beating};
 use super::*;
+use crate::s3::proxy::{Fault, Proxy};
+use crate::s3::{LOCK_REQUEST_MAX, LOCK_TRIES_MAX, PATH_STYLE, SHOWN_MAX, parse, without};
 use crate::store::tests::contract;
 use crate::store::{OWNER, Owner};
 use millstream_core::ErrorKind;
-use proxy::{Fault, Proxy};
 use std::io::Write;
 use std::process::Command;
 
@@ -17,12 +16,12 @@ use std::process::Command;
 const SERVER: &str = "MILLSTREAM_TEST_S3";
 
 /// `KEY:SECRET` of somebody who may only read there.
-const READER: &str = "MILLSTREAM_TEST_S3_READER";
+pub(crate) const READER: &str = "MILLSTREAM_TEST_S3_READER";
 
 const SECRET: &str = "verySecretKey";
 
 /// `None` where this run has none, which is said loudly, and is a failure in CI.
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     let value = std::env::var(name).ok().filter(|v| !v.is_empty());
     if value.is_none() {
         assert!(std::env::var_os("CI").is_none(), "{name} is not set, and CI must not skip");
@@ -33,7 +32,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// A place of its own in the bucket of the server.
-fn on_server(name: &str) -> Option<String> {
+pub(crate) fn on_server(name: &str) -> Option<String> {
     Some(format!("{}/{name}-{}", variable(SERVER)?, put_name()))
 }
 

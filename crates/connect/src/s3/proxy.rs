@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 #[derive(Clone, Copy)]
 pub enum Fault {
@@ -17,12 +18,22 @@ pub enum Fault {
     Answer(&'static str, &'static str),
     /// The request does not arrive, and nobody answers.
     Silence,
+    /// The connection is reset in the middle of the answer's body.
+    CutBody,
+    /// All goes well, slowly.
+    Slow(Duration),
 }
 
 #[derive(Default)]
 struct State {
     faults: HashMap<String, Vec<Fault>>,
+    /// For requests whose first line has a text in it.
+    aimed: Vec<(String, String, Fault)>,
     seen: HashMap<String, usize>,
+    /// Bytes of the answers to requests with a method.
+    answered: HashMap<String, usize>,
+    /// The ranges that were asked for.
+    ranges: Vec<String>,
     /// Connections that nobody answers, kept open.
     silent: Vec<TcpStream>,
 }
@@ -60,6 +71,21 @@ impl Proxy {
         self.state.lock().unwrap().faults.entry(method.to_owned()).or_default().push(fault);
     }
 
+    /// The next request with this method, and this text in its first line, gets this one.
+    pub fn next_at(&self, method: &str, part: &str, fault: Fault) {
+        self.state.lock().unwrap().aimed.push((method.to_owned(), part.to_owned(), fault));
+    }
+
+    /// Bytes of the answers to requests with this method so far.
+    pub fn answered(&self, method: &str) -> usize {
+        self.state.lock().unwrap().answered.get(method).copied().unwrap_or(0)
+    }
+
+    /// The ranges that have been asked for, as their headers have them.
+    pub fn ranges(&self) -> Vec<String> {
+        self.state.lock().unwrap().ranges.clone()
+    }
+
     /// Requests with this method so far.
     pub fn seen(&self, method: &str) -> usize {
         self.state.lock().unwrap().seen.get(method).copied().unwrap_or(0)
@@ -90,8 +116,18 @@ fn serve(mut client: TcpStream, server: &str, state: &Mutex<State>) -> std::io::
     let fault = {
         let mut state = state.lock().unwrap();
         *state.seen.entry(method.clone()).or_default() += 1;
-        let faults = state.faults.entry(method).or_default();
-        let fault = (!faults.is_empty()).then(|| faults.remove(0));
+        let range = head.iter().filter_map(|line| line.split_once(':'));
+        let range = range.filter(|(name, _)| name.eq_ignore_ascii_case("range")).map(|(_, of)| of.trim().to_owned());
+        let range: Vec<String> = range.collect();
+        state.ranges.extend(range);
+        let aimed = state.aimed.iter().position(|(of, part, _)| *of == method && head[0].contains(part.as_str()));
+        let fault = match aimed {
+            Some(at) => Some(state.aimed.remove(at).2),
+            None => {
+                let faults = state.faults.entry(method.clone()).or_default();
+                (!faults.is_empty()).then(|| faults.remove(0))
+            }
+        };
         if let Some(Fault::Silence) = fault {
             state.silent.push(client.try_clone()?);
             return Ok(());
@@ -100,6 +136,9 @@ fn serve(mut client: TcpStream, server: &str, state: &Mutex<State>) -> std::io::
     };
     if let Some(Fault::Answer(status, body)) = fault {
         return answer(&mut client, status, body);
+    }
+    if let Some(Fault::Slow(pause)) = fault {
+        std::thread::sleep(pause);
     }
     let mut to = TcpStream::connect(server)?;
     for line in &head {
@@ -111,9 +150,15 @@ fn serve(mut client: TcpStream, server: &str, state: &Mutex<State>) -> std::io::
     to.write_all(&body)?;
     let mut answered = Vec::new();
     to.read_to_end(&mut answered)?;
+    *state.lock().unwrap().answered.entry(method).or_default() += answered.len();
     match fault {
         Some(Fault::LoseAnswer) => client.shutdown(Shutdown::Both),
         Some(Fault::LoseAnswerTo503) => answer(&mut client, "503 Slow Down", ""),
+        Some(Fault::CutBody) => {
+            let head = answered.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |at| at + 4);
+            client.write_all(&answered[..head + (answered.len() - head) / 2])?;
+            client.shutdown(Shutdown::Both)
+        }
         _ => {
             client.write_all(&answered)?;
             client.shutdown(Shutdown::Both)
