@@ -29,7 +29,7 @@ pub use duration::{format_duration, parse_duration};
 pub use error::{Error, ErrorKind, Place, Result};
 pub use lookup::{Found, LookedUp, Lookup};
 pub use sink::{Committable, Committer, JobRun, Prepared, Sink, SinkContext};
-pub use source::{BadRow, PartitionReader, Polled, SavedPartition, Source, SourceRows};
+pub use source::{Backfill, BadRow, PartitionReader, Polled, SavedPartition, Source, SourceRows};
 pub use store::{MemoryStore, Put, Stat, Store, Stored};
 pub use table::{Connectors, TableSpec};
 pub use time::{Millis, TimeDomain, Watermark};

@@ -1,9 +1,10 @@
 //! What a running job says of itself: counters that tasks add to once for each batch, read by anyone at any time.
 
+use crate::backfill::BackfillMetrics;
 use crate::memory::Memory;
 use crate::scratch::Scratch;
 use crate::warnings::{Warning, WarningKind, Warnings};
-use millstream_core::{Error, Millis, Watermark};
+use millstream_core::{Backfill, Error, Millis, Watermark};
 use millstream_state::room::SaveRoom;
 use millstream_state::tier::Budget;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct NodeMetrics {
     pub late: AtomicU64,
     pub bad: AtomicU64,
     pub bytes: AtomicU64,
+    /// Of a source that reads a history first.
+    pub backfill: BackfillMetrics,
     /// For each task: the event-time watermark it last handed on, and the bytes that it remembers.
     watermarks: Vec<AtomicI64>,
     state_bytes: Vec<AtomicU64>,
@@ -36,6 +39,7 @@ impl NodeMetrics {
             late: AtomicU64::new(0),
             bad: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            backfill: BackfillMetrics::default(),
             watermarks: (0..tasks).map(|_| AtomicI64::new(i64::MIN)).collect(),
             state_bytes: (0..tasks).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -180,6 +184,8 @@ pub struct NodeSnapshot {
     pub bytes: u64,
     pub state_bytes: u64,
     pub watermark: Watermark,
+    /// Of a source that reads a history first.
+    pub backfill: Option<Backfill>,
 }
 
 /// A reading of the whole job.
@@ -200,6 +206,9 @@ pub struct Snapshot {
     /// Completed so far, and how long the last one took.
     pub checkpoints: u64,
     pub checkpoint_millis: u64,
+    /// Of all tables that read a history first, together: until it is complete, results lack what is still to be read.
+    /// `None`: there is no such table.
+    pub backfill: Option<Backfill>,
     pub nodes: Vec<NodeSnapshot>,
 }
 
@@ -223,6 +232,7 @@ impl Metrics {
                 bytes: n.bytes.load(Relaxed),
                 state_bytes: n.state_bytes(),
                 watermark: n.watermark(),
+                backfill: n.backfill.get(),
             })
             .collect();
         let sources = || nodes.iter().filter(|n| n.is_source);
@@ -239,6 +249,7 @@ impl Metrics {
             queued_bytes: self.queued_bytes.load(Relaxed).max(0) as u64,
             checkpoints: self.checkpoints.done.load(Relaxed),
             checkpoint_millis: self.checkpoints.millis.load(Relaxed),
+            backfill: nodes.iter().filter_map(|n| n.backfill).reduce(Backfill::with),
             nodes,
         }
     }

@@ -10,7 +10,7 @@ use millstream_core::{Millis, PartitionReader, Polled, Result, TimeDomain, Water
 use millstream_dataflow::feed::{Effect, PartitionMemory, SourceFeed};
 use millstream_dataflow::operator::Watermarks;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What stands for the rows of a query itself among the partitions of a checkpoint.
@@ -45,6 +45,9 @@ struct Table {
     partitions: VecDeque<(usize, Box<dyn PartitionReader>)>,
     /// Partitions that have ended, in this run or before it.
     over: Vec<PartitionState>,
+    /// Of a partition whose rows come from several streams: a partition of the feed without rows, which keeps the watermark
+    /// where the slowest stream is. It belongs to the same task, so no row is overtaken by what holds it.
+    holds: BTreeMap<usize, usize>,
     /// To be handed on before anything else.
     first: Vec<Effect>,
     /// Partitions that have given what was there at the start, when that is all that is asked for.
@@ -64,13 +67,22 @@ impl SourceDriver {
         available_now: bool,
         now: Millis,
     ) -> SourceDriver {
-        let partitions = readers.into_iter().map(|reader| (feed.add_partition(reader.name(), now), reader)).collect();
+        let mut holds = BTreeMap::new();
+        let mut partitions = VecDeque::new();
+        for reader in readers {
+            let id = feed.add_partition(reader.name(), now);
+            if reader.lag().is_some() {
+                holds.insert(id, feed.add_partition(reader.name(), now));
+            }
+            partitions.push_back((id, reader));
+        }
         let over = Vec::new();
         let table = Table {
             name,
             feed,
             partitions,
             over,
+            holds,
             first: Vec::new(),
             resting: Vec::new(),
             available_now,
@@ -92,6 +104,7 @@ impl SourceDriver {
         now: Millis,
     ) -> SourceDriver {
         let mut partitions = VecDeque::new();
+        let mut holds = BTreeMap::new();
         for reader in readers {
             let id = match saved.partitions.iter().find(|p| p.name == reader.name()) {
                 Some(known) => {
@@ -102,6 +115,12 @@ impl SourceDriver {
                 }
                 None => feed.add_partition(reader.name(), now),
             };
+            if let Some(lag) = reader.lag() {
+                // What the task had promised was never ahead of it.
+                let watermark = behind(feed.partition_state(id).watermark, lag);
+                let memory = PartitionMemory { watermark, rows: 0, idle: false, ended: false };
+                holds.insert(id, feed.add_saved_partition(reader.name(), memory, now));
+            }
             partitions.push_back((id, reader));
         }
         // Partitions that have ended belong to nobody any more; the first task remembers them.
@@ -113,6 +132,7 @@ impl SourceDriver {
             feed,
             partitions,
             over,
+            holds,
             first,
             resting: Vec::new(),
             available_now,
@@ -242,22 +262,42 @@ impl Table {
             match reader.poll()? {
                 Polled::Rows(rows) => {
                     self.count_skipped(cell, chain, reader.as_ref());
+                    note_backfill(cell, chain, reader.as_ref());
                     self.partitions.push_back((id, reader));
                     chain.metrics.nodes[chain.cells[cell].node].bytes.fetch_add(rows.bytes, Relaxed);
                     let effects = self.feed.on_rows(id, rows, now)?;
                     self.carry_out(cell, chain, effects)?;
+                    self.hold(cell, chain, id, now)?;
+                    let reached = self.feed.partition_state(id).watermark;
+                    if let Some((_, reader)) = self.partitions.back_mut() {
+                        reader.reached(reached);
+                    }
                     return Ok(Some(true));
                 }
-                Polled::Pending => self.partitions.push_back((id, reader)),
-                Polled::End if self.available_now => {
+                Polled::Pending => {
+                    note_backfill(cell, chain, reader.as_ref());
+                    let promised = reader.promises();
+                    self.partitions.push_back((id, reader));
+                    self.hold(cell, chain, id, now)?;
+                    if let Some(promised) = promised {
+                        let effects = self.feed.on_promise(id, promised, now);
+                        self.carry_out(cell, chain, effects)?;
+                    }
+                }
+                Polled::End if self.available_now && !reader.ended_for_good() => {
                     self.count_skipped(cell, chain, reader.as_ref());
+                    note_backfill(cell, chain, reader.as_ref());
                     self.skipped_before += reader.skipped();
                     self.resting.push((id, reader));
                 }
                 Polled::End => {
                     self.count_skipped(cell, chain, reader.as_ref());
+                    note_backfill(cell, chain, reader.as_ref());
                     self.skipped_before += reader.skipped();
-                    let effects = self.feed.on_end(id, now);
+                    let mut effects = self.feed.on_end(id, now);
+                    if let Some(hold) = self.holds.remove(&id) {
+                        effects.extend(self.feed.on_end(hold, now));
+                    }
                     // Where nothing is saved, nobody asks for its position, and not every reader knows one.
                     if chain.set_aside.is_some() {
                         self.over.push(PartitionState { ended: true, ..self.saved_partition(id, reader.as_ref())? });
@@ -273,6 +313,15 @@ impl Table {
         let moved = !effects.is_empty();
         self.carry_out(cell, chain, effects)?;
         Ok(Some(moved))
+    }
+
+    /// The partition that was just asked, the last in turn, keeps the watermark where its slowest stream is.
+    fn hold(&mut self, cell: usize, chain: &Chain, id: usize, now: Millis) -> Result<()> {
+        let Some(&hold) = self.holds.get(&id) else { return Ok(()) };
+        let lag = self.partitions.back().and_then(|(_, reader)| reader.lag()).unwrap_or_default();
+        let to = behind(self.feed.partition_state(id).watermark, lag);
+        let effects = self.feed.on_promise(hold, to, now);
+        self.carry_out(cell, chain, effects)
     }
 
     fn saved(&self) -> Result<(Vec<PartitionState>, Watermarks)> {
@@ -321,5 +370,16 @@ impl Table {
             chain.deliver(cell, 0, 0, signal)?;
         }
         Ok(())
+    }
+}
+
+fn behind(watermark: Watermark, lag: Millis) -> Watermark {
+    if lag == Millis::MAX { Watermark::MIN } else { Watermark(watermark.0.saturating_sub(lag)) }
+}
+
+/// Shows how far a table is in its history, where it has one.
+fn note_backfill(cell: usize, chain: &Chain, asked: &dyn PartitionReader) {
+    if let Some(backfill) = asked.backfill() {
+        chain.metrics.nodes[chain.cells[cell].node].backfill.set(backfill);
     }
 }

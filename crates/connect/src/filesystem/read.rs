@@ -67,6 +67,8 @@ pub(super) struct Plan {
     pub first: Vec<FileInfo>,
     /// What has been read of them before.
     pub progress: Progress,
+    /// The files of the first look are all there will ever be, also for a run that goes on with them later.
+    pub once: bool,
     /// A file that was being read, and how much of its unpacked bytes is done with.
     pub inside: Option<(FileInfo, u64)>,
 }
@@ -134,6 +136,7 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), G
         Err(e) => return put(Piece::Failed(e)),
     };
     let mut found = plan.first.clone();
+    let again = plan.progress.has_begun() || plan.inside.is_some();
     loop {
         for file in &pass {
             if stop.load(Ordering::Relaxed) {
@@ -143,6 +146,9 @@ fn run(plan: &Plan, send: &SyncSender<Piece>, stop: &AtomicBool) -> Result<(), G
         }
         put(Piece::Looked)?;
         progress.end();
+        if plan.once && again {
+            return put(Piece::Over);
+        }
         match progress.look(&found) {
             Ok(Some((listed, new))) => {
                 put(Piece::Look(Box::new(listed.clone())))?;
@@ -285,7 +291,7 @@ mod tests {
     fn plan(path: &std::path::Path, interval: Option<Duration>) -> Plan {
         let path = path.display().to_string();
         let first = files(&path).expect("readable");
-        Plan { path, interval, contents: true, first, progress: Progress::default(), inside: None }
+        Plan { path, interval, contents: true, first, progress: Progress::default(), once: false, inside: None }
     }
 
     /// Drops the near end and waits for the thread.

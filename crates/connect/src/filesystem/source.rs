@@ -120,9 +120,21 @@ impl FileSource {
             contents: options.format() != Format::Parquet,
             first,
             progress: Progress::default(),
+            once: false,
             inside: None,
         };
         Ok(FileSource { table: table.clone(), layout: Layout::of(table)?, options, plan })
+    }
+
+    /// The files that are found first are all that will ever be read, however often a run goes on with them.
+    /// A position names them from the very beginning.
+    #[cfg(feature = "kafka")]
+    pub fn once(mut self) -> Result<FileSource> {
+        self.plan.once = true;
+        if let Some((pass, _)) = self.plan.progress.look(&self.plan.first)? {
+            self.plan.progress.begin(pass);
+        }
+        Ok(self)
     }
 
     fn reader(&self, plan: Plan, rows: i64, inside: Option<FilePosition>) -> Result<Box<dyn PartitionReader>> {
@@ -145,7 +157,14 @@ impl FileSource {
                 last: false,
             }),
         };
+        let size = |files: &[FileInfo]| files.iter().filter_map(|f| f.size).sum::<u64>();
+        // A file that is missing is said by the thread that wants to read it.
+        let left = plan.progress.has_begun().then(|| plan.progress.left(&plan.first).unwrap_or_default());
+        let left = size(left.as_ref().unwrap_or(&plan.first));
+        let all_bytes = size(&plan.first);
         Ok(Box::new(FileReader {
+            all_bytes,
+            done_bytes: all_bytes.saturating_sub(left),
             name: local_path(&self.plan.path).to_owned(),
             layout: self.layout.clone(),
             replays: self.replays(),
@@ -295,6 +314,9 @@ struct FileReader {
     skipped: u64,
     /// There are no more files.
     over: bool,
+    /// Of the files that were there at the beginning, and of those of them that are read.
+    all_bytes: u64,
+    done_bytes: u64,
 }
 
 enum Contents {
@@ -370,6 +392,19 @@ impl FileReader {
     fn done_with_file(&mut self) {
         if let Some(file) = self.file.take() {
             self.progress.done_with(&file.about.path);
+            self.done_bytes += file.about.size.unwrap_or_default();
+        }
+    }
+
+    /// Bytes of the open file that are read, about.
+    fn done_inside(&self) -> u64 {
+        let Some(size) = self.file.as_ref().and_then(|f| f.about.size) else { return 0 };
+        match &self.contents {
+            Contents::Text(text) => text.offset.min(size),
+            Contents::Parquet { reader: Some(open), .. } => {
+                (u128::from(size) * u128::from(open.rows_read()) / u128::from(open.rows_total().max(1))) as u64
+            }
+            Contents::Parquet { reader: None, .. } => 0,
         }
     }
 
@@ -531,6 +566,10 @@ impl PartitionReader for FileReader {
 
     fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    fn bytes_done(&self) -> Option<(u64, u64)> {
+        Some(((self.done_bytes + self.done_inside()).min(self.all_bytes), self.all_bytes))
     }
 
     fn position(&self) -> Result<String> {

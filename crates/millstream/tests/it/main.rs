@@ -8,6 +8,8 @@ mod dice;
 mod emit;
 mod fuzz;
 #[cfg(feature = "kafka")]
+mod history;
+#[cfg(feature = "kafka")]
 mod kafka;
 mod lookup;
 mod memory;

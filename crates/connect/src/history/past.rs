@@ -1,0 +1,335 @@
+//! Reads the history, and notes what the handover will have to know.
+//!
+//! A position is where its source stands. Where ids are remembered it is a place further back, with the rows that have
+//! been handed on since: a restart reads those again, for their ids alone.
+
+use super::hub::{Ending, Hub, Tail};
+use super::ids::{Ids, ids_of};
+use super::layout::{Layout, greatest, millis, whole};
+use super::options::Handover;
+use crate::position;
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::filter_record_batch;
+use millstream_core::{
+    Backfill, Error, Millis, PartitionReader, Place, Polled, Result, SavedPartition, SourceRows, Watermark,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// The name of the history among the partitions of a table.
+pub const NAME: &str = "history";
+
+/// Places that are kept to go back to, over the time for which ids are remembered.
+const PLACES: i64 = 16;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Position {
+    /// Where the source is opened again, and how much of what it gives then has been handed on.
+    at: Tail,
+    /// The greatest event time before `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Millis>,
+    /// What is known of the history so far; when it is over, how it ended.
+    known: Ending,
+    /// The greatest event time of each partition.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    times: BTreeMap<i32, Millis>,
+}
+
+impl Position {
+    pub fn ending(self) -> Ending {
+        self.known
+    }
+
+    pub fn knows_cut(&self) -> bool {
+        self.known.cut.is_some()
+    }
+
+    pub fn source(&self) -> SavedPartition {
+        SavedPartition { name: self.at.name.clone(), position: self.at.position.clone() }
+    }
+}
+
+/// A place in the history that reading may go back to.
+struct Back {
+    position: String,
+    /// Rows and bad rows before it.
+    rows: u64,
+    bad: u64,
+    /// The greatest event time before it.
+    latest: Option<Millis>,
+}
+
+pub struct Past {
+    hub: Arc<Hub>,
+    layout: Layout,
+    /// `None`: the history has ended.
+    inner: Option<Box<dyn PartitionReader>>,
+    inner_name: String,
+    known: Ending,
+    /// The greatest event time of each partition.
+    times: BTreeMap<i32, Millis>,
+    ids: Option<Ids>,
+    /// Oldest first; the first one is where a restart begins to read. Empty where no ids are remembered.
+    back: VecDeque<Back>,
+    /// Rows and bad rows that the source has given.
+    rows: u64,
+    bad: u64,
+    /// Of those, what an earlier run has handed on: it is read again for its ids.
+    again: (u64, u64),
+    /// What the source has left out, kept for when it is closed.
+    skipped: u64,
+}
+
+impl Past {
+    pub fn new(
+        hub: Arc<Hub>,
+        layout: Layout,
+        inner: Box<dyn PartitionReader>,
+        saved: Option<Position>,
+    ) -> Result<Past> {
+        let inner_name = inner.name().to_owned();
+        let mut past = Past {
+            hub,
+            layout,
+            inner_name,
+            known: Ending::default(),
+            times: BTreeMap::new(),
+            ids: None,
+            back: VecDeque::new(),
+            rows: 0,
+            bad: 0,
+            again: (0, 0),
+            skipped: 0,
+            inner: None,
+        };
+        let mut before = None;
+        if let Some(saved) = saved {
+            past.again = (saved.at.rows, saved.at.bad);
+            past.known = saved.known;
+            before = saved.before;
+            past.times = saved.times;
+        }
+        if let Handover::EventTime { at: Some(at), .. } = past.hub.settings.handover {
+            past.known.cut = Some(at);
+        }
+        past.publish(Watermark::MIN);
+        if let Handover::Id { memory, bytes_max, .. } = &past.hub.settings.handover {
+            past.ids = Some(Ids::new(*memory, bytes_max.0 as usize).again(past.known.latest));
+            past.back.push_back(Back { position: inner.position()?, rows: 0, bad: 0, latest: before });
+        }
+        past.inner = Some(inner);
+        past.note_bytes();
+        Ok(past)
+    }
+
+    /// Tells the live partitions how far the job is, all of it at once and only when the job is there: what they keep to
+    /// follows from it.
+    fn publish(&self, watermark: Watermark) {
+        let mut state = self.hub.state();
+        state.watermark = Some(watermark);
+        state.latest = self.known.latest;
+        state.times.clone_from(&self.times);
+    }
+
+    fn note_bytes(&self) {
+        if let Some((done_bytes, all_bytes)) = self.inner.as_ref().and_then(|i| i.bytes_done()) {
+            self.hub.state().backfill = Backfill { done_bytes, all_bytes, complete: false };
+        }
+    }
+
+    /// The time before which the history is read, where it is read to a time. False: it is not known yet.
+    fn knows_cut(&mut self) -> bool {
+        if !matches!(self.hub.settings.handover, Handover::EventTime { .. }) || self.known.cut.is_some() {
+            return true;
+        }
+        let Some(cut) = self.hub.state().cut else { return false };
+        self.known.cut = cut;
+        true
+    }
+
+    /// Where reading may begin again is noted now and then, and what is too far back is let go.
+    fn note_place(&mut self) -> Result<()> {
+        let (Handover::Id { memory, .. }, Some(inner)) = (&self.hub.settings.handover, &self.inner) else {
+            return Ok(());
+        };
+        let Some(latest) = self.known.latest else { return Ok(()) };
+        let step = (memory / PLACES).max(1);
+        if self.back.back().is_none_or(|b| b.latest.is_none_or(|before| latest.saturating_sub(before) >= step)) {
+            let at = Back { position: inner.position()?, rows: self.rows, bad: self.bad, latest: Some(latest) };
+            self.back.push_back(at);
+        }
+        // Rows that ids are remembered of are later than this.
+        let floor = latest.saturating_sub(*memory);
+        while self.back.get(1).is_some_and(|b| b.latest.is_none_or(|before| before <= floor)) {
+            self.back.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Takes note of rows. Those that a former run has handed on come back as none.
+    fn take(&mut self, mut read: SourceRows) -> Result<SourceRows> {
+        let rows = read.rows.num_rows();
+        let times = self.layout.time.map(|at| millis(read.rows.column(at))).transpose()?;
+        let mut latest = times.as_ref().and_then(greatest);
+        if let Some(cut) = self.known.cut {
+            latest = latest.min(Some(cut));
+        }
+        self.known.latest = self.known.latest.max(latest);
+        if let (Some(ids), Some(at), Some(times)) = (&mut self.ids, self.layout.id, &times) {
+            ids.remember(&ids_of(read.rows.column(at))?, times);
+        }
+        if let (Some(partition), Some(offset)) = (self.layout.partition, self.layout.offset) {
+            let columns = [whole(read.rows.column(partition))?, whole(read.rows.column(offset))?];
+            self.note_offsets(&columns, times.as_ref())?;
+        }
+        // What was handed on before a restart.
+        let again = self.again.0.saturating_sub(self.rows).min(rows as u64) as usize;
+        let again_bad = self.again.1.saturating_sub(self.bad).min(read.bad.len() as u64) as usize;
+        self.rows += rows as u64;
+        self.bad += read.bad.len() as u64;
+        read.bad.drain(..again_bad);
+        read.rows = read.rows.slice(again, rows - again);
+        if let (Some(cut), Some(times)) = (self.known.cut, times) {
+            read.rows = only_before(&read.rows, &times.slice(again, rows - again), cut)?;
+        }
+        self.layout.hand_on(read, true)
+    }
+
+    fn note_offsets(&mut self, columns: &[Int64Array; 2], times: Option<&Int64Array>) -> Result<()> {
+        let [partitions, offsets] = columns;
+        let rows = partitions.len();
+        let row = (0..rows).find(|&r| partitions.is_null(r) || offsets.is_null(r));
+        let bad =
+            (0..rows).find(|&r| !(0..=i64::from(i32::MAX)).contains(&partitions.value(r)) || offsets.value(r) < 0);
+        if let Some(row) = row.or(bad) {
+            let Handover::Offset { partition, offset, .. } = &self.hub.settings.handover else { return Ok(()) };
+            let what =
+                format!("the history has a row whose `{partition}` or `{offset}` is NULL or no place in a topic");
+            return Err(Error::data(what)
+                .at(Place(format!("{} row {}", self.inner_name, self.rows + row as u64 + 1)))
+                .remedy("repair the files, or hand over by 'event-time' or 'id'"));
+        }
+        // Runs of one partition are looked up once: row by row, but for the look-up.
+        let mut row = 0;
+        while row < rows {
+            let partition = partitions.value(row) as i32;
+            let end = (row..rows).find(|&r| partitions.value(r) as i32 != partition).unwrap_or(rows);
+            if let Some(offset) = offsets.values()[row..end].iter().max() {
+                let known = self.known.offsets.entry(partition).or_insert(*offset);
+                *known = (*known).max(*offset);
+            }
+            if let Some(time) = times.and_then(|t| greatest(&t.slice(row, end - row))) {
+                let known = self.times.entry(partition).or_insert(time);
+                *known = (*known).max(time);
+            }
+            row = end;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if self.again.0 > self.rows {
+            return Err(Error::data(format!(
+                "the history has become shorter: it had {} rows from the place where reading goes on, and has {}",
+                self.again.0, self.rows
+            ))
+            .at(Place(self.inner_name.clone()))
+            .remedy("put its files back as they were, or start the job afresh (another --state)"));
+        }
+        let ids = self.ids.take();
+        self.skipped = self.inner.as_ref().map_or(self.skipped, |i| i.skipped());
+        self.known.tail = self.back.front().map(|back| self.tail(back));
+        self.back.clear();
+        self.inner = None;
+        self.hub.hand_over(self.known.clone(), ids)
+    }
+
+    fn tail(&self, back: &Back) -> Tail {
+        let name = self.inner_name.clone();
+        // Until what is read again has been passed, it is what counts.
+        let (rows, bad) = (self.rows.max(self.again.0), self.bad.max(self.again.1));
+        Tail { name, position: back.position.clone(), rows: rows - back.rows, bad: bad - back.bad }
+    }
+}
+
+fn only_before(rows: &RecordBatch, times: &Int64Array, cut: Millis) -> Result<RecordBatch> {
+    if greatest(times).is_none_or(|most| most < cut) {
+        return Ok(rows.clone());
+    }
+    // A row without a time stays: what becomes of it is decided elsewhere.
+    let keep: BooleanArray = times.iter().map(|t| Some(t.is_none_or(|t| t < cut))).collect();
+    Ok(filter_record_batch(rows, &keep)?)
+}
+
+impl PartitionReader for Past {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn poll(&mut self) -> Result<Polled> {
+        self.hub.check()?;
+        if self.inner.is_none() {
+            return Ok(Polled::End);
+        }
+        if !self.knows_cut() {
+            return Ok(Polled::Pending);
+        }
+        self.note_place()?;
+        let Some(inner) = &mut self.inner else { return Ok(Polled::End) };
+        let polled = inner.poll()?;
+        self.note_bytes();
+        match polled {
+            Polled::Rows(read) => Ok(Polled::Rows(self.take(read)?)),
+            Polled::Pending => Ok(Polled::Pending),
+            Polled::End => {
+                self.end()?;
+                Ok(Polled::End)
+            }
+        }
+    }
+
+    fn skipped(&self) -> u64 {
+        self.inner.as_ref().map_or(self.skipped, |i| i.skipped())
+    }
+
+    fn position(&self) -> Result<String> {
+        let (at, before) = match (&self.inner, self.back.front()) {
+            (None, _) => {
+                let ended = Tail { name: self.inner_name.clone(), position: String::new(), rows: 0, bad: 0 };
+                (ended, None)
+            }
+            (Some(_), Some(back)) => (self.tail(back), back.latest),
+            (Some(inner), None) => {
+                let name = self.inner_name.clone();
+                (Tail { name, position: inner.position()?, rows: 0, bad: 0 }, None)
+            }
+        };
+        let times = if self.inner.is_none() { BTreeMap::new() } else { self.times.clone() };
+        position::write(&Position { at, before, known: self.known.clone(), times })
+    }
+
+    fn reached(&mut self, watermark: Watermark) {
+        self.publish(watermark);
+    }
+
+    fn lag(&self) -> Option<Millis> {
+        let Handover::Offset { time: Some(_), .. } = &self.hub.settings.handover else { return None };
+        let latest = self.known.latest.unwrap_or(Millis::MIN);
+        // A partition with records that the history has had none of: they may be of any time.
+        let state = self.hub.state();
+        if state.described.values().any(|p| !p.empty && !self.times.contains_key(&p.number)) {
+            return Some(Millis::MAX);
+        }
+        self.times.values().min().map(|least| latest.saturating_sub(*least)).or(Some(0))
+    }
+
+    fn ended_for_good(&self) -> bool {
+        self.inner.is_none()
+    }
+
+    fn backfill(&self) -> Option<Backfill> {
+        Some(self.hub.state().backfill)
+    }
+}
