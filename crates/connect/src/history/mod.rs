@@ -122,7 +122,36 @@ impl Legs for FilesAndTopic {
     }
 
     fn live(&self) -> Result<Box<dyn Live>> {
-        options::of_live(&self.live, kafka::open_live(&self.live))
+        let topic = options::of_live(&self.live, kafka::open_live(&self.live))?;
+        Ok(Box::new(Topic { topic, table: self.live.clone() }))
+    }
+}
+
+/// Says what is wrong with keys as the table has them.
+struct Topic {
+    topic: Box<dyn Live>,
+    table: TableSpec,
+}
+
+impl Live for Topic {
+    fn schema(&self) -> SchemaRef {
+        self.topic.schema()
+    }
+
+    fn bounded(&self) -> bool {
+        self.topic.bounded()
+    }
+
+    fn partitions(&mut self) -> Result<Vec<LivePartition>> {
+        options::of_live(&self.table, self.topic.partitions())
+    }
+
+    fn open(
+        &mut self,
+        begin: &Begin,
+        known: &BTreeMap<String, Option<String>>,
+    ) -> Result<Vec<Box<dyn PartitionReader>>> {
+        options::of_live(&self.table, self.topic.open(begin, known))
     }
 }
 

@@ -155,12 +155,13 @@ pub fn of_live<T>(leg: &TableSpec, result: Result<T>) -> Result<T> {
 
 /// An error of a leg, with keys as the table has them.
 fn named<T>(prefix: &str, leg: &TableSpec, result: Result<T>) -> Result<T> {
+    let whole = |text: &str| whole_keys(prefix, leg, text);
     result.map_err(|e| {
-        let named = Error::new(e.kind(), whole_keys(prefix, leg, e.what()));
+        let named = Error::new(e.kind(), whole(e.what()));
         let named = match e.help() {
-            Some(help) => {
-                named.remedy(format!("{} (options of this leg begin with '{prefix}')", whole_keys(prefix, leg, help)))
-            }
+            // A list of all options has them as the leg's own connector calls them.
+            Some(help) if help.contains("t has ") => named.remedy(format!("{} (each behind '{prefix}')", whole(help))),
+            Some(help) => named.remedy(whole(help)),
             None => named,
         };
         match e.place() {

@@ -71,7 +71,7 @@ impl Live for KafkaSource {
                     ))
                     .at(millstream_core::Place(topic.to_owned()))
                     .remedy(
-                        "see that 'live.topic' is the topic the history was made of, and 'handover.partition-column' the \
+                        "see that 'topic' is the topic the history was made of, and 'handover.partition-column' the \
                          column with its partitions",
                     ));
                 }
@@ -119,7 +119,7 @@ fn continued(beginnings: &Offsets, ends: &Offsets, next: &BTreeMap<i32, i64>) ->
             ))
             .at(partition.at(wanted))
             .remedy(
-                "the topic was made anew, or the history is one of another topic: check 'live.topic', or hand over by \
+                "the topic was made anew, or the history is one of another topic: check 'topic', or hand over by \
                  'event-time' or 'id'",
             ));
         }

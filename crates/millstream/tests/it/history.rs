@@ -7,6 +7,7 @@ use crate::kafka::{PATIENCE, World, world};
 use crate::state::{lines, wait_until};
 use futures::executor::block_on;
 use rdkafka::admin::AdminOptions;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Event time between two rows, in milliseconds; and how far a row may come behind its time: less than five minutes.
 const STEP: u64 = 6;
-const SHUFFLE: u64 = 49_999;
+const SHUFFLE_MAX: u64 = 49_999;
 /// 2024-01-01.
 const BEGIN: u64 = 1_704_067_200_000;
 /// Long after all rows: it closes every window before it.
@@ -76,7 +77,9 @@ impl Legs {
         let sizes = Sizes::of(all);
         let topic = world.topic("purchases", PARTITIONS as i32);
         let legs = Legs { world, sizes, topic };
-        let mut order: Vec<(u64, u64)> = (0..all).map(|id| (id + scattered(id + 7) % SHUFFLE, id)).collect();
+        let began = Instant::now();
+        let shuffle = SHUFFLE_MAX.min(all / 25);
+        let mut order: Vec<(u64, u64)> = (0..all).map(|id| (id + scattered(id + 7) % shuffle, id)).collect();
         order.sort_unstable();
         // Where each partition is when the history ends, and when the topic begins.
         let (mut archived, mut kept) = ([0u64; 4], [0u64; 4]);
@@ -88,10 +91,12 @@ impl Legs {
             kept[partition as usize] += u64::from(number < legs.sizes.kept);
         }
         legs.produce(order.iter().map(|(_, id)| (partition(*id) as i32, json(*id as i64, at(*id), n(*id)))));
+        eprintln!("{all} rows sent in {:.1} s", began.elapsed().as_secs_f64());
         legs.archive(&archived);
         legs.forget(&kept);
         let ends = (0..PARTITIONS as i32).map(|p| (p, json(-1 - i64::from(p), LAST, 0)));
         legs.produce(ends);
+        legs.check_sent();
         legs
     }
 
@@ -102,6 +107,8 @@ impl Legs {
         for (partition, value) in records {
             // As a producer that says when its rows were made.
             let time = value.split("\"at\":").nth(1).and_then(|t| t.split(',').next()?.parse().ok()).expect("a time");
+            // A broker takes no time that is to come.
+            let time = if time == LAST as i64 { BEGIN as i64 } else { time };
             let mut record: BaseRecord<'_, str, str> =
                 BaseRecord::to(&self.topic).partition(partition).payload(value.as_str()).timestamp(time);
             loop {
@@ -116,6 +123,13 @@ impl Legs {
             }
         }
         producer.flush(PATIENCE).expect("arrived");
+    }
+
+    /// That all of it has arrived: a producer that asks for no answers hears of none that was refused.
+    fn check_sent(&self) {
+        let reader: BaseConsumer = self.world.config().set("group.id", "onlooker").create().expect("a consumer");
+        let end = |partition| reader.fetch_watermarks(&self.topic, partition, PATIENCE).expect("an answer").1 as u64;
+        assert_eq!((0..PARTITIONS as i32).map(end).sum::<u64>(), self.sizes.all + PARTITIONS);
     }
 
     /// Lets jobs of ours write the archives.
@@ -136,7 +150,7 @@ impl Legs {
             self.path("by-offset"),
         );
         let made = format!(
-            "CREATE TABLE numbers (id BIGINT) WITH ('connector' = 'datagen', 'fields.id.kind' = 'sequence',
+            "CREATE TABLE numbers (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '100000000', 'fields.id.kind' = 'sequence',
                'fields.id.start' = '0', 'fields.id.end' = '{}');
              CREATE TABLE archive (id BIGINT, `at` BIGINT, n BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}',
                'format' = 'parquet');
@@ -225,7 +239,7 @@ fn killed_again_and_again(legs: &Legs, by: &str, kills: u64) -> String {
         random % below
     };
     // Runs that take all of it between them, by what a machine of two cores does in a second.
-    let budget = legs.sizes.all / setting("MILLSTREAM_TEST_HISTORY_PACE", 300) / kills.max(1);
+    let budget = legs.sizes.all / setting("MILLSTREAM_TEST_HISTORY_PACE", 150) / kills.max(1);
     let mut told = String::new();
     for kill in 0..kills {
         let parallelism = ["1", "2", "3"][next(3) as usize];
@@ -245,7 +259,6 @@ fn killed_again_and_again(legs: &Legs, by: &str, kills: u64) -> String {
         let (code, leg, err) = legs.world.run(&[
             "state",
             "query",
-            "--state",
             &state,
             "SELECT COUNT(*) AS live FROM partitions WHERE name = 'history' AND ended",
             "--format",
