@@ -60,6 +60,15 @@ pub enum Handover {
 }
 
 impl Handover {
+    /// As the option says it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Handover::Offset { .. } => "offset",
+            Handover::Id { .. } => "id",
+            Handover::EventTime { .. } => "event-time",
+        }
+    }
+
     pub fn time_column(&self) -> Option<&str> {
         match self {
             Handover::Offset { time, .. } => time.as_deref(),

@@ -25,6 +25,8 @@ const PLACES: i64 = 16;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Position {
+    /// [`Handover::kind`]: what is known of the history is what it asks for.
+    handover: String,
     /// Where the source is opened again, and how much of what it gives then has been handed on.
     at: Tail,
     /// The greatest event time before `at`.
@@ -40,6 +42,16 @@ pub struct Position {
 impl Position {
     pub fn ending(self) -> Ending {
         self.known
+    }
+
+    /// That the table still hands over as it did.
+    pub fn check(&self, handover: &Handover) -> Result<()> {
+        if self.handover == handover.kind() {
+            return Ok(());
+        }
+        let (was, is) = (&self.handover, handover.kind());
+        Err(Error::usage(format!("the job began with 'handover' = '{was}', and is now to go on with '{is}'"))
+            .remedy("set it back, or start the job afresh (another --state)"))
     }
 
     pub fn knows_cut(&self) -> bool {
@@ -307,7 +319,13 @@ impl PartitionReader for Past {
             }
         };
         let times = if self.inner.is_none() { BTreeMap::new() } else { self.times.clone() };
-        position::write(&Position { at, before, known: self.known.clone(), times })
+        position::write(&Position {
+            handover: self.hub.settings.handover.kind().to_owned(),
+            at,
+            before,
+            known: self.known.clone(),
+            times,
+        })
     }
 
     fn reached(&mut self, watermark: Watermark) {

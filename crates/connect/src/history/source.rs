@@ -118,6 +118,9 @@ impl Source for HistorySource {
         }
         let mut readers: Vec<Box<dyn PartitionReader>> = Vec::new();
         let ended = self.ended.take();
+        for position in open.iter().chain(&ended) {
+            position.check(&self.settings.handover)?;
+        }
         if let Some(position) = open {
             // While the history is read it must be known which partitions have records that are older.
             let found = HistorySource::describe(&hub)?;

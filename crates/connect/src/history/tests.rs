@@ -410,8 +410,9 @@ fn every_row_comes_once_however_events_fall_and_batches_are_cut() {
 #[test]
 fn every_row_comes_once_after_a_restore_at_any_poll() {
     for (which, cut) in [(0, 1), (0, 4), (1, 1), (1, 4), (2, 1), (2, 4)] {
-        // The last polls of the longest runs lie before 400.
-        for crash in 0..if cut == 1 { 320 } else { 130 } {
+        // Runs have at most so many polls.
+        let polls = if cut == 1 { 320 } else { 130 };
+        for crash in (which as u64..polls).step_by(if cut == 1 { 3 } else { 1 }) {
             let mut dice = Dice(crash + 1000 * which as u64);
             let (options, mut world) = worlds(&mut dice).swap_remove(which);
             world.cut = cut;
@@ -450,6 +451,7 @@ fn a_partition_that_is_archived_less_far_is_not_late_by_the_others() {
     let expected: Vec<i64> = (0..4).map(|p| of(p).unwrap_or(all) - DELAY).collect();
     assert_eq!(kept.iter().map(|k| k.1).collect::<Vec<_>>(), expected, "an empty partition keeps to all of it");
     // The history itself stays behind by the slowest of its partitions.
+    world.cut = 1;
     let mut readers = open(options, &world).partitions(1).expect("opened");
     let mut times: BTreeMap<i64, i64> = BTreeMap::new();
     let mut lags = BTreeSet::new();
@@ -499,6 +501,19 @@ fn an_id_that_may_have_been_forgotten_is_an_error_and_no_row_twice() {
     let options = [BY_ID, &[("handover.id-memory-bytes", "640b")]].concat();
     let e = play(&options, &world, &mut Dice(7), None).expect_err("ten ids at most");
     assert!(e.help().is_some_and(|h| h.contains("handover.id-memory-bytes")), "{e}");
+}
+
+#[test]
+fn a_job_does_not_go_on_with_another_handover() {
+    let (options, world) = worlds(&mut Dice(9)).swap_remove(0);
+    let mut source = open(options, &world);
+    let readers = source.partitions(1).expect("opened");
+    let position = readers[0].position().expect("a position");
+    let e = open(BY_TIME, &world)
+        .resume(&[SavedPartition { name: past::NAME.into(), position }], 1)
+        .err()
+        .expect("refused");
+    assert!(e.what().contains("'handover' = 'offset'") && e.what().contains("'event-time'"), "{e}");
 }
 
 #[test]

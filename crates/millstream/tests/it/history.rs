@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -70,13 +71,15 @@ struct Legs {
     world: World,
     sizes: Sizes,
     topic: String,
+    /// Rows that have come to the topic since.
+    extra: Cell<u64>,
 }
 
 impl Legs {
     fn make(world: World, all: u64) -> Legs {
         let sizes = Sizes::of(all);
         let topic = world.topic("purchases", PARTITIONS as i32);
-        let legs = Legs { world, sizes, topic };
+        let legs = Legs { world, sizes, topic, extra: Cell::new(0) };
         let began = Instant::now();
         let shuffle = SHUFFLE_MAX.min(all / 25);
         let mut order: Vec<(u64, u64)> = (0..all).map(|id| (id + scattered(id + 7) % shuffle, id)).collect();
@@ -239,7 +242,7 @@ fn killed_again_and_again(legs: &Legs, by: &str, kills: u64) -> String {
         random % below
     };
     // Runs that take all of it between them, by what a machine of two cores does in a second.
-    let budget = legs.sizes.all / setting("MILLSTREAM_TEST_HISTORY_PACE", 150) / kills.max(1);
+    let budget = legs.sizes.all / setting("MILLSTREAM_TEST_HISTORY_PACE", 300) / kills.max(1);
     let mut told = String::new();
     for kill in 0..kills {
         let parallelism = ["1", "2", "3"][next(3) as usize];
@@ -249,7 +252,13 @@ fn killed_again_and_again(legs: &Legs, by: &str, kills: u64) -> String {
         let mut child = legs.world.spawn(&args);
         if kill == 0 {
             let checkpoint = std::path::Path::new(&state).to_owned();
-            wait_until("there is a checkpoint", || has_manifest(&checkpoint));
+            wait_until("there is a checkpoint", || newest_manifest(&checkpoint).is_some());
+        } else if kill == kills / 2 {
+            // As soon as it is known that the history has ended, and the live leg is being opened.
+            let over =
+                || newest_manifest(state.as_ref()).is_some_and(|m| m.replace(' ', "").contains("\"ended\":true"));
+            wait_until("the history has ended", over);
+            std::thread::sleep(Duration::from_millis(next(100)));
         } else {
             std::thread::sleep(Duration::from_millis(200 + next(2 * budget + 1)));
         }
@@ -285,19 +294,20 @@ fn killed_again_and_again(legs: &Legs, by: &str, kills: u64) -> String {
     format!("{told}  in the end {windows} windows of {} rows, sums {:?}", sums[0], &sums[1..])
 }
 
-fn has_manifest(state: &std::path::Path) -> bool {
-    let mut folders = vec![state.to_owned()];
+/// The text of the manifest that was written last.
+fn newest_manifest(state: &std::path::Path) -> Option<String> {
+    let (mut folders, mut newest) = (vec![state.to_owned()], None);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.components().any(|c| c.as_os_str() == "manifests") {
-                return true;
+                newest = newest.max(path.file_name().map(|name| (name.to_owned(), path.clone())));
             }
         }
     }
-    false
+    std::fs::read_to_string(newest?.1).ok()
 }
 
 #[test]
@@ -335,6 +345,7 @@ fn a_bounded_one_is_a_batch_and_a_hole_and_a_topic_that_is_gone_are_said() {
         let (code, _, err) = legs.world.run(&["run", &endless, "--mode", "batch", "--progress", "none"]);
         assert!(code != 0 && err.contains("scan.bounded.mode"), "{code} {err}");
     }
+    each_run_goes_on_behind_what_was_there(&legs);
     // Retention goes past what the history has.
     let ends: [u64; 4] = std::array::from_fn(|p| (0..10_000).filter(|id| partition(*id) == p as u64).count() as u64);
     legs.forget(&ends);
@@ -345,4 +356,42 @@ fn a_bounded_one_is_a_batch_and_a_hole_and_a_topic_that_is_gone_are_said() {
     let sql = sql.replace(&legs.topic, "no-such-topic");
     let (code, _, err) = legs.world.run(&["run", &legs.world.script("gone.sql", &sql), "--progress", "none"]);
     assert!(code != 0 && err.contains("live.topic") && err.contains("no-such-topic"), "{code} {err}");
+}
+
+/// The first run of `--available-now` reads the history and the topic, the second one what has come since.
+fn each_run_goes_on_behind_what_was_there(legs: &Legs) {
+    for by in ["offset", "id", "event-time"] {
+        let (out, state) = (legs.path(&format!("rows-{by}")), legs.path(&format!("now-{by}")));
+        let sql = legs.purchases(by, "")
+            + &format!(
+                "CREATE TABLE copies (id BIGINT) WITH ('connector' = 'filesystem', 'path' = '{out}', 'format' = 'csv');
+                 INSERT INTO copies SELECT id FROM purchases WHERE id >= 0;"
+            );
+        let script = legs.world.script("now.sql", &sql);
+        let before = legs.extra.get();
+        for run in 0..2 {
+            if run == 1 {
+                let extra = legs.sizes.all + legs.extra.get();
+                legs.produce((extra..extra + 100).map(|id| ((id % PARTITIONS) as i32, json(id as i64, at(id), 0))));
+                legs.extra.set(legs.extra.get() + 100);
+            }
+            let (code, _, err) = legs.world.run(&[
+                "run",
+                &script,
+                "--state",
+                &state,
+                "--available-now",
+                "-p",
+                "3",
+                "--progress",
+                "plain",
+            ]);
+            assert_eq!(code, 0, "{by}: {err}");
+            assert!(err.contains("history complete"), "{by}, run {run}: {err}");
+            let mut ids: Vec<u64> = lines(out.as_ref()).iter().map(|l| l.parse().expect("an id")).collect();
+            ids.sort_unstable();
+            let expected: Vec<u64> = (0..legs.sizes.all + before + 100 * run).collect();
+            assert!(ids == expected, "{by}, run {run}: {} rows of {}", ids.len(), expected.len());
+        }
+    }
 }

@@ -35,7 +35,7 @@ fn errors_name_the_whole_key_and_guess() {
         ("", &[("history.source.monitor-interval", "1 s")], &[], &["'history.source.monitor-interval'", "has an end"]),
         ("", &[("handover.id-column", "id")], &[], &["'handover.id-column' is set", "no use for it"]),
         ("", &[("history.format", "csv")], &[], &["finds columns by their place"]),
-        ("id", &[("handover.id-column", "di")], &[], &["`di`", "did you mean `id`"]),
+        ("id", &[("handover.id-column", "idd")], &[], &["`idd`", "did you mean `id`"]),
         ("id", &[("handover.overlap", "1 h")], &[], &["'handover.overlap' is longer than 'handover.id-memory'"]),
         ("id", &[("live.scan.bounded.mode", "latest")], &[], &["'live.scan.bounded.mode' cannot be 'latest'"]),
     ];
