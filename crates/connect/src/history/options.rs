@@ -41,7 +41,7 @@ const OWN: [&str; 11] = [
     "live.connector",
 ];
 
-/// How far back from the history's greatest event time ids are remembered, and the live leg begins.
+/// How far back from the history's greatest event time ids are remembered.
 const ID_MEMORY_DEFAULT: Duration = Duration::from_secs(600);
 /// Bytes that remembered ids may take.
 const ID_MEMORY_BYTES_DEFAULT: ByteSize = ByteSize::mib(256);
@@ -282,7 +282,8 @@ fn overlap(table: &TableSpec, handover: &Handover, live: &TableSpec) -> Result<O
         };
     }
     let default = match handover {
-        Handover::Id { memory, .. } => Duration::from_millis(*memory as u64),
+        // By the other half rows may come out of order and still be told from those of the history.
+        Handover::Id { memory, .. } => Duration::from_millis(*memory as u64 / 2),
         _ => OVERLAP_DEFAULT,
     };
     let overlap = said.unwrap_or(default).as_millis().min((Millis::MAX / 4) as u128) as Millis;

@@ -88,10 +88,10 @@ impl Legs {
         let (mut archived, mut kept) = ([0u64; 4], [0u64; 4]);
         for (number, (_, id)) in (0u64..).zip(&order) {
             let partition = partition(*id);
-            // The last one has been archived less far than the others.
-            let behind = if partition == 3 { all / 50 } else { 0 };
+            // The last one has been archived less far than the others, by far more than the watermark waits.
+            let behind = if partition == 3 { all / 10 } else { 0 };
             archived[partition as usize] += u64::from(number < legs.sizes.history - behind);
-            kept[partition as usize] += u64::from(number < legs.sizes.kept);
+            kept[partition as usize] += u64::from(number < legs.sizes.kept - behind);
         }
         legs.produce(order.iter().map(|(_, id)| (partition(*id) as i32, json(*id as i64, at(*id), n(*id)))));
         eprintln!("{all} rows sent in {:.1} s", began.elapsed().as_secs_f64());
@@ -182,15 +182,15 @@ impl Legs {
     }
 
     fn purchases(&self, by: &str, more: &str) -> String {
-        // Long enough for what both legs have, and for the shuffling.
-        let overlap = (self.sizes.history - self.sizes.kept) * STEP / 60_000 + 7;
+        // Long enough for what both legs have, and twice for the shuffling.
+        let memory = (self.sizes.all / 10 + self.sizes.history - self.sizes.kept) * STEP / 60_000 + 12;
         let (columns, archive, handover) = match by {
             "offset" => (
                 "p INT METADATA FROM 'partition' VIRTUAL, ",
                 "by-offset",
                 "'handover.partition-column' = 'p', 'handover.offset-column' = 'o'".to_owned(),
             ),
-            "id" => ("", "by-time", format!("'handover.id-column' = 'id', 'handover.id-memory' = '{overlap} min'")),
+            "id" => ("", "by-time", format!("'handover.id-column' = 'id', 'handover.id-memory' = '{memory} min'")),
             _ => ("", "by-time", "'handover.overlap' = '1 min'".to_owned()),
         };
         format!(
@@ -232,7 +232,7 @@ fn killed_again_and_again(legs: &Legs, by: &str, kills: u64) -> String {
             "CREATE TABLE sums (w TIMESTAMP(3), events BIGINT, total BIGINT, ids BIGINT, parts BIGINT) WITH (
                'connector' = 'filesystem', 'path' = '{out}', 'format' = 'csv');
              INSERT INTO sums SELECT window_start, COUNT(*), SUM(n), SUM(id), {parts}
-               FROM TABLE(TUMBLE(TABLE purchases, DESCRIPTOR(ts), INTERVAL '10' MINUTE))
+               FROM TABLE(TUMBLE(TABLE purchases, DESCRIPTOR(ts), INTERVAL '1' MINUTE))
                GROUP BY window_start, window_end;"
         );
     let script = legs.world.script(&format!("{by}.sql"), &sql);
