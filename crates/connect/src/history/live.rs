@@ -110,7 +110,7 @@ impl LiveReader {
         }
         if LiveReader::compares(&self.hub, &self.saved) {
             self.ids = self.hub.state().ids.clone();
-            self.stop_comparing_behind()?;
+            self.stop_comparing_behind();
         }
         self.inner = Some(inner);
         Ok(true)
@@ -123,14 +123,13 @@ impl LiveReader {
         Some(latest.saturating_add(*memory))
     }
 
-    fn stop_comparing_behind(&mut self) -> Result<()> {
+    fn stop_comparing_behind(&mut self) {
         let limit = self.compares_up_to();
         if !self.saved.compared && limit.is_none_or(|limit| self.saved.latest.is_some_and(|latest| latest >= limit)) {
             self.saved.compared = true;
             self.ids = None;
             self.hub.compared();
         }
-        Ok(())
     }
 
     fn take(&mut self, mut read: SourceRows) -> Result<SourceRows> {
@@ -143,7 +142,7 @@ impl LiveReader {
             read.rows = only_from(&read.rows, times, cut)?;
         } else if let (Some(ids), Some(times)) = (self.ids.clone(), &times) {
             read.rows = self.without_known(&read.rows, times, &ids)?;
-            self.stop_comparing_behind()?;
+            self.stop_comparing_behind();
         }
         self.layout.hand_on(read, false)
     }

@@ -85,7 +85,7 @@ impl PartitionReader for MemoryReader {
 
     fn poll(&mut self) -> Result<Polled> {
         self.polls += 1;
-        if self.pending > 0 && self.polls % self.pending == 0 {
+        if self.pending > 0 && self.polls.is_multiple_of(self.pending) {
             return Ok(Polled::Pending);
         }
         if self.at == self.rows.len() {
