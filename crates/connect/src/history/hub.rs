@@ -37,8 +37,6 @@ pub struct Tail {
     pub name: String,
     pub position: String,
     pub rows: u64,
-    #[serde(default)]
-    pub bad: u64,
 }
 
 impl Ending {
@@ -210,7 +208,7 @@ impl Hub {
         Ok(())
     }
 
-    /// After a restart: reads the end of the history once more, for its ids alone.
+    /// After a restart: reads the end of the history again, for its ids alone.
     fn recall_ids(self: &Arc<Hub>, ending: &Ending) -> Result<()> {
         let Handover::Id { id, time, memory, bytes_max } = &self.settings.handover else { return Ok(()) };
         {

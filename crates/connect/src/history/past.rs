@@ -1,7 +1,8 @@
 //! Reads the history, and notes what the handover will have to know.
 //!
-//! A position is where its source stands. Where ids are remembered it is a place further back, with the rows that have
-//! been handed on since: a restart reads those again, for their ids alone.
+//! A position is where its source stands. Where ids are remembered it also names a place further back, behind which all rows
+//! lie whose ids will be asked for. A run that goes on in the middle does not remember: it reads on at once, and when the
+//! history has ended it is read again from that place, for its ids alone.
 
 use super::hub::{Ending, Hub, Tail};
 use super::ids::{Ids, ids_of};
@@ -27,9 +28,10 @@ const PLACES: i64 = 16;
 pub struct Position {
     /// [`Handover::kind`]: what is known of the history is what it asks for.
     handover: String,
-    /// Where the source is opened again, and how much of what it gives then has been handed on.
-    at: Tail,
-    /// The greatest event time before `at`.
+    /// The partition of the history's own source, and where it stands.
+    name: String,
+    at: String,
+    /// The greatest event time before the place in [`Ending::tail`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<Millis>,
     /// What is known of the history so far; when it is over, how it ended.
@@ -59,16 +61,15 @@ impl Position {
     }
 
     pub fn source(&self) -> SavedPartition {
-        SavedPartition { name: self.at.name.clone(), position: self.at.position.clone() }
+        SavedPartition { name: self.name.clone(), position: self.at.clone() }
     }
 }
 
 /// A place in the history that reading may go back to.
 struct Back {
     position: String,
-    /// Rows and bad rows before it.
+    /// Rows before it.
     rows: u64,
-    bad: u64,
     /// The greatest event time before it.
     latest: Option<Millis>,
 }
@@ -82,14 +83,12 @@ pub struct Past {
     known: Ending,
     /// The greatest event time of each partition.
     times: BTreeMap<i32, Millis>,
+    /// Of a run that has read all of it.
     ids: Option<Ids>,
-    /// Oldest first; the first one is where a restart begins to read. Empty where no ids are remembered.
+    /// Oldest first; from the first one on the history is read again for its ids. Empty where no ids are compared.
     back: VecDeque<Back>,
-    /// Rows and bad rows that the source has given.
+    /// Rows that the source has given since the first place that was known in this run.
     rows: u64,
-    bad: u64,
-    /// Of those, what an earlier run has handed on: it is read again for its ids.
-    again: (u64, u64),
     /// What the source has left out, kept for when it is closed.
     skipped: u64,
 }
@@ -111,25 +110,26 @@ impl Past {
             ids: None,
             back: VecDeque::new(),
             rows: 0,
-            bad: 0,
-            again: (0, 0),
             skipped: 0,
             inner: None,
         };
-        let mut before = None;
+        let fresh = saved.is_none();
+        let mut first = Back { position: inner.position()?, rows: 0, latest: None };
         if let Some(saved) = saved {
-            past.again = (saved.at.rows, saved.at.bad);
             past.known = saved.known;
-            before = saved.before;
             past.times = saved.times;
+            if let Some(tail) = past.known.tail.take() {
+                first = Back { position: tail.position, rows: 0, latest: saved.before };
+                past.rows = tail.rows;
+            }
         }
         if let Handover::EventTime { at: Some(at), .. } = past.hub.settings.handover {
             past.known.cut = Some(at);
         }
         past.publish(Watermark::MIN);
         if let Handover::Id { memory, bytes_max, .. } = &past.hub.settings.handover {
-            past.ids = Some(Ids::new(*memory, bytes_max.0 as usize).again(past.known.latest));
-            past.back.push_back(Back { position: inner.position()?, rows: 0, bad: 0, latest: before });
+            past.ids = fresh.then(|| Ids::new(*memory, bytes_max.0 as usize));
+            past.back.push_back(first);
         }
         past.inner = Some(inner);
         past.note_bytes();
@@ -169,7 +169,7 @@ impl Past {
         let Some(latest) = self.known.latest else { return Ok(()) };
         let step = (memory / PLACES).max(1);
         if self.back.back().is_none_or(|b| b.latest.is_none_or(|before| latest.saturating_sub(before) >= step)) {
-            let at = Back { position: inner.position()?, rows: self.rows, bad: self.bad, latest: Some(latest) };
+            let at = Back { position: inner.position()?, rows: self.rows, latest: Some(latest) };
             self.back.push_back(at);
         }
         // Rows that ids are remembered of are later than this.
@@ -180,9 +180,8 @@ impl Past {
         Ok(())
     }
 
-    /// Takes note of rows. Those that a former run has handed on come back as none.
+    /// Takes note of rows.
     fn take(&mut self, mut read: SourceRows) -> Result<SourceRows> {
-        let rows = read.rows.num_rows();
         let times = self.layout.time.map(|at| millis(read.rows.column(at))).transpose()?;
         let mut latest = times.as_ref().and_then(greatest);
         if let Some(cut) = self.known.cut {
@@ -196,15 +195,9 @@ impl Past {
             let columns = [whole(read.rows.column(partition))?, whole(read.rows.column(offset))?];
             self.note_offsets(&columns, times.as_ref())?;
         }
-        // What was handed on before a restart.
-        let again = self.again.0.saturating_sub(self.rows).min(rows as u64) as usize;
-        let again_bad = self.again.1.saturating_sub(self.bad).min(read.bad.len() as u64) as usize;
-        self.rows += rows as u64;
-        self.bad += read.bad.len() as u64;
-        read.bad.drain(..again_bad);
-        read.rows = read.rows.slice(again, rows - again);
-        if let (Some(cut), Some(times)) = (self.known.cut, times) {
-            read.rows = only_before(&read.rows, &times.slice(again, rows - again), cut)?;
+        self.rows += read.rows.num_rows() as u64;
+        if let (Some(cut), Some(times)) = (self.known.cut, &times) {
+            read.rows = only_before(&read.rows, times, cut)?;
         }
         self.layout.hand_on(read, true)
     }
@@ -242,14 +235,6 @@ impl Past {
     }
 
     fn end(&mut self) -> Result<()> {
-        if self.again.0 > self.rows {
-            return Err(Error::data(format!(
-                "the history has become shorter: it had {} rows from the place where reading goes on, and has {}",
-                self.again.0, self.rows
-            ))
-            .at(Place(self.inner_name.clone()))
-            .remedy("put its files back as they were, or start the job afresh (another --state)"));
-        }
         let ids = self.ids.take();
         self.skipped = self.inner.as_ref().map_or(self.skipped, |i| i.skipped());
         self.known.tail = self.back.front().map(|back| self.tail(back));
@@ -259,10 +244,7 @@ impl Past {
     }
 
     fn tail(&self, back: &Back) -> Tail {
-        let name = self.inner_name.clone();
-        // Until what is read again has been passed, it is what counts.
-        let (rows, bad) = (self.rows.max(self.again.0), self.bad.max(self.again.1));
-        Tail { name, position: back.position.clone(), rows: rows - back.rows, bad: bad - back.bad }
+        Tail { name: self.inner_name.clone(), position: back.position.clone(), rows: self.rows - back.rows }
     }
 }
 
@@ -307,23 +289,17 @@ impl PartitionReader for Past {
     }
 
     fn position(&self) -> Result<String> {
-        let (at, before) = match (&self.inner, self.back.front()) {
-            (None, _) => {
-                let ended = Tail { name: self.inner_name.clone(), position: String::new(), rows: 0, bad: 0 };
-                (ended, None)
-            }
-            (Some(_), Some(back)) => (self.tail(back), back.latest),
-            (Some(inner), None) => {
-                let name = self.inner_name.clone();
-                (Tail { name, position: inner.position()?, rows: 0, bad: 0 }, None)
-            }
-        };
+        let at = self.inner.as_ref().map_or_else(|| Ok(String::new()), |inner| inner.position())?;
+        let mut known = self.known.clone();
+        let back = self.back.front();
+        known.tail = back.map(|back| self.tail(back)).or(known.tail);
         let times = if self.inner.is_none() { BTreeMap::new() } else { self.times.clone() };
         position::write(&Position {
             handover: self.hub.settings.handover.kind().to_owned(),
+            name: self.inner_name.clone(),
             at,
-            before,
-            known: self.known.clone(),
+            before: back.and_then(|back| back.latest),
+            known,
             times,
         })
     }
