@@ -15,6 +15,8 @@ mod compact;
 pub mod datagen;
 pub mod filesystem;
 #[cfg(feature = "kafka")]
+pub mod history;
+#[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod nexmark;
 pub mod options;
@@ -107,10 +109,15 @@ impl Registry {
         #[cfg(not(feature = "kafka"))]
         let [kafka, upsert_kafka]: [Arc<dyn Connector>; 2] =
             [Arc::new(absent::Absent { feature: "kafka" }), Arc::new(absent::Absent { feature: "kafka" })];
+        #[cfg(feature = "kafka")]
+        let history: Arc<dyn Connector> = Arc::new(history::HistoryThenLive);
+        #[cfg(not(feature = "kafka"))]
+        let history: Arc<dyn Connector> = Arc::new(absent::Absent { feature: "kafka" });
         Registry { by_name: BTreeMap::new() }
             .with("blackhole", Arc::new(blackhole::Blackhole))
             .with("datagen", Arc::new(datagen::Datagen))
             .with("filesystem", Arc::new(filesystem::Filesystem))
+            .with("history-then-live", history)
             .with("jdbc", jdbc)
             .with("kafka", kafka)
             .with("nexmark", Arc::new(nexmark::Nexmark))

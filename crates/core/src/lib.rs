@@ -33,7 +33,7 @@ pub use lookup::{Found, LookedUp, Lookup};
 pub use rate::Allowance;
 pub use retry::{RetryPolicy, Tries};
 pub use sink::{Committable, Committer, JobRun, Prepared, Sink, SinkContext};
-pub use source::{BadRow, Behind, PartitionReader, Polled, SavedPartition, Source, SourceRows};
+pub use source::{Backfill, BadRow, Behind, PartitionReader, Polled, SavedPartition, Source, SourceRows};
 pub use store::{MemoryStore, Put, Stat, Store, Stored};
 pub use table::{Connectors, TableSpec};
 pub use time::{Millis, TimeDomain, Watermark};

@@ -9,6 +9,7 @@
 //! file table in path order. Watermarks belong to partitions.
 
 use crate::error::{Error, Place, Result};
+use crate::time::{Millis, Watermark};
 use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
@@ -32,6 +33,13 @@ pub trait Source: Send {
     fn resume(&mut self, saved: &[SavedPartition], parallelism: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
         let _ = (saved, parallelism);
         Err(Error::usage("this source cannot be read again from a position, so a job over it cannot be restored"))
+    }
+
+    /// What a checkpoint holds of partitions that have ended, before [`Source::resume`]: a source whose partitions build
+    /// on each other may need to know where one of them has ended. No reader is made of them.
+    fn recall(&mut self, ended: &[SavedPartition]) -> Result<()> {
+        let _ = ended;
+        Ok(())
     }
 
     /// Whether what was read can be read again from a position. A job over a source that cannot loses what it had read
@@ -89,6 +97,40 @@ pub trait PartitionReader: Send {
         Ok(Vec::new())
     }
 
+    /// The watermark that the rows handed on by this reader have come to. Told after each of its polls that gave rows.
+    fn reached(&mut self, watermark: Watermark) {
+        let _ = watermark;
+    }
+
+    /// Asked after [`Polled::Pending`]: a watermark that this partition keeps to although nothing has come of it, because
+    /// it waits for something that it knows. Such a partition is not silent, and no time-out takes it out of the minimum.
+    fn promises(&self) -> Option<Watermark> {
+        None
+    }
+
+    /// After [`Polled::End`]: no later run will find more of this partition either, also where a run ends with what is there.
+    fn ended_for_good(&self) -> bool {
+        false
+    }
+
+    /// Where the rows of this reader come from several streams, each with an order of its own: how far in event time the
+    /// slowest of them is behind the fastest; `Millis::MAX` while nothing is known of one. The watermark stays behind by as
+    /// much, so that no stream is late by another. The same reader gives it always or never. Asked after each poll.
+    fn lag(&self) -> Option<Millis> {
+        None
+    }
+
+    /// Bytes that are done with, of those that there are, where both are known. Cheap.
+    fn bytes_done(&self) -> Option<(u64, u64)> {
+        None
+    }
+
+    /// How far the bounded history is read that the rows of this reader, or of those before it, come from. Cheap: asked
+    /// after each poll.
+    fn backfill(&self) -> Option<Backfill> {
+        None
+    }
+
     /// The job has saved this position and will never go back behind it: what was kept for that may go.
     fn committed(&mut self, position: &str) -> Result<()> {
         let _ = position;
@@ -104,6 +146,37 @@ pub struct Behind {
     pub files: Option<u64>,
     /// As they lie there, packed or not.
     pub bytes: Option<u64>,
+}
+
+/// How far a bounded history has been read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backfill {
+    /// Bytes of its files that are done with.
+    pub done_bytes: u64,
+    /// Bytes of all its files.
+    pub all_bytes: u64,
+    /// All its rows have been handed on. Until then results lack what is still to be read.
+    pub complete: bool,
+}
+
+impl Backfill {
+    /// In percent; 100 only when it is complete.
+    pub fn percent(&self) -> u8 {
+        if self.complete {
+            return 100;
+        }
+        let percent = u128::from(self.done_bytes) * 100 / u128::from(self.all_bytes.max(1));
+        percent.min(99) as u8
+    }
+
+    /// Of two histories together.
+    pub fn with(self, other: Backfill) -> Backfill {
+        Backfill {
+            done_bytes: self.done_bytes + other.done_bytes,
+            all_bytes: self.all_bytes + other.all_bytes,
+            complete: self.complete && other.complete,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -237,6 +237,26 @@ impl SourceFeed {
         Ok(effects)
     }
 
+    /// The partition has no rows now, and keeps to a watermark all the same: it waits for something that it knows of, so it
+    /// is not silent.
+    pub fn on_promise(&mut self, partition: usize, watermark: Watermark, now: Millis) -> Vec<Effect> {
+        self.see(now);
+        let mut effects = Vec::new();
+        self.partitions[partition].heard_at = self.now;
+        let mut risen = None;
+        if !self.merge.is_active(partition) {
+            risen = self.merge.set_active(partition, true);
+        }
+        if self.idle {
+            self.idle = false;
+            effects.push(Effect::Active);
+        }
+        // The end of a partition is told by `on_end`, and by nothing else.
+        risen = self.merge.advance(partition, Watermark(watermark.0.min(TIME_MAX))).or(risen);
+        effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+        effects
+    }
+
     /// Time has passed. Call it about every `idle_timeout / 10`, and at least every 100 ms where processing time is
     /// asked for.
     pub fn on_tick(&mut self, now: Millis) -> Vec<Effect> {

@@ -122,6 +122,23 @@ fn a_silent_partition_leaves_the_minimum_and_the_last_one_lets_go() {
 }
 
 #[test]
+fn a_partition_that_waits_keeps_to_what_it_promises_and_is_not_silent() {
+    let mut node = node(Some(5));
+    node.idle_timeout = Some(100);
+    let mut feed = feed(&node, 2);
+    assert_eq!(said(feed.on_rows(0, at(&[50]), 0).unwrap()), ["rows 50"], "the other has promised nothing");
+    assert_eq!(said(feed.on_promise(1, Watermark(40), 0)), ["event 40"]);
+    assert_eq!(said(feed.on_promise(1, Watermark(30), 0)), [""; 0], "a promise does not go back");
+    assert_eq!(said(feed.on_rows(0, at(&[60]), 150).unwrap()), ["rows 60"]);
+    assert_eq!(said(feed.on_promise(1, Watermark(45), 150)), ["event 45"]);
+    assert_eq!(said(feed.on_tick(150)), [""; 0], "it waits, and is asked for");
+    // Its first rows are judged by what it has promised, and not by what the other has come to.
+    assert_eq!(said(feed.on_rows(1, at(&[52, 47]), 160).unwrap()), ["rows 52 47 marks 45 47", "event 47"]);
+    assert_eq!(said(feed.on_end(0, 160)), [""; 0]);
+    assert_eq!(said(feed.on_rows(1, at(&[70]), 160).unwrap()), ["rows 70", "event 65"]);
+}
+
+#[test]
 fn the_clock_may_stand_in_for_silent_partitions() {
     let mut feed = feed(&SourceNode { wall_clock_fallback: Some(1000), ..node(Some(0)) }, 1);
     feed.on_rows(0, at(&[5_000]), 5_000).unwrap();

@@ -33,6 +33,7 @@ pub struct ParquetReader {
     positions: Vec<usize>,
     reader: ParquetRecordBatchReader,
     rows_read: u64,
+    rows_total: u64,
 }
 
 impl ParquetReader {
@@ -75,6 +76,7 @@ impl ParquetReader {
             }
             roots.push(root);
         }
+        let rows_total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
         let parquet = builder.parquet_schema();
         let leaves = (0..parquet.num_columns()).filter(|leaf| {
             let root = parquet.get_column_root_idx(*leaf);
@@ -92,12 +94,24 @@ impl ParquetReader {
         // Row groups that lie before it as a whole are not read at all.
         let builder = builder.with_projection(mask).with_batch_size(rows_max).with_offset(skipped);
         let reader = guarded(name, || builder.build())?;
-        Ok(ParquetReader { name: name.to_owned(), schema: schema.clone(), positions, reader, rows_read: from })
+        Ok(ParquetReader {
+            name: name.to_owned(),
+            schema: schema.clone(),
+            positions,
+            reader,
+            rows_read: from,
+            rows_total,
+        })
     }
 
     /// Rows of the file before the next one.
     pub fn rows_read(&self) -> u64 {
         self.rows_read
+    }
+
+    /// Rows of the whole file.
+    pub fn rows_total(&self) -> u64 {
+        self.rows_total
     }
 
     /// The next rows, or `None` at the end.

@@ -159,10 +159,15 @@ fn available_now(dataflow: &mut Dataflow, tables: &Tables) -> Result<()> {
     for node in &mut dataflow.nodes {
         if let NodeKind::Source(source) = &mut node.kind {
             source.table.options.remove("source.monitor-interval");
-            if matches!(source.table.connector(), "kafka" | "upsert-kafka")
-                && source.table.option("scan.bounded.mode").is_none_or(|mode| mode == "unbounded")
+            let bounded = match source.table.connector() {
+                "kafka" | "upsert-kafka" => Some("scan.bounded.mode"),
+                "history-then-live" => Some("live.scan.bounded.mode"),
+                _ => None,
+            };
+            if let Some(key) = bounded
+                && source.table.option(key).is_none_or(|mode| mode == "unbounded")
             {
-                source.table.options.insert("scan.bounded.mode".into(), "available-now".into());
+                source.table.options.insert(key.into(), "available-now".into());
             }
             if !tables.open_source(&source.table)?.bounded() {
                 let e = Error::usage(format!("the table `{}` never ends, so it has no end for now", source.table.name))

@@ -128,6 +128,9 @@ fn open_source(
             let open = open.map(|p| SavedPartition { name: p.name.clone(), position: position(p) });
             let open: Vec<_> = open.collect();
             let gone: BTreeSet<&str> = node.partitions.iter().filter(|p| p.ended).map(|p| p.name.as_str()).collect();
+            let over = node.partitions.iter().filter(|p| p.ended);
+            let over = over.map(|p| SavedPartition { name: p.name.clone(), position: p.position.clone() });
+            table.recall(&over.collect::<Vec<_>>())?;
             let readers =
                 if open.is_empty() && !gone.is_empty() { Vec::new() } else { table.resume(&open, parallelism)? };
             let again = on(Bug::EndedPartitionReadAgain);

@@ -16,6 +16,7 @@
 //! task at the far end can always go on, so nothing deadlocks, and no queue grows past its bound by more than one batch.
 
 mod align;
+mod backfill;
 mod build;
 mod chain;
 pub mod checkpoint;
@@ -36,6 +37,7 @@ pub mod stepped;
 mod warnings;
 mod worker;
 
+pub use backfill::BackfillMetrics;
 pub use checkpoint::{CheckpointConfig, Restore};
 pub use clock::SystemClock;
 pub use job::{Job, JobConfig, Stop, Summary, start};

@@ -9,11 +9,12 @@
 //! A counter begins at nothing with the process and never goes back; what a restored job had counted before is in the
 //! metrics of the run before.
 
+use crate::backfill::BackfillMetrics;
 use crate::exchange::lock;
 use crate::memory::Memory;
 use crate::scratch::Scratch;
 use crate::warnings::{Warning, WarningKind, Warnings};
-use millstream_core::{Behind, Error, Millis, Watermark};
+use millstream_core::{Backfill, Behind, Error, Millis, Watermark};
 use millstream_state::room::SaveRoom;
 use millstream_state::tier::Budget;
 use std::collections::VecDeque;
@@ -46,6 +47,8 @@ pub struct NodeMetrics {
     pub bytes_out: AtomicU64,
     /// What it remembers and has put into scratch space.
     pub spilled: Arc<AtomicU64>,
+    /// Of a source that reads a history first.
+    pub backfill: BackfillMetrics,
     /// For each task: the event-time watermark it last handed on, the bytes that it remembers in memory, and those that it
     /// has written as a sink.
     watermarks: Vec<AtomicI64>,
@@ -447,6 +450,8 @@ pub struct NodeSnapshot {
     pub bytes: u64,
     pub state_bytes: u64,
     pub watermark: Watermark,
+    /// Of a source that reads a history first.
+    pub backfill: Option<Backfill>,
 }
 
 /// A reading of the whole job.
@@ -469,6 +474,9 @@ pub struct Snapshot {
     /// Completed so far, and how long the last one took.
     pub checkpoints: u64,
     pub checkpoint_millis: u64,
+    /// Of all tables that read a history first, together: until it is complete, results lack what is still to be read.
+    /// `None`: there is no such table.
+    pub backfill: Option<Backfill>,
     pub nodes: Vec<NodeSnapshot>,
 }
 
@@ -527,6 +535,7 @@ impl Metrics {
                 bytes: n.bytes(),
                 state_bytes: n.state_bytes(),
                 watermark: n.watermark(),
+                backfill: n.backfill.get(),
             })
             .collect();
         let sources = || nodes.iter().filter(|n| n.is_source);
@@ -544,6 +553,7 @@ impl Metrics {
             behind: self.behind(),
             checkpoints: self.checkpoints.done.load(Relaxed),
             checkpoint_millis: self.checkpoints.millis.load(Relaxed),
+            backfill: nodes.iter().filter_map(|n| n.backfill).reduce(Backfill::with),
             nodes,
         }
     }

@@ -11,7 +11,7 @@ use millstream_core::{Allowance, Clock, Millis, PartitionReader, Polled, Result,
 use millstream_dataflow::feed::{Effect, PartitionMemory, SourceFeed};
 use millstream_dataflow::operator::Watermarks;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -51,21 +51,24 @@ pub(crate) struct Limit {
     /// Partitions of the table that are open, over all its tasks.
     open: Arc<AtomicUsize>,
     /// By the partition's number in the feed.
-    shares: Vec<Allowance>,
+    shares: BTreeMap<usize, Allowance>,
 }
 
 impl Limit {
     pub fn new(rate: u64, open: Arc<AtomicUsize>) -> Limit {
-        Limit { rate, open, shares: Vec::new() }
+        Limit { rate, open, shares: BTreeMap::new() }
     }
 
     /// Rows that a partition may give now.
     fn rows(&mut self, partition: usize, now: u64) -> usize {
-        self.shares[partition].rows(now, self.open.load(Relaxed))
+        let rate = self.rate;
+        self.shares.entry(partition).or_insert_with(|| Allowance::new(rate)).rows(now, self.open.load(Relaxed))
     }
 
     fn took(&mut self, partition: usize, rows: usize) {
-        self.shares[partition].took(rows, self.open.load(Relaxed));
+        if let Some(share) = self.shares.get_mut(&partition) {
+            share.took(rows, self.open.load(Relaxed));
+        }
     }
 }
 
@@ -82,6 +85,9 @@ struct Table {
     partitions: VecDeque<(usize, Box<dyn PartitionReader>)>,
     /// Partitions that have ended, in this run or before it.
     over: Vec<PartitionState>,
+    /// Of a partition whose rows come from several streams: a partition of the feed without rows, which keeps the watermark
+    /// where the slowest stream is. It belongs to the same task, so no row is overtaken by what holds it.
+    holds: BTreeMap<usize, usize>,
     /// To be handed on before anything else.
     first: Vec<Effect>,
     /// Partitions that have given what was there at the start, when that is all that is asked for.
@@ -103,8 +109,16 @@ impl SourceDriver {
         readers: Vec<Box<dyn PartitionReader>>,
         now: Millis,
     ) -> SourceDriver {
-        let partitions = readers.into_iter().map(|reader| (feed.add_partition(reader.name(), now), reader)).collect();
-        let table = Table::new(settings, feed, partitions, Vec::new(), Vec::new());
+        let mut holds = BTreeMap::new();
+        let mut partitions = VecDeque::new();
+        for reader in readers {
+            let id = feed.add_partition(reader.name(), now);
+            if reader.lag().is_some() {
+                holds.insert(id, feed.add_partition(reader.name(), now));
+            }
+            partitions.push_back((id, reader));
+        }
+        let table = Table::new(settings, feed, partitions, holds, Vec::new(), Vec::new());
         SourceDriver { cell, origin: Origin::Table(table), ended: false, noted: RefCell::default() }
     }
 
@@ -119,6 +133,7 @@ impl SourceDriver {
         now: Millis,
     ) -> SourceDriver {
         let mut partitions = VecDeque::new();
+        let mut holds = BTreeMap::new();
         for reader in readers {
             let id = match saved.partitions.iter().find(|p| p.name == reader.name()) {
                 Some(known) => {
@@ -129,13 +144,19 @@ impl SourceDriver {
                 }
                 None => feed.add_partition(reader.name(), now),
             };
+            if let Some(lag) = reader.lag() {
+                // What the task had promised was never ahead of it.
+                let watermark = behind(feed.partition_state(id).watermark, lag);
+                let memory = PartitionMemory { watermark, rows: 0, idle: false, ended: false };
+                holds.insert(id, feed.add_saved_partition(reader.name(), memory, now));
+            }
             partitions.push_back((id, reader));
         }
         // Partitions that have ended belong to nobody any more; the first task remembers them.
         let over = saved.partitions.iter().filter(|p| p.ended && task == 0).cloned().collect();
         let Watermarks { event, processing } = Restored::watermarks(saved);
         let first = if partitions.is_empty() { Vec::new() } else { feed.resume(event, processing) };
-        let table = Table::new(settings, feed, partitions, over, first);
+        let table = Table::new(settings, feed, partitions, holds, over, first);
         SourceDriver { cell, origin: Origin::Table(table), ended: false, noted: RefCell::default() }
     }
 
@@ -252,18 +273,17 @@ impl Table {
         settings: Settings,
         feed: SourceFeed,
         partitions: VecDeque<(usize, Box<dyn PartitionReader>)>,
+        holds: BTreeMap<usize, usize>,
         over: Vec<PartitionState>,
         first: Vec<Effect>,
     ) -> Table {
-        let Settings { name, available_now, mut limit } = settings;
-        if let Some(limit) = &mut limit {
-            limit.shares = vec![Allowance::new(limit.rate); partitions.len()];
-        }
+        let Settings { name, available_now, limit } = settings;
         Table {
             name,
             feed,
             partitions,
             over,
+            holds,
             first,
             resting: Vec::new(),
             available_now,
@@ -285,7 +305,6 @@ impl Table {
         for reader in found {
             self.partitions.push_back((self.feed.add_partition(reader.name(), now), reader));
             if let Some(limit) = &mut self.limit {
-                limit.shares.push(Allowance::new(limit.rate));
                 limit.open.fetch_add(1, Relaxed);
             }
         }
@@ -308,24 +327,44 @@ impl Table {
                         limit.took(id, rows.rows.num_rows() + rows.bad.len());
                     }
                     self.count_skipped(cell, chain, reader.as_ref());
+                    note_backfill(cell, chain, reader.as_ref());
                     self.partitions.push_back((id, reader));
                     chain.metrics.nodes[chain.cells[cell].node].bytes_read.fetch_add(rows.bytes, Relaxed);
                     let effects = self.feed.on_rows(id, rows, now)?;
                     self.carry_out(cell, chain, effects)?;
+                    self.hold(cell, chain, id, now)?;
+                    let reached = self.feed.partition_state(id).watermark;
+                    if let Some((_, reader)) = self.partitions.back_mut() {
+                        reader.reached(reached);
+                    }
                     return Ok(Some(true));
                 }
-                Polled::Pending => self.partitions.push_back((id, reader)),
-                Polled::End if self.available_now => {
+                Polled::Pending => {
+                    note_backfill(cell, chain, reader.as_ref());
+                    let promised = reader.promises();
+                    self.partitions.push_back((id, reader));
+                    self.hold(cell, chain, id, now)?;
+                    if let Some(promised) = promised {
+                        let effects = self.feed.on_promise(id, promised, now);
+                        self.carry_out(cell, chain, effects)?;
+                    }
+                }
+                Polled::End if self.available_now && !reader.ended_for_good() => {
                     self.close_share();
                     self.count_skipped(cell, chain, reader.as_ref());
+                    note_backfill(cell, chain, reader.as_ref());
                     self.skipped_before += reader.skipped();
                     self.resting.push((id, reader));
                 }
                 Polled::End => {
                     self.close_share();
                     self.count_skipped(cell, chain, reader.as_ref());
+                    note_backfill(cell, chain, reader.as_ref());
                     self.skipped_before += reader.skipped();
-                    let effects = self.feed.on_end(id, now);
+                    let mut effects = self.feed.on_end(id, now);
+                    if let Some(hold) = self.holds.remove(&id) {
+                        effects.extend(self.feed.on_end(hold, now));
+                    }
                     // Where nothing is saved, nobody asks for its position, and not every reader knows one.
                     if chain.set_aside.is_some() {
                         self.over.push(PartitionState { ended: true, ..self.saved_partition(id, reader.as_ref())? });
@@ -363,6 +402,15 @@ impl Table {
             idle: self.feed.partition_state(*id).idle,
         });
         chain.metrics.nodes[chain.cells[cell].node].set_partitions(chain.task, open.collect());
+    }
+
+    /// The partition that was just asked, the last in turn, keeps the watermark where its slowest stream is.
+    fn hold(&mut self, cell: usize, chain: &Chain, id: usize, now: Millis) -> Result<()> {
+        let Some(&hold) = self.holds.get(&id) else { return Ok(()) };
+        let lag = self.partitions.back().and_then(|(_, reader)| reader.lag()).unwrap_or_default();
+        let to = behind(self.feed.partition_state(id).watermark, lag);
+        let effects = self.feed.on_promise(hold, to, now);
+        self.carry_out(cell, chain, effects)
     }
 
     fn saved(&self) -> Result<(Vec<PartitionState>, Watermarks)> {
@@ -411,5 +459,16 @@ impl Table {
             chain.deliver(cell, 0, 0, signal)?;
         }
         Ok(())
+    }
+}
+
+fn behind(watermark: Watermark, lag: Millis) -> Watermark {
+    if lag == Millis::MAX { Watermark::MIN } else { Watermark(watermark.0.saturating_sub(lag)) }
+}
+
+/// Shows how far a table is in its history, where it has one.
+fn note_backfill(cell: usize, chain: &Chain, asked: &dyn PartitionReader) {
+    if let Some(backfill) = asked.backfill() {
+        chain.metrics.nodes[chain.cells[cell].node].backfill.set(backfill);
     }
 }

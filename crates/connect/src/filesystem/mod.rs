@@ -209,6 +209,13 @@ impl Connector for Filesystem {
     }
 }
 
+/// Opens a table whose files are those that are there now, and no others ever after.
+#[cfg(feature = "kafka")]
+pub(crate) fn open_once(table: &TableSpec) -> Result<Box<dyn Source>> {
+    Filesystem.validate(table, TableUse::Source)?;
+    Ok(Box::new(source::FileSource::open(table)?.once()?))
+}
+
 fn guarantee(table: &TableSpec) -> Result<Guarantee> {
     match table.option(GUARANTEE) {
         None | Some("exactly-once") => Ok(Guarantee::ExactlyOnce),

@@ -119,6 +119,11 @@ impl Progress {
         Ok((!new.is_empty()).then(|| (Pass { listed: self.read.with(&new), upto: None }, new)))
     }
 
+    /// A look has found files before.
+    pub fn has_begun(&self) -> bool {
+        self.pass.is_some() || self.read != Known::default()
+    }
+
     pub fn begin(&mut self, pass: Pass) {
         self.pass = Some(pass);
     }

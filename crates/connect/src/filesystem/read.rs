@@ -117,6 +117,8 @@ pub(super) struct Plan {
     pub first: Vec<FileInfo>,
     /// What has been read of them before.
     pub progress: Progress,
+    /// The files of the first look are all there will ever be, also for a run that goes on with them later.
+    pub once: bool,
     /// A file that was being read, and how much of its unpacked bytes, or of its rows, is done with.
     pub inside: Option<(FileInfo, u64)>,
 }
@@ -239,6 +241,7 @@ fn run(plan: &Plan, send: &Sender, stop: &AtomicBool, counted: &Found) -> Result
         Err(e) => return put(Piece::Failed(e)),
     };
     let mut found = plan.first.clone();
+    let again = plan.progress.has_begun() || plan.inside.is_some();
     loop {
         for file in &pass {
             if stop.load(Ordering::Relaxed) {
@@ -248,6 +251,9 @@ fn run(plan: &Plan, send: &Sender, stop: &AtomicBool, counted: &Found) -> Result
         }
         put(Piece::Looked)?;
         progress.end();
+        if plan.once && again {
+            return put(Piece::Over);
+        }
         match progress.look(&found) {
             Ok(Some((listed, new))) => {
                 counted.add(&new);
@@ -433,6 +439,7 @@ mod tests {
             hands: Hands::Bytes,
             first,
             progress: Progress::default(),
+            once: false,
             inside: None,
         }
     }

@@ -142,8 +142,16 @@ impl FileSource {
             (Format::Parquet, Files::Bucket(_)) => Hands::Rows(layout.read()?, ROWS_MAX),
             _ => Hands::Bytes,
         };
-        let plan =
-            Plan { files, path: path.to_owned(), interval, hands, first, progress: Progress::default(), inside: None };
+        let plan = Plan {
+            files,
+            path: path.to_owned(),
+            interval,
+            hands,
+            first,
+            progress: Progress::default(),
+            once: false,
+            inside: None,
+        };
         Ok(FileSource { table: table.clone(), layout, options, plan })
     }
 
@@ -169,6 +177,17 @@ impl FileSource {
             plan.first = plan.files.list(&plan.path)?;
         }
         Ok(())
+    }
+
+    /// The files that are found first are all that will ever be read, however often a run goes on with them.
+    /// A position names them from the very beginning.
+    #[cfg(feature = "kafka")]
+    pub fn once(mut self) -> Result<FileSource> {
+        self.plan.once = true;
+        if let Some((pass, _)) = self.plan.progress.look(&self.plan.first)? {
+            self.plan.progress.begin(pass);
+        }
+        Ok(self)
     }
 
     fn reader(&self, plan: Plan, rows: i64, inside: Option<FilePosition>) -> Result<Box<dyn PartitionReader>> {
@@ -197,7 +216,14 @@ impl FileSource {
                 last: false,
             }),
         };
+        let size = |files: &[FileInfo]| files.iter().filter_map(|f| f.size).sum::<u64>();
+        // A file that is missing is said by the thread that wants to read it.
+        let left = plan.progress.has_begun().then(|| plan.progress.left(&plan.first).unwrap_or_default());
+        let left = size(left.as_ref().unwrap_or(&plan.first));
+        let all_bytes = size(&plan.first);
         Ok(Box::new(FileReader {
+            all_bytes,
+            done_bytes: all_bytes.saturating_sub(left),
             name: local_path(&self.plan.path).to_owned(),
             layout: self.layout.clone(),
             replays: self.replays(),
@@ -366,6 +392,9 @@ struct FileReader {
     done: (u64, u64),
     /// Rows of one batch at most.
     rows_max: usize,
+    /// Of the files that were there at the beginning, and of those of them that are read.
+    all_bytes: u64,
+    done_bytes: u64,
 }
 
 enum Contents {
@@ -456,6 +485,21 @@ impl FileReader {
         if let Some(file) = self.file.take() {
             self.progress.done_with(&file.about.path);
             self.done = (self.done.0 + 1, self.done.1 + file.about.size.unwrap_or(0));
+            self.done_bytes += file.about.size.unwrap_or_default();
+        }
+    }
+
+    /// Bytes of the open file that are read, about. How far a packed file has been read is known in unpacked bytes only: it
+    /// counts at its end.
+    fn done_inside(&self) -> u64 {
+        let Some(file) = &self.file else { return 0 };
+        let size = file.about.size.unwrap_or_default();
+        let of_rows = |read: u64, all: u64| (u128::from(size) * u128::from(read) / u128::from(all.max(1))) as u64;
+        match &self.contents {
+            Contents::Text(_) if Packing::of(&file.about.path.display().to_string()) != Packing::Plain => 0,
+            Contents::Text(text) => text.offset.min(size),
+            Contents::Parquet { reader: Some(open), .. } => of_rows(open.rows_read(), open.rows_total()),
+            Contents::Parquet { reader: None, .. } | Contents::Rows { .. } => 0,
         }
     }
 
@@ -652,21 +696,19 @@ impl PartitionReader for FileReader {
     fn behind(&self) -> Behind {
         // A stream has no size, so nobody knows what is still to come of it.
         let Some((files, bytes)) = self.ahead.found.all().filter(|_| self.replays) else { return Behind::default() };
-        // How far a packed file has been read is known in unpacked bytes only: it counts as a whole until its end.
-        let plain = |file: &&OpenFile| Packing::of(&file.about.path.display().to_string()) == Packing::Plain;
-        let inside = match &self.contents {
-            Contents::Text(text) => self.file.as_ref().filter(plain).map_or(0, |_| text.offset),
-            Contents::Parquet { .. } => 0,
-        };
         Behind {
             files: Some(files.saturating_sub(self.done.0)),
-            bytes: Some(bytes.saturating_sub(self.done.1 + inside)),
+            bytes: Some(bytes.saturating_sub(self.done.1 + self.done_inside())),
             rows: None,
         }
     }
 
     fn take_at_most(&mut self, rows: usize) {
         self.rows_max = rows.clamp(1, ROWS_MAX);
+    }
+
+    fn bytes_done(&self) -> Option<(u64, u64)> {
+        Some(((self.done_bytes + self.done_inside()).min(self.all_bytes), self.all_bytes))
     }
 
     fn position(&self) -> Result<String> {

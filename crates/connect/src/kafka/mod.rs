@@ -19,6 +19,7 @@
 mod client;
 mod commit;
 mod encode;
+mod handover;
 mod layout;
 mod marker;
 mod offsets;
@@ -36,6 +37,12 @@ use arrow::datatypes::Field;
 use millstream_core::table::{Brings, TableUse, Takes, cannot_be_looked_up};
 use millstream_core::{Committer, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use options::Settings;
+
+/// Opens a topic that goes on where a history ends.
+pub(crate) fn open_live(table: &TableSpec) -> Result<Box<dyn crate::history::Live>> {
+    let settings = Settings::of(table, TableUse::Source, false, true)?;
+    Ok(Box::new(source::KafkaSource::open(table, settings)?))
+}
 
 /// Both connectors; they differ in what a row without its like means.
 pub struct Kafka {

@@ -90,6 +90,11 @@ impl Asking<'_> {
         self.listed(partitions, Offset::Beginning)
     }
 
+    /// The first records whose timestamps are this or later.
+    pub fn at_time(&self, partitions: &[Partition], millis: i64) -> Result<Offsets> {
+        self.listed(partitions, Offset::Offset(millis))
+    }
+
     /// Behind the newest records that may be read: with `read_committed`, before the first transaction that is still open.
     pub fn ends(&self, partitions: &[Partition]) -> Result<Offsets> {
         self.listed(partitions, Offset::End)

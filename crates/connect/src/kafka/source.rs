@@ -41,8 +41,8 @@ const DESCRIBE_PATIENCE: Duration = Duration::from_secs(5);
 const ORDER_BITS: u32 = 48;
 
 pub struct KafkaSource {
-    table: TableSpec,
-    settings: Arc<Settings>,
+    pub(super) table: TableSpec,
+    pub(super) settings: Arc<Settings>,
     reading: Arc<Reading>,
 }
 
@@ -90,7 +90,7 @@ impl KafkaSource {
     }
 
     /// Connects, and looks which partitions there are.
-    fn find(&self) -> Result<Found> {
+    pub(super) fn find(&self) -> Result<Found> {
         let settings = &self.settings;
         // How many partitions share the prefetch is known only after the first look.
         let (client, said) = reader(&settings.properties, 1)?;
@@ -102,10 +102,10 @@ impl KafkaSource {
     }
 }
 
-struct Found {
-    client: ReadClient,
-    said: Said,
-    all: Vec<Partition>,
+pub(super) struct Found {
+    pub client: ReadClient,
+    pub said: Said,
+    pub all: Vec<Partition>,
     /// The topics, in the order by which rows of the same time are told apart.
     topics: Vec<String>,
 }

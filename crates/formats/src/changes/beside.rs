@@ -13,6 +13,9 @@ use millstream_core::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Numbers of envelopes that cannot be read, and why.
+pub type Faults = Vec<(usize, String)>;
+
 /// A key, the way to its value in the envelope, and how that becomes a column.
 struct Key {
     name: &'static str,
@@ -191,7 +194,7 @@ impl Beside {
     }
 
     /// The columns of these envelopes, a value for each; and the numbers of those that cannot be read, with the reason.
-    pub fn read(&mut self, bytes: &[u8], envelopes: &[Range<usize>]) -> Result<(Vec<ArrayRef>, Vec<(usize, String)>)> {
+    pub fn read(&mut self, bytes: &[u8], envelopes: &[Range<usize>]) -> Result<(Vec<ArrayRef>, Faults)> {
         let (mut batches, mut faults, mut at, mut next) = (Vec::new(), Vec::new(), Vec::new(), 0u32);
         let all: Vec<Option<Range<usize>>> = envelopes.iter().cloned().map(Some).collect();
         for (n, some) in all.chunks(RECORDS_MAX).enumerate() {

@@ -109,6 +109,9 @@ impl Reporter {
             }
         }
         text += &behind(s.behind);
+        if let Some(history) = s.backfill.filter(|h| !h.complete) {
+            text += &format!("  history {} % of {}", history.percent(), ByteSize(history.all_bytes));
+        }
         if s.late > 0 {
             text += &format!("  late {}", HumanCount(s.late));
         }
@@ -155,6 +158,13 @@ impl Reporter {
         }
         if s.checkpoints > 0 {
             text += &format!(", {} checkpoints", HumanCount(s.checkpoints));
+        }
+        match s.backfill {
+            None => {}
+            Some(history) if history.complete => text += ", history complete",
+            Some(history) => {
+                text += &format!(", {} % of the history read: results are not complete yet", history.percent())
+            }
         }
         if let Some(memory) = memory("VmHWM:") {
             text += &format!(", peak memory {memory}");

@@ -23,7 +23,7 @@ use std::process::{Command, Stdio};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The tests share the broker, but for the one that stops it.
 static UP: RwLock<()> = RwLock::new(());
@@ -34,14 +34,14 @@ enum Use {
 }
 
 /// The broker and a folder; `None` where this run is without a broker, which is said loudly, and is a failure in CI.
-struct World {
-    address: String,
-    unique: u128,
-    folder: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) address: String,
+    pub(crate) unique: u128,
+    pub(crate) folder: tempfile::TempDir,
     _use: Use,
 }
 
-fn world() -> Option<World> {
+pub(crate) fn world() -> Option<World> {
     let up = UP.read().unwrap_or_else(|e| e.into_inner());
     world_as(Use::Shared { _up: up })
 }
@@ -67,17 +67,17 @@ fn world_as(used: Use) -> Option<World> {
 }
 
 impl World {
-    fn config(&self) -> ClientConfig {
+    pub(crate) fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.address);
         config
     }
 
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
+    pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.config().create().expect("a client")
     }
 
-    fn topic(&self, name: &str, partitions: i32) -> String {
+    pub(crate) fn topic(&self, name: &str, partitions: i32) -> String {
         let name = format!("{name}-{}", self.unique);
         let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1");
         let made = block_on(self.admin().create_topics([&topic], &AdminOptions::new())).expect("an answer");
@@ -91,7 +91,7 @@ impl World {
         grown.into_iter().for_each(|grown| drop(grown.expect("grown")));
     }
 
-    fn produce(&self, topic: &str, records: &[(i32, String)]) {
+    pub(crate) fn produce(&self, topic: &str, records: &[(i32, String)]) {
         let producer: BaseProducer = self.config().create().expect("a producer");
         for (partition, value) in records {
             let record: BaseRecord<'_, str, str> = BaseRecord::to(topic).partition(*partition).payload(value);
@@ -162,7 +162,7 @@ impl World {
         list.elements().iter().map(|e| offset(e.offset())).collect()
     }
 
-    fn script(&self, name: &str, sql: &str) -> String {
+    pub(crate) fn script(&self, name: &str, sql: &str) -> String {
         let path = self.folder.path().join(name);
         std::fs::write(&path, sql).expect("written");
         path.to_str().expect("UTF-8").to_owned()
@@ -172,18 +172,18 @@ impl World {
         self.folder.path().join("state").to_str().expect("UTF-8").to_owned()
     }
 
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
     }
 
-    fn spawn(&self, args: &[&str]) -> Child {
+    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
         let said = std::fs::File::create(self.folder.path().join("said")).expect("a file can be made");
         let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
         command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         Child(command.spawn().expect("it runs"))
     }
 
-    fn run(&self, args: &[&str]) -> (i32, String, String) {
+    pub(crate) fn run(&self, args: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
         told(&command.args(args).stdin(Stdio::null()).output().expect("the binary runs"))
     }

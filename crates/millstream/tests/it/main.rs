@@ -9,6 +9,8 @@ mod dice;
 mod emit;
 mod fuzz;
 #[cfg(feature = "kafka")]
+mod history;
+#[cfg(feature = "kafka")]
 mod kafka;
 mod logs;
 mod lookup;

@@ -188,15 +188,18 @@ impl Objects {
     /// All objects below a folder.
     fn below(&self, client: &Client, folder: &Path) -> Result<Vec<ObjectMeta>> {
         let (s3, of) = (client.s3.clone(), folder.clone());
-        let all =
-            self.access.thread.wait(async move { until_answered(&of, || s3.list(Some(&of)).try_collect::<Vec<_>>()).await });
+        let all = self
+            .access
+            .thread
+            .wait(async move { until_answered(&of, || s3.list(Some(&of)).try_collect::<Vec<_>>()).await });
         all.map_err(|e| self.access.failed("list", folder, &e))
     }
 
     /// The names of the objects that are in a folder themselves, and not in one below it.
     pub fn names_in(&self, folder: &Path) -> Result<Vec<String>> {
         let (s3, of) = (self.access.client.s3.clone(), folder.clone());
-        let listed = self.access.thread.wait(async move { until_answered(&of, || s3.list_with_delimiter(Some(&of))).await });
+        let listed =
+            self.access.thread.wait(async move { until_answered(&of, || s3.list_with_delimiter(Some(&of))).await });
         let listed = listed.map_err(|e| self.access.failed("list", folder, &e))?;
         Ok(listed.objects.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)).collect())
     }
