@@ -276,9 +276,9 @@ fn killed_again_and_again(legs: &Legs, by: &str, kills: u64) -> String {
         assert_eq!(code, 0, "{err}");
         let live = leg.lines().any(|l| l.trim() == "1");
         let (sums, windows) = written(&out);
-        let _ = write!(
+        let _ = writeln!(
             told,
-            "  kill {kill} after {} ms at parallelism {parallelism}: {}, {windows} windows of {} rows\n",
+            "  kill {kill} after {} ms at parallelism {parallelism}: {}, {windows} windows of {} rows",
             began.elapsed().as_millis(),
             if live { "live" } else { "history" },
             sums[0]
