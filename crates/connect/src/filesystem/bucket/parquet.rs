@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn columns_that_all_but_touch_are_one_request_and_others_are_not() {
         let gap = GAP_BYTES_MAX;
-        assert_eq!(joined(vec![0..10, 10..30, 31..40]), [0..40]);
+        assert_eq!(joined(vec![0..10, 10..30, 31..40]), vec![Range { start: 0, end: 40 }]);
         assert_eq!(joined(vec![0..10, 11 + gap..12 + gap]), [0..10, 11 + gap..12 + gap]);
         assert_eq!(joined(vec![0..WINDOW_BYTES_MAX, WINDOW_BYTES_MAX..2 * WINDOW_BYTES_MAX]).len(), 2);
     }

@@ -19,9 +19,12 @@ fn what_is_right_is_taken() {
     HistoryThenLive.validate(&table(&explicit.concat()), TableUse::Source).expect("right");
 }
 
+/// The handover, options changed, options left out, and what the error says.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str], &'static [&'static str]);
+
 #[test]
 fn errors_name_the_whole_key_and_guess() {
-    let cases: [(&str, &[(&str, &str)], &[&str], &[&str]); 16] = [
+    let cases: [Case; 16] = [
         ("", &[("history.pth", "x")], &[], &["'history.pth'", "did you mean 'history.path'"]),
         ("", &[], &["history.path"], &["'history.path'"]),
         ("", &[("live.topik", "x")], &["live.topic"], &["'live.topik'", "did you mean 'live.topic'"]),
