@@ -158,6 +158,7 @@ fn dataflow(rate: &str) -> Dataflow {
         wall_clock_fallback: None,
         null_time_set_aside: false,
         row_watermarks: false,
+        brings: Changes::Insert,
     };
     let node = |id: &str, kind, inputs| Node {
         id: id.into(),
