@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 pub struct BackfillMetrics(Mutex<Option<Backfill>>);
 
 impl BackfillMetrics {
-    pub(crate) fn set(&self, backfill: Backfill) {
+    /// What a task has last seen.
+    pub fn set(&self, backfill: Backfill) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Several tasks tell, each what it has last seen.
         let newer = |old: &Backfill| backfill.complete || (!old.complete && backfill.done_bytes >= old.done_bytes);

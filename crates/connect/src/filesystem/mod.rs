@@ -74,8 +74,9 @@ impl Connector for Filesystem {
     fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
         let options = format_options(table)?;
         let known: Vec<&str> = OPTIONS.iter().chain(&ACCEPTED).chain(options.format().keys()).copied().collect();
+        // A key that nobody knows may be the misspelt one that is missing.
+        check_keys(table, &in_a_bucket(table.option(PATH).unwrap_or_default(), known))?;
         let path = required(table, PATH, "data/orders")?;
-        check_keys(table, &in_a_bucket(path, known))?;
         if files::in_bucket(path) {
             files::check_bucket(table, path)?;
         } else if let Some((scheme, _)) = path.split_once("://")

@@ -132,6 +132,19 @@ fn sources_and_sinks(text: &mut Text, metrics: &Metrics) {
         });
         text.family(name, "gauge", help, lags);
     }
+    let histories: Vec<_> = sources().filter_map(|n| Some((n, n.backfill.get()?))).collect();
+    let complete = histories.iter().map(|(n, h)| (of_node(n), f64::from(u8::from(h.complete))));
+    let help = "1 once the history of a table has been read; until then results lack what is still to come of it.";
+    text.family("millstream_source_history_complete", "gauge", help, complete);
+    let all = histories.iter().map(|(n, h)| (of_node(n), h.all_bytes as f64));
+    text.family("millstream_source_history_bytes", "gauge", "Bytes of a table's history.", all);
+    let done = histories.iter().map(|(n, h)| (of_node(n), h.done_bytes as f64));
+    text.family(
+        "millstream_source_history_read_bytes",
+        "gauge",
+        "Bytes of a table's history that have been read.",
+        done,
+    );
 }
 
 fn time(text: &mut Text, metrics: &Metrics, now: Millis) {
@@ -271,6 +284,32 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millstream_core::Backfill;
+
+    #[test]
+    fn a_history_is_told_of_where_there_is_one() {
+        let of = |history| {
+            let node = NodeMetrics::new("Source(t)".into(), true, false, 1).known_as("source-t", Some("t"), 0);
+            if let Some(history) = history {
+                node.backfill.set(history);
+            }
+            of_job("j", &Metrics::of(vec![Arc::new(node)]), Duration::ZERO, 0)
+        };
+        assert!(!of(None).contains("history"));
+        let begun = Backfill { done_bytes: 25, all_bytes: 100, complete: false };
+        let (half, whole) = (of(Some(begun)), of(Some(Backfill { done_bytes: 100, complete: true, ..begun })));
+        for (text, name, value) in [
+            (&half, "complete", 0),
+            (&half, "bytes", 100),
+            (&half, "read_bytes", 25),
+            (&whole, "complete", 1),
+            (&whole, "read_bytes", 100),
+        ] {
+            let line =
+                format!("millstream_source_history_{name}{{job=\"j\",operator=\"source-t\",table=\"t\"}} {value}\n");
+            assert!(text.contains(&line), "{line}in\n{text}");
+        }
+    }
 
     #[test]
     fn labels_are_escaped_and_families_stand_together() {

@@ -339,7 +339,7 @@ fn a_limited_table_is_read_at_its_rate_and_what_is_left_of_it_is_told() {
     for mode in ["streaming", "batch"] {
         let sql = format!(
             "CREATE TABLE i (n BIGINT, k BIGINT) WITH ('connector' = 'filesystem', 'path' = '{input}', 'format' = 'csv', \
-             'scan.rate-limit.rows-per-second' = '200'); \
+             'scan.rate-limit.rows-per-second' = '100'); \
              CREATE TABLE o (n BIGINT, k BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv'); \
              INSERT INTO o SELECT n, k FROM i",
             out.display()
@@ -349,17 +349,17 @@ fn a_limited_table_is_read_at_its_rate_and_what_is_left_of_it_is_told() {
         let watched = Watched::start(&folder.path("."), &args);
         let scrape = watched.until("some rows", |s| s.sum("millstream_source_rows_total", &[]) >= 50.0);
         let read = scrape.sum("millstream_source_rows_total", &[]);
-        assert!(read <= 200.0 * began.elapsed().as_secs_f64() + 20.0, "{mode}: {read} rows in {:?}", began.elapsed());
+        assert!(read <= 100.0 * began.elapsed().as_secs_f64() + 20.0, "{mode}: {read} rows in {:?}", began.elapsed());
         if mode == "streaming" {
-            let left =
-                watched.until("what is left", |s| s.all("millstream_source_lag_bytes", &[("table", "i")]).len() == 1);
+            // It is told twice a second for four seconds, and is nothing only at the very end.
+            let left = watched.until("what is left", |s| s.sum("millstream_source_lag_bytes", &[("table", "i")]) > 0.0);
             let bytes = left.sum("millstream_source_lag_bytes", &[("partition", &input)]);
             assert!(bytes > 0.0 && bytes <= lines.len() as f64, "{bytes} of {}", lines.len());
             assert_eq!(left.sum("millstream_source_lag_files", &[]), 1.0);
         }
         let mut watched = watched;
         wait_until("it ends", || watched.child.0.try_wait().expect("a child can be asked").is_some());
-        assert!(began.elapsed() >= Duration::from_millis(1_900), "{mode}: {:?} for 400 rows", began.elapsed());
+        assert!(began.elapsed() >= Duration::from_millis(3_900), "{mode}: {:?} for 400 rows", began.elapsed());
         let mut rows = crate::state::lines(&out);
         rows.sort_by_key(|l| l.split(',').next().and_then(|n| n.parse::<u64>().ok()));
         assert_eq!(rows.join("\n") + "\n", lines, "{mode}");
