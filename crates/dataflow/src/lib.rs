@@ -27,6 +27,7 @@ pub mod operator;
 pub mod over;
 mod row_bytes;
 mod rows;
+mod saved_keys;
 pub mod shelves;
 pub mod testing;
 pub mod top_n;

@@ -15,6 +15,7 @@
 use crate::kept::Kept;
 use crate::operator::{Event, Operator, Output, ROWS_MAX};
 use crate::row_bytes::{Changes, RowBytes};
+use crate::saved_keys::{SavedKeys, Taken};
 use crate::shelves;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, SchemaRef};
@@ -41,21 +42,10 @@ pub struct Normalize {
     /// By id: the key's row.
     kept: Kept,
     changes: Changes,
-    saved: Saved,
-}
-
-/// What a checkpoint has of the keys, and what has changed since.
-struct Saved {
-    tracking: bool,
     table: TableDef,
     /// Columns of the input behind the keys.
     others: Vec<usize>,
-    dirty: Vec<u32>,
-    /// By id.
-    is_dirty: Vec<bool>,
-    is_saved: Vec<bool>,
-    /// Keys without a row that the checkpoint still has.
-    gone: Vec<Vec<ArrayRef>>,
+    saved: SavedKeys,
 }
 
 impl Normalize {
@@ -78,24 +68,15 @@ impl Normalize {
             groups: Vec::new(),
             kept: Kept::default(),
             changes: Changes::new(output, false),
-            saved: Saved {
-                tracking: false,
-                table: TableDef::new("rows", fields, keys.len()).group_by(0..keys.len()),
-                others,
-                dirty: Vec::new(),
-                is_dirty: Vec::new(),
-                is_saved: Vec::new(),
-                gone: Vec::new(),
-            },
+            table: TableDef::new("rows", fields, keys.len()).group_by(0..keys.len()),
+            others,
+            saved: SavedKeys::default(),
         })
     }
 
     fn assign(&mut self, keys: &[ArrayRef], rows: usize) -> Result<()> {
         self.ids.assign(&self.codec.encode(keys, rows)?, 0..rows, &mut self.groups);
-        if self.saved.is_saved.len() < self.ids.len() {
-            self.saved.is_saved.resize(self.ids.len(), false);
-            self.saved.is_dirty.resize(self.ids.len(), false);
-        }
+        self.saved.make_room(self.ids.len());
         Ok(())
     }
 
@@ -135,9 +116,7 @@ impl Normalize {
                     continue;
                 }
             }
-            if self.saved.tracking && !std::mem::replace(&mut self.saved.is_dirty[id as usize], true) {
-                self.saved.dirty.push(id);
-            }
+            self.saved.touch(id);
         }
         self.changes.flush(&self.rows, out)?;
         self.release(ended)
@@ -148,11 +127,7 @@ impl Normalize {
         ids.sort_unstable();
         ids.dedup();
         ids.retain(|id| self.kept.get(*id).is_none());
-        let gone: Vec<u32> = ids.iter().copied().filter(|id| self.saved.is_saved[*id as usize]).collect();
-        if !gone.is_empty() {
-            self.saved.gone.push(self.codec.decode_ids(&self.ids, &gone)?);
-            gone.iter().for_each(|id| self.saved.is_saved[*id as usize] = false);
-        }
+        self.saved.end(&ids, |gone| self.codec.decode_ids(&self.ids, gone))?;
         ids.iter().for_each(|id| self.ids.release(*id));
         Ok(())
     }
@@ -168,15 +143,7 @@ impl Operator for Normalize {
     }
 
     fn state_bytes(&self) -> usize {
-        let gone: usize = self.saved.gone.iter().flatten().map(|column| column.get_array_memory_size()).sum();
-        self.kept.bytes()
-            + self.ids.bytes()
-            + self.groups.capacity() * 4
-            + self.changes.bytes()
-            + self.saved.is_dirty.capacity()
-            + self.saved.is_saved.capacity()
-            + self.saved.dirty.capacity() * 4
-            + gone
+        self.kept.bytes() + self.ids.bytes() + self.groups.capacity() * 4 + self.changes.bytes() + self.saved.bytes()
     }
 
     fn due(&self, _: TimeDomain) -> Option<Watermark> {
@@ -184,7 +151,7 @@ impl Operator for Normalize {
     }
 
     fn tables(&self) -> Vec<TableDef> {
-        vec![self.saved.table.clone()]
+        vec![self.table.clone()]
     }
 
     fn track_changes(&mut self) {
@@ -192,33 +159,25 @@ impl Operator for Normalize {
     }
 
     fn save(&mut self, saver: &mut Saver) -> Result<()> {
-        let mut ids = std::mem::take(&mut self.saved.dirty);
-        ids.iter().for_each(|id| self.saved.is_dirty[*id as usize] = false);
-        let gone = std::mem::take(&mut self.saved.gone);
-        if saver.whole() {
-            self.saved.is_saved.fill(false);
-            ids = (0..self.ids.len() as u32).collect();
-        } else {
-            // Before those that are there: a key may have come back.
-            gone.into_iter().try_for_each(|keys| saver.delete(&self.saved.table, keys))?;
-        }
+        let Taken { mut ids, gone } = self.saved.take(saver.whole(), self.ids.len());
+        gone.into_iter().try_for_each(|keys| saver.delete(&self.table, keys))?;
         ids.retain(|id| self.kept.get(*id).is_some());
         for ids in ids.chunks(ROWS_MAX) {
             let columns = self.rows.decode(ids.iter().filter_map(|id| self.kept.get(*id)))?;
             let mut saved = self.codec.decode_ids(&self.ids, ids)?;
-            saved.extend(self.saved.others.iter().map(|c| columns[*c].clone()));
-            saver.put(&self.saved.table, saved)?;
+            saved.extend(self.others.iter().map(|c| columns[*c].clone()));
+            saver.put(&self.table, saved)?;
         }
-        ids.iter().for_each(|id| self.saved.is_saved[*id as usize] = true);
+        self.saved.done(&ids);
         Ok(())
     }
 
     fn load(&mut self, table: &str, _: u32, saved: &RecordBatch) -> Result<()> {
-        if table != self.saved.table.name || saved.num_columns() != self.saved.table.columns.fields().len() {
+        if table != self.table.name || saved.num_columns() != self.table.columns.fields().len() {
             return Err(Error::internal(format!("there is no table `{table}` to load")));
         }
         let mut columns: Vec<Option<ArrayRef>> = vec![None; self.input.fields().len()];
-        for (at, column) in self.keys.iter().chain(&self.saved.others).enumerate() {
+        for (at, column) in self.keys.iter().chain(&self.others).enumerate() {
             columns[*column] = Some(saved.column(at).clone());
         }
         let rows = RecordBatch::try_new(self.input.clone(), columns.into_iter().flatten().collect())?;
@@ -226,8 +185,8 @@ impl Operator for Normalize {
         let encoded = self.rows.encode(&rows)?;
         for (row, id) in self.groups.iter().enumerate() {
             self.kept.set(*id, encoded.row(row).data());
-            self.saved.is_saved[*id as usize] = true;
         }
+        self.saved.done(&self.groups);
         Ok(())
     }
 }

@@ -15,8 +15,9 @@ use crate::by_group;
 use crate::kept::Kept;
 use crate::operator::{Event, Operator, Output, ROWS_MAX};
 use crate::row_bytes::{Changes, RowBytes};
+use crate::saved_keys::{SavedKeys, Taken};
 use crate::shelves;
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use millstream_core::{Batch, ChangeKind, Error, Result, TimeDomain, Watermark};
 use millstream_state::keys::{KeyCodec, KeyTable};
@@ -46,21 +47,10 @@ pub struct UpsertMaterialize {
     /// Rows of the key at hand, before and after.
     list: List,
     last: Vec<u8>,
-    saved: Saved,
-}
-
-/// What a checkpoint has of the keys, and what has changed since.
-struct Saved {
-    tracking: bool,
     table: TableDef,
     /// Columns of the input behind the keys.
     others: Vec<usize>,
-    dirty: Vec<u32>,
-    /// By id.
-    is_dirty: Vec<bool>,
-    is_saved: Vec<bool>,
-    /// Keys without rows that the checkpoint still has rows of.
-    gone: Vec<Vec<ArrayRef>>,
+    saved: SavedKeys,
 }
 
 /// Rows one behind the other.
@@ -145,24 +135,15 @@ impl UpsertMaterialize {
             changes: Changes::new(output, false),
             list: List::default(),
             last: Vec::new(),
-            saved: Saved {
-                tracking: false,
-                table,
-                others,
-                dirty: Vec::new(),
-                is_dirty: Vec::new(),
-                is_saved: Vec::new(),
-                gone: Vec::new(),
-            },
+            table,
+            others,
+            saved: SavedKeys::default(),
         })
     }
 
     fn assign(&mut self, keys: &[ArrayRef], rows: usize) -> Result<()> {
         self.ids.assign(&self.codec.encode(keys, rows)?, 0..rows, &mut self.groups);
-        if self.saved.is_saved.len() < self.ids.len() {
-            self.saved.is_saved.resize(self.ids.len(), false);
-            self.saved.is_dirty.resize(self.ids.len(), false);
-        }
+        self.saved.make_room(self.ids.len());
         Ok(())
     }
 
@@ -227,19 +208,15 @@ impl UpsertMaterialize {
             self.lists.set(id, &list);
             self.last = list;
         }
-        if self.saved.tracking && !std::mem::replace(&mut self.saved.is_dirty[id as usize], true) {
-            self.saved.dirty.push(id);
-        }
+        self.saved.touch(id);
     }
 
     /// Gives up the ids of keys without rows.
     fn release(&mut self, ids: &[u32]) -> Result<()> {
-        let gone: Vec<u32> = ids.iter().copied().filter(|id| self.saved.is_saved[*id as usize]).collect();
-        if !gone.is_empty() {
-            let keys = self.key_columns(&gone)?;
-            self.saved.gone.push(keys);
-            gone.iter().for_each(|id| self.saved.is_saved[*id as usize] = false);
-        }
+        let mut saved = std::mem::take(&mut self.saved);
+        let ended = saved.end(ids, |gone| self.key_columns(gone));
+        self.saved = saved;
+        ended?;
         // Without keys there is one group, which need not be found again.
         if !self.keys.is_empty() {
             ids.iter().for_each(|id| self.ids.release(*id));
@@ -268,8 +245,8 @@ impl UpsertMaterialize {
         let columns = self.rows.decode((0..rows.ends.len()).map(|at| rows.row(at)))?;
         let mut saved = self.key_columns(&of)?;
         saved.push(Arc::new(Int64Array::from(places)));
-        saved.extend(self.saved.others.iter().map(|c| columns[*c].clone()));
-        saver.put(&self.saved.table, saved)
+        saved.extend(self.others.iter().map(|c| columns[*c].clone()));
+        saver.put(&self.table, saved)
     }
 }
 
@@ -283,16 +260,12 @@ impl Operator for UpsertMaterialize {
     }
 
     fn state_bytes(&self) -> usize {
-        let gone: usize = self.saved.gone.iter().flatten().map(|column| column.get_array_memory_size()).sum();
         self.lists.bytes()
             + self.ids.bytes()
             + self.groups.capacity() * 4
             + self.changes.bytes()
             + self.list.bytes.capacity()
-            + self.saved.is_dirty.capacity()
-            + self.saved.is_saved.capacity()
-            + self.saved.dirty.capacity() * 4
-            + gone
+            + self.saved.bytes()
     }
 
     fn due(&self, _: TimeDomain) -> Option<Watermark> {
@@ -300,7 +273,7 @@ impl Operator for UpsertMaterialize {
     }
 
     fn tables(&self) -> Vec<TableDef> {
-        vec![self.saved.table.clone()]
+        vec![self.table.clone()]
     }
 
     fn track_changes(&mut self) {
@@ -308,30 +281,22 @@ impl Operator for UpsertMaterialize {
     }
 
     fn save(&mut self, saver: &mut Saver) -> Result<()> {
-        let mut ids = std::mem::take(&mut self.saved.dirty);
-        ids.iter().for_each(|id| self.saved.is_dirty[*id as usize] = false);
-        let gone = std::mem::take(&mut self.saved.gone);
-        if saver.whole() {
-            self.saved.is_saved.fill(false);
-            ids = (0..self.ids.len() as u32).collect();
-        } else {
-            // Before those that are there: a key may have come back.
-            gone.into_iter().try_for_each(|keys| saver.drop_parts(&self.saved.table, keys))?;
-        }
+        let Taken { mut ids, gone } = self.saved.take(saver.whole(), self.ids.len());
+        gone.into_iter().try_for_each(|keys| saver.drop_parts(&self.table, keys))?;
         ids.retain(|id| self.lists.get(*id).is_some());
-        let known: Vec<u32> = ids.iter().copied().filter(|id| self.saved.is_saved[*id as usize]).collect();
+        let known = self.saved.known(&ids);
         if !known.is_empty() {
-            saver.drop_parts(&self.saved.table, self.key_columns(&known)?)?;
+            saver.drop_parts(&self.table, self.key_columns(&known)?)?;
         }
         for ids in ids.chunks(ROWS_MAX) {
             self.put(saver, ids)?;
         }
-        ids.iter().for_each(|id| self.saved.is_saved[*id as usize] = true);
+        self.saved.done(&ids);
         Ok(())
     }
 
     fn load(&mut self, table: &str, _: u32, saved: &RecordBatch) -> Result<()> {
-        if table != self.saved.table.name || saved.num_columns() != self.saved.table.columns.fields().len() {
+        if table != self.table.name || saved.num_columns() != self.table.columns.fields().len() {
             return Err(Error::internal(format!("there is no table `{table}` to load")));
         }
         let named = self.keys.len().max(1);
@@ -339,7 +304,7 @@ impl Operator for UpsertMaterialize {
         for (at, column) in self.keys.iter().enumerate() {
             columns[*column] = Some(saved.column(at).clone());
         }
-        for (at, column) in self.saved.others.iter().enumerate() {
+        for (at, column) in self.others.iter().enumerate() {
             columns[*column] = Some(saved.column(named + 1 + at).clone());
         }
         let rows = RecordBatch::try_new(self.input.clone(), columns.into_iter().flatten().collect())?;
@@ -351,8 +316,8 @@ impl Operator for UpsertMaterialize {
             self.list.push(encoded.row(row).data());
             self.list.write(&mut self.last);
             self.lists.set(id, &self.last);
-            self.saved.is_saved[id as usize] = true;
         }
+        self.saved.done(&self.groups);
         Ok(())
     }
 }
