@@ -8,6 +8,7 @@
 mod bucket;
 mod commit;
 mod files;
+mod layout;
 mod list;
 mod lookup;
 mod partition;
