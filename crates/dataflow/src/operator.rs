@@ -82,6 +82,12 @@ pub trait Operator: Send {
         0
     }
 
+    /// How far it has gone by itself, beyond what it has been handed: a mark is a watermark that has been promised. What it
+    /// saves stands at the further of the two.
+    fn reached(&self) -> Watermarks {
+        Watermarks::NONE
+    }
+
     /// Does what has been put off because doing it now and then is cheaper than each time. Called when there is nothing
     /// else to do, when it has been put off for long, and before the channel is said to be idle.
     fn catch_up(&mut self, out: &mut dyn Output) -> Result<()> {
@@ -171,5 +177,11 @@ impl Watermarks {
             TimeDomain::Event => self.event = self.event.max(to),
             TimeDomain::Processing => self.processing = self.processing.max(to),
         }
+    }
+
+    /// The further of the two, domain by domain.
+    pub fn advance_to(&mut self, other: Watermarks) {
+        self.event = self.event.max(other.event);
+        self.processing = self.processing.max(other.processing);
     }
 }

@@ -250,7 +250,7 @@ impl Divided {
     fn take_in(
         &mut self,
         kind: &Kind,
-        now: Watermarks,
+        now: &mut Watermarks,
         input: usize,
         batch: &Batch,
         out: &mut dyn Output,
@@ -258,7 +258,7 @@ impl Divided {
         let keys = &kind.keys[input];
         let columns: Vec<_> = keys.iter().map(|k| batch.rows.column(*k).clone()).collect();
         self.marked = self.marked.max(batch.marks.as_ref().and_then(max).map_or(Watermark::MIN, Watermark));
-        self.pile.add(input, now, Sorted::new(batch, &columns, kind.bounds.shelves)?);
+        self.pile.add(input, *now, Sorted::new(batch, &columns, kind.bounds.shelves)?);
         let held_max = self.pile_held_max(kind);
         if self.pile.held() > held_max {
             self.pile.go_below(kind.space()?)?;
@@ -272,8 +272,8 @@ impl Divided {
     }
 
     /// A watermark has come. Held back, unless there is nothing that it has to wait for.
-    fn advance(&mut self, kind: &Kind, now: Watermarks, to: Watermark, out: &mut dyn Output) -> Result<()> {
-        let reached = self.reached(now);
+    fn advance(&mut self, kind: &Kind, now: &mut Watermarks, to: Watermark, out: &mut dyn Output) -> Result<()> {
+        let reached = self.reached(*now);
         let waits = !self.pile.is_empty() || self.shelves.iter().any(|s| s.is_below() && s.is_due(reached));
         if waits && to < Watermark::MAX { Ok(()) } else { self.round(kind, now, out) }
     }
@@ -284,14 +284,16 @@ impl Divided {
         Watermarks { event: now.event.max(self.marked), ..now }
     }
 
-    fn catch_up(&mut self, kind: &Kind, now: Watermarks, out: &mut dyn Output) -> Result<()> {
-        if self.pile.is_empty() && self.handed == now { Ok(()) } else { self.round(kind, now, out) }
+    fn catch_up(&mut self, kind: &Kind, now: &mut Watermarks, out: &mut dyn Output) -> Result<()> {
+        if self.pile.is_empty() && self.handed == *now { Ok(()) } else { self.round(kind, now, out) }
     }
 
-    /// Brings every shelf to where the operator is, then hands the watermarks on.
-    fn round(&mut self, kind: &Kind, now: Watermarks, out: &mut dyn Output) -> Result<()> {
+    /// Brings every shelf to where the operator is, and the operator to where marks have promised that it may go; then hands
+    /// the watermarks on.
+    fn round(&mut self, kind: &Kind, now: &mut Watermarks, out: &mut dyn Output) -> Result<()> {
         let pile = std::mem::replace(&mut self.pile, Pile::new(self.shelves.len()));
-        let reached = self.reached(now);
+        let reached = self.reached(*now);
+        *now = reached;
         self.rounds += 1;
         // Those in memory first, whichever they are: room is then given to those that come last.
         let mut order: Vec<usize> = (0..self.shelves.len()).collect();
@@ -318,7 +320,7 @@ impl Divided {
         }
         self.room = self.room.saturating_add(self.room / ROOM_GROWS_BY + ROOM_GROWS_MIN);
         for (domain, behind) in DOMAINS.into_iter().zip(kind.behind) {
-            let to = now.of(domain);
+            let to = reached.of(domain);
             if to > self.handed.of(domain) {
                 self.handed.advance(domain, to);
                 let held_back = if to == Watermark::MAX { to } else { Watermark(to.0.saturating_sub(behind)) };
@@ -412,9 +414,8 @@ impl Operator for Shelves {
         if let Event::Watermark(domain, to) = &event {
             self.watermarks.advance(*domain, *to);
         }
-        let now = self.watermarks;
         self.settle()?;
-        let kind = &self.kind;
+        let (kind, now) = (&self.kind, &mut self.watermarks);
         match (&mut self.state, event) {
             (State::Whole(operator), event) => operator.step(event, out),
             (State::Loading(_), _) => Err(Error::internal("tables are still being loaded")),
@@ -469,7 +470,7 @@ impl Operator for Shelves {
 
     fn catch_up(&mut self, out: &mut dyn Output) -> Result<()> {
         match &mut self.state {
-            State::Divided(divided) => divided.catch_up(&self.kind, self.watermarks, out),
+            State::Divided(divided) => divided.catch_up(&self.kind, &mut self.watermarks, out),
             _ => Ok(()),
         }
     }
@@ -478,8 +479,12 @@ impl Operator for Shelves {
         match &mut self.state {
             State::Whole(operator) => operator.flush(out),
             State::Loading(_) => Ok(()),
-            State::Divided(divided) => divided.catch_up(&self.kind, self.watermarks, out),
+            State::Divided(divided) => divided.catch_up(&self.kind, &mut self.watermarks, out),
         }
+    }
+
+    fn reached(&self) -> Watermarks {
+        self.watermarks
     }
 
     fn tables(&self) -> Vec<TableDef> {

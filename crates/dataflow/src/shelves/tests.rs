@@ -313,6 +313,47 @@ fn a_watermark_waits_for_what_is_due_below_and_for_nothing_else() {
     assert_eq!(watermark(&mut operator, i64::MAX, &mut out), (101, Some(i64::MAX)));
 }
 
+/// Rows with marks of two tasks, of which one has been promised more than the other.
+#[test]
+fn shares_that_marks_have_brought_to_different_places_are_joined_at_one() {
+    let space = Arc::<MemorySpace>::default();
+    let shelves = || by_shelves(Which::Over, small(0), &space);
+    let without = || plain(Which::Over, &[1])().expect("builds");
+    let keys: ArrayRef = Arc::new((0..9).collect::<Int64Array>());
+    let owners = crate::testing::owners(&[keys], 9, 2);
+    let of = |task| owners.iter().position(|o| *o == task).expect("a key of each task") as i64;
+    let (a, b) = (of(0), of(1));
+    let marked = |rows: &[(i64, i64, i64, i64)]| {
+        let marks = rows.iter().map(|r| r.3).collect();
+        let rows: Vec<Row> = rows.iter().map(|&(at, key, place, _)| Row { at, key: Some(key), place }).collect();
+        Event::Batch { input: 0, batch: batch(&rows, Some(marks)) }
+    };
+    let first = || marked(&[(1, a, 1, i64::MIN), (1, b, 2, i64::MIN)]);
+    let second = || marked(&[(22, a, 3, 0), (40, b, 4, 0), (50, b, 5, 0), (52, b, 6, 45)]);
+    let third = || marked(&[(46, a, 8, 45)]);
+    let end = || Event::Watermark(TimeDomain::Event, Watermark::MAX);
+    let (mut undisturbed, mut expected) = (without(), Capture::default());
+    for event in [first(), second(), third(), end()] {
+        undisturbed.step(event, &mut expected).expect("steps");
+    }
+    for tasks in [1, 2, 7] {
+        let mut crew = Crew::new(&shelves, 2);
+        let mut got = crew.step(&[1], first());
+        crew.tasks.iter_mut().for_each(|t| t.shed(usize::MAX).expect("sheds"));
+        let Capture { emitted, advanced, .. } = crew.step(&[1], second());
+        got.emitted.extend(emitted);
+        got.advanced.extend(advanced);
+        crew.tasks.iter_mut().for_each(|t| t.flush(&mut got).expect("flushes"));
+        assert_eq!(crew.tasks[1].reached().event, Watermark(45), "and says so to who saves");
+        assert_eq!(got.advanced.last(), Some(&(TimeDomain::Event, Watermark(45))), "and to who comes behind");
+        crew = crew.crash(&without, tasks);
+        for event in [third(), end()] {
+            got.emitted.extend(crew.step(&[1], event).emitted);
+        }
+        assert_eq!(shown(&got), shown(&expected), "on {tasks} tasks");
+    }
+}
+
 fn saved(operator: &mut dyn Operator, whole: bool) -> usize {
     let mut saver = Saver::new(whole);
     operator.save(&mut saver).expect("saves");

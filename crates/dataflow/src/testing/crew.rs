@@ -3,6 +3,7 @@
 use super::Capture;
 use crate::operator::{Event, Operator, Watermarks};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use millstream_core::TimeDomain;
 use millstream_core::key::{hash_rows, key_group, owner};
 use millstream_state::table::{Saver, TableDef, alive};
 use std::collections::BTreeMap;
@@ -13,6 +14,10 @@ pub struct Crew {
     /// By task and table: the pieces saved, oldest first.
     saved: Vec<BTreeMap<String, (TableDef, Vec<RecordBatch>)>>,
     pub watermarks: Watermarks,
+    /// Where each task stands: it does not hear of what it is ahead of.
+    at: Vec<Watermarks>,
+    /// What came out while shares were joined; comes out with the next step.
+    settled: Capture,
 }
 
 impl Crew {
@@ -20,12 +25,13 @@ impl Crew {
         let mut tasks: Vec<_> = (0..tasks).map(|_| make()).collect();
         tasks.iter_mut().for_each(|t| t.track_changes());
         let saved = tasks.iter().map(|_| BTreeMap::new()).collect();
-        Crew { tasks, saved, watermarks: Watermarks::NONE }
+        let at = vec![Watermarks::NONE; tasks.len()];
+        Crew { tasks, saved, watermarks: Watermarks::NONE, at, settled: Capture::default() }
     }
 
     /// Hands an event on: to all tasks, or each row to the one that owns it by these columns.
     pub fn step(&mut self, keys: &[usize], event: Event) -> Capture {
-        let mut capture = Capture::default();
+        let mut capture = std::mem::take(&mut self.settled);
         if let Event::Watermark(domain, to) = &event {
             self.watermarks.advance(*domain, *to);
         }
@@ -46,7 +52,12 @@ impl Crew {
                     Event::Batch { input: *input, batch: batch.filter(&mine).expect("as many as rows") }
                 }
             };
-            if !matches!(&mine, Event::Batch { batch, .. } if batch.is_empty()) {
+            let heard = match &mine {
+                Event::Watermark(domain, to) => *to >= self.at[task].of(*domain),
+                Event::Batch { batch, .. } => !batch.is_empty(),
+                Event::End => true,
+            };
+            if heard {
                 operator.step(mine, &mut capture).expect("the step succeeds");
             }
         }
@@ -62,7 +73,9 @@ impl Crew {
 
     /// Saves what has changed, or everything the first time.
     pub fn save(&mut self) {
-        for (operator, saved) in self.tasks.iter_mut().zip(&mut self.saved) {
+        for ((operator, saved), at) in self.tasks.iter_mut().zip(&mut self.saved).zip(&mut self.at) {
+            at.advance_to(self.watermarks);
+            at.advance_to(operator.reached());
             let whole = saved.is_empty();
             let mut saver = Saver::new(whole);
             operator.save(&mut saver).expect("the save succeeds");
@@ -84,17 +97,51 @@ impl Crew {
         }
     }
 
+    /// Shares that stand at different watermarks are brought to the furthest one before they are joined.
     fn restore(self, make: &impl Fn() -> Box<dyn Operator>, tasks: usize) -> Crew {
         let mut crew = Crew::new(make, tasks);
         crew.watermarks = self.watermarks;
-        for (table, pieces) in self.saved.iter().flat_map(|s| s.values()) {
+        crew.settled = self.settled;
+        let mut furthest = self.watermarks;
+        self.at.iter().for_each(|at| furthest.advance_to(*at));
+        if tasks == self.tasks.len() {
+            crew.at = self.at;
+            crew.load(&self.saved);
+            crew.saved = self.saved;
+            return crew;
+        }
+        crew.at = vec![furthest; tasks];
+        let mut settled = Vec::new();
+        for (saved, at) in self.saved.into_iter().zip(self.at) {
+            if at == furthest {
+                settled.push(saved);
+                continue;
+            }
+            let mut share = Crew::new(make, 1);
+            share.at = vec![at];
+            share.load(&[saved]);
+            for domain in [TimeDomain::Event, TimeDomain::Processing] {
+                let event = Event::Watermark(domain, furthest.of(domain));
+                share.tasks[0].step(event, &mut crew.settled).expect("the share is brought up");
+            }
+            share.tasks[0].flush(&mut crew.settled).expect("flushes");
+            share.save();
+            settled.append(&mut share.saved);
+        }
+        crew.load(&settled);
+        crew
+    }
+
+    fn load(&mut self, saved: &[BTreeMap<String, (TableDef, Vec<RecordBatch>)>]) {
+        let tasks = self.tasks.len();
+        for (table, pieces) in saved.iter().flat_map(|s| s.values()) {
             for rows in alive(table, pieces).expect("the pieces merge") {
                 let columns: Vec<ArrayRef> = table.group_by.iter().map(|c| rows.column(*c).clone()).collect();
                 let owners = match columns.is_empty() {
                     true => vec![0; rows.num_rows()],
                     false => owners(&columns, rows.num_rows(), tasks),
                 };
-                for (task, operator) in crew.tasks.iter_mut().enumerate() {
+                for (task, operator) in self.tasks.iter_mut().enumerate() {
                     let mine = BooleanArray::from_iter(owners.iter().map(|o| Some(*o == task)));
                     let mine = arrow::compute::filter_record_batch(&rows, &mine).expect("as many as rows");
                     if mine.num_rows() > 0 {
@@ -103,11 +150,8 @@ impl Crew {
                 }
             }
         }
-        crew.tasks.iter_mut().for_each(|o| o.resume(self.watermarks).expect("the operator resumes"));
-        if tasks == self.tasks.len() {
-            crew.saved = self.saved;
-        }
-        crew
+        let resumed = self.tasks.iter_mut().zip(&self.at);
+        resumed.for_each(|(operator, at)| operator.resume(*at).expect("the operator resumes"));
     }
 }
 
