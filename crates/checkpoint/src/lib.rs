@@ -3,7 +3,7 @@
 //! ```text
 //!  start:  manifests and listing ──recover──▶ the manifest to go on from ──compare──▶ what the program keeps of it
 //!  run:    events ──coordinator──▶ begin, write the manifest, commit ..
-//!  after:  ──retain──▶ what may be deleted      ──merge──▶ which chains of pieces to write anew as one
+//!  after:  ──retain──▶ what may be deleted
 //! ```
 //!
 //! Everything here is a function of what it is given, `now` included, and returns what should happen. The runtime does
@@ -12,7 +12,6 @@
 pub mod compare;
 pub mod coordinator;
 pub mod manifest;
-pub mod merge;
 pub mod recover;
 pub mod retain;
 

@@ -28,6 +28,7 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::Over(over) => over::build(over, input?, output.clone())?,
         NodeKind::GroupAggregate(group) => group::build(group, input?, output.clone())?,
         NodeKind::Join(join) => join::join(join, inputs, output)?,
+        NodeKind::MultiJoin(join) => join::multi(join, inputs, output)?,
         NodeKind::TemporalJoin(join) => join::temporal(join, inputs, output)?,
         NodeKind::TopN(top) => top_n::build(top, input?, output.clone())?,
         NodeKind::Deduplicate(spec) => deduplicate::build(spec, input?, output.clone())?,

@@ -102,6 +102,7 @@ pub enum NodeKind {
     Over(Over),
     GroupAggregate(GroupAggregate),
     Join(Join),
+    MultiJoin(MultiJoin),
     TemporalJoin(TemporalJoin),
     LookupJoin(LookupJoin),
     TopN(TopN),
@@ -397,6 +398,20 @@ pub struct Join {
     /// What else has to hold: over the columns of the left, then those of the right.
     pub residual: Option<Expr>,
     pub scope: JoinScope,
+}
+
+/// Rows of three or more inputs with equal keys, all with all, kept up to date at once: what joins of two at a time make, without
+/// a memory of what the first of them make. NULL equals nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MultiJoin {
+    /// Of each input, the columns that have to be equal, in one order. Types agree.
+    pub keys: Vec<Vec<usize>>,
+    /// Inputs by LEFT JOIN: where they have no row of the key, NULLs stand in its place. Never the first.
+    pub outer: Vec<bool>,
+    /// Inputs that may take rows back.
+    pub retracts: Vec<bool>,
+    /// The columns that come out: of which input, and which of its columns.
+    pub columns: Vec<(usize, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

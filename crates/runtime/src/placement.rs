@@ -100,6 +100,10 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                 by_key(&mut inputs, &nodes, keys, n)
             }
             (NodeKind::Join(j), n) => both_by_key(&mut inputs, &nodes, &j.keys, n),
+            (NodeKind::MultiJoin(j), n) => {
+                inputs.iter_mut().zip(&j.keys).for_each(|(input, keys)| input.exchange = hash(keys));
+                n
+            }
             (NodeKind::TemporalJoin(j), n) => both_by_key(&mut inputs, &nodes, &j.keys, n),
             (NodeKind::WindowRows(rows), n) => match &rows.window {
                 Window::Session { partition, .. } => by_key(&mut inputs, &nodes, partition, n),

@@ -1,7 +1,8 @@
 //! Rows of two inputs with each other.
 //!
 //! ```text
-//!  [`regular`]    all with all, kept up to date        [`interval`]   whose times are near each other
+//!  [`regular`]    all with all, kept up to date        [`multi`]      the same of three or more inputs with one key
+//!  [`interval`]   whose times are near each other
 //!  [`window`]     of the same window, once             [`temporal`]   with the version that held at their time
 //!  [`lookup`]     with what a table of the outer world says of their key, and no memory of its own
 //!
@@ -17,10 +18,12 @@ mod held;
 mod interval;
 mod lookup;
 mod memory;
+mod multi;
 mod pairs;
 mod regular;
 mod runs;
 mod saved;
+mod side;
 mod store;
 mod temporal;
 mod window;
@@ -69,6 +72,25 @@ pub(crate) fn join_in_memory(
             Box::new(interval::Interval::new(spec, &bounds, inputs, output)?)
         }
     })
+}
+
+/// The operator of a [`graph::MultiJoin`].
+pub fn multi(spec: &graph::MultiJoin, inputs: &[SchemaRef], output: &SchemaRef) -> Result<Box<dyn Operator>> {
+    let alike = [spec.keys.len(), spec.outer.len(), spec.retracts.len()].iter().all(|len| *len == inputs.len());
+    if !alike || spec.outer.first() != Some(&false) {
+        return Err(Error::internal("a join of several inputs has to say of each how it is joined"));
+    }
+    let types = |input: usize| spec.keys[input].iter().map(move |k| inputs[input].field(*k).data_type());
+    if spec.keys[0].is_empty() || (1..inputs.len()).any(|input| !types(input).eq(types(0))) {
+        return Err(Error::internal("a join of several inputs compares keys of one type"));
+    }
+    let keys: Vec<&[usize]> = spec.keys.iter().map(Vec::as_slice).collect();
+    let (making, of, output) = (spec.clone(), inputs.to_vec(), output.clone());
+    shelves::wrap(Box::new(move || multi_in_memory(&making, &of, &output)), inputs, &keys)
+}
+
+fn multi_in_memory(spec: &graph::MultiJoin, inputs: &[SchemaRef], output: &SchemaRef) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(multi::Multi::new(spec, inputs, output)?))
 }
 
 /// The operator of a [`graph::TemporalJoin`].

@@ -16,13 +16,14 @@ use super::held::HeldKeys;
 use super::memory::{Act, Blocks, Chains, Memory, matchable, times};
 use super::pairs::{LEFT, Probe, RIGHT, Shape};
 use super::saved::Ledger;
+use super::side::{Side, Ttl};
 use super::store::NONE;
 use crate::graph::{self, StateTtl};
 use crate::operator::{Event, Operator, Output, Watermarks};
 use crate::rows::time_column;
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Batch, Error, Millis, Result, TimeDomain, Watermark};
+use millstream_core::{Batch, Error, Result, TimeDomain, Watermark};
 use millstream_state::keys::KeyCodec;
 use millstream_state::table::{Saver, TableDef};
 
@@ -35,32 +36,6 @@ pub(super) struct Regular {
     /// The watermark, or the highest mark so far: rows before it have gone.
     now: Watermark,
     acts: Vec<Act>,
-}
-
-struct Side {
-    keys: Vec<usize>,
-    memory: Memory,
-    chains: Chains,
-    /// One row of each key says all that the other side asks of this one.
-    one_suffices: bool,
-    /// By slot: the key that the row is linked to, where rows leave.
-    key_of: Option<Vec<u32>>,
-    ttl: Option<Ttl>,
-    ledger: Ledger,
-}
-
-struct Ttl {
-    column: usize,
-    keep: Millis,
-    /// By slot.
-    times: Vec<Millis>,
-    blocks: Blocks,
-}
-
-impl Ttl {
-    fn has_expired(&self, time: Millis, mark: Watermark) -> bool {
-        mark.0 >= time.saturating_add(self.keep)
-    }
 }
 
 impl Regular {
@@ -208,75 +183,6 @@ impl Regular {
             self.keys.release(&keys);
         }
         Ok(())
-    }
-}
-
-impl Side {
-    fn key_columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
-        self.keys.iter().map(|k| rows.column(*k).clone()).collect()
-    }
-
-    /// Links rows of a batch that have been put under slots.
-    fn link(
-        &mut self,
-        rows: impl Iterator<Item = (usize, u32)>,
-        ids: &[u32],
-        times: Option<&[Millis]>,
-        is_matchable: impl Fn(usize) -> bool,
-        held: &mut [u32],
-    ) {
-        for (row, slot) in rows {
-            let at = slot as usize;
-            if let (Some(ttl), Some(times)) = (&mut self.ttl, times) {
-                if ttl.times.len() <= at {
-                    ttl.times.resize(at + 1, 0);
-                }
-                ttl.times[at] = times[row];
-                ttl.blocks.push(times[row], slot);
-            }
-            let key = if is_matchable(row) { ids[row] } else { NONE };
-            if let Some(key_of) = &mut self.key_of {
-                if key_of.len() <= at {
-                    key_of.resize(at + 1, NONE);
-                }
-                key_of[at] = key;
-            }
-            if key != NONE {
-                self.chains.link(key, slot);
-                held[key as usize] += 1;
-            }
-        }
-    }
-
-    /// Takes rows out of their chains, and tells their keys.
-    fn unlink(&mut self, slots: &[u32], held: &mut [u32], keys: &mut Vec<u32>) {
-        let Some(key_of) = &mut self.key_of else { return };
-        for slot in slots {
-            let key = std::mem::replace(&mut key_of[*slot as usize], NONE);
-            if key != NONE {
-                self.chains.unlink(key, *slot);
-                held[key as usize] -= 1;
-                keys.push(key);
-            }
-        }
-    }
-
-    /// Lets the rows go that the batch under way has taken back.
-    fn forget_gone(&mut self, held: &mut [u32]) -> Result<()> {
-        if !self.memory.retracts() {
-            return Ok(());
-        }
-        let mut gone = Vec::new();
-        self.memory.gone(&mut gone);
-        self.ledger.delete(&mut self.memory, &gone)?;
-        self.unlink(&gone, held, &mut Vec::new());
-        self.memory.forget_gone(&gone)
-    }
-
-    fn bytes(&self) -> usize {
-        let ttl = self.ttl.as_ref().map_or(0, |t| t.times.capacity() * 8 + t.blocks.bytes());
-        let key_of = self.key_of.as_ref().map_or(0, |k| k.capacity() * 4);
-        self.memory.bytes() + self.chains.bytes() + key_of + ttl + self.ledger.bytes()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod lookup;
 mod model;
+mod multi;
 
 use super::*;
 use crate::expr::Expr;

@@ -62,6 +62,10 @@ impl Operator for Pressed {
         self.operator.flush(out)
     }
 
+    fn reached(&self) -> Watermarks {
+        self.operator.reached()
+    }
+
     fn tables(&self) -> Vec<TableDef> {
         self.operator.tables()
     }
