@@ -8,8 +8,9 @@ use millstream_bench::measure::{median, timed};
 use millstream_bench::queries::{BENCHES, Bench};
 use millstream_bench::report::{HEAD, Line, measure, row};
 use millstream_bench::runner::Engine;
+use millstream_bench::state::Work;
 use millstream_core::error::did_you_mean;
-use millstream_core::{Error, Result};
+use millstream_core::{ByteSize, Error, Result};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +64,13 @@ enum Command {
         /// Keys that the state holds, one run for each number.
         #[arg(long, value_delimiter = ',', default_value = "1000000,10000000")]
         keys: Vec<usize>,
+        /// What is done with the rows.
+        #[arg(long, value_delimiter = ',', default_value = "window,over,sessions")]
+        work: Vec<Work>,
+        /// Measures with this budget alone, for a state that is larger than the memory. Default: in memory, and with a tenth of
+        /// what that takes.
+        #[arg(long, value_name = "SIZE")]
+        budget: Option<ByteSize>,
         /// Directory for what does not fit. Default: the system's for temporary files.
         #[arg(long, value_name = "DIR")]
         scratch: Option<PathBuf>,
@@ -95,7 +103,7 @@ fn run(args: &Args) -> Result<()> {
         let lines = formats::measure(args.events, args.reps, |line| println!("{}", formats::row(line)))?;
         return write_json(args, &lines);
     }
-    if let Some(Command::State { keys, scratch }) = &args.command {
+    if let Some(Command::State { keys, work, budget, scratch }) = &args.command {
         println!(
             "16-byte keys, COUNT, SUM and MAX, one thread; rates by CPU time\n\n{}",
             millstream_bench::state::HEAD
@@ -103,7 +111,7 @@ fn run(args: &Args) -> Result<()> {
         let mut lines = Vec::new();
         for keys in keys {
             let tell = |line: &_| println!("{}", millstream_bench::state::row(line));
-            lines.extend(millstream_bench::state::measure(*keys, scratch.as_ref(), tell)?);
+            lines.extend(millstream_bench::state::measure(*keys, work, *budget, scratch.as_ref(), tell)?);
         }
         return write_json(args, &lines);
     }

@@ -37,7 +37,7 @@ pub enum Access {
 }
 
 /// What is done with the rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 pub enum Work {
     Window,
     Over,
@@ -81,11 +81,22 @@ pub fn row(line: &Line) -> String {
     )
 }
 
-/// Both ways of access for each work, first in memory, then with a tenth of what that took.
-pub fn measure(keys: usize, scratch: Option<&PathBuf>, mut tell: impl FnMut(&Line)) -> Result<Vec<Line>> {
+/// Both ways of access for each work, first in memory, then with a tenth of what that took; with `budget`, with that alone.
+pub fn measure(
+    keys: usize,
+    works: &[Work],
+    budget: Option<ByteSize>,
+    scratch: Option<&PathBuf>,
+    mut tell: impl FnMut(&Line),
+) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    let works = [Work::Window, Work::Over, Work::Sessions];
-    for (work, access) in works.into_iter().flat_map(|w| [(w, Access::Uniform), (w, Access::Zipf)]) {
+    for (work, access) in works.iter().flat_map(|w| [(*w, Access::Uniform), (*w, Access::Zipf)]) {
+        if let Some(budget) = budget {
+            let below = run(work, keys, access, Some(budget.0 as usize), scratch)?.0;
+            tell(&below);
+            lines.push(below);
+            continue;
+        }
         let in_memory = run(work, keys, access, None, scratch)?;
         tell(&in_memory.0);
         let below = run(work, keys, access, Some(in_memory.0.state_bytes / 10), scratch)?;

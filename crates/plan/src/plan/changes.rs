@@ -40,6 +40,8 @@ pub fn emitted(kind: &NodeKind, inputs: &[Changes]) -> Changes {
             // A row without a partner is told at once, and taken back when one comes.
             JoinKind::Left | JoinKind::Right | JoinKind::Full | JoinKind::Anti | JoinKind::Mark => Changes::Retract,
         },
+        NodeKind::MultiJoin(j) if j.outer.contains(&true) => Changes::Retract,
+        NodeKind::MultiJoin(_) => most,
         NodeKind::Join(_) | NodeKind::TemporalJoin(_) | NodeKind::LookupJoin(_) => Changes::Insert,
         NodeKind::TopN(t) => match t.scope {
             TopNScope::Window { .. } => Changes::Insert,
@@ -154,7 +156,9 @@ pub fn keys(kind: &NodeKind, inputs: &[Known<'_>], schema: &Schema) -> Vec<Key> 
             let key: Option<Key> = s.table.primary_key.iter().map(|name| schema.index_of(name).ok()).collect();
             key.into_iter().collect()
         }
-        NodeKind::Source(_)
+        // Made of joins when all keys are known.
+        NodeKind::MultiJoin(_)
+        | NodeKind::Source(_)
         | NodeKind::Values(_)
         | NodeKind::Union
         | NodeKind::WindowRows(_)

@@ -105,6 +105,7 @@ pub fn kind_name(kind: &NodeKind) -> &'static str {
         NodeKind::Over(_) => "over",
         NodeKind::GroupAggregate(_) => "group-aggregate",
         NodeKind::Join(_) => "join",
+        NodeKind::MultiJoin(_) => "multi-join",
         NodeKind::TemporalJoin(_) => "temporal-join",
         NodeKind::LookupJoin(_) => "lookup-join",
         NodeKind::TopN(_) => "top-n",
@@ -174,6 +175,7 @@ fn fingerprint(kind: &NodeKind) -> String {
             let steps = steps.collect::<Vec<_>>().join(";");
             format!("{:?}{steps}{}{:?}{residual:?}", j.table, j.outer, j.keys)
         }
+        NodeKind::MultiJoin(j) => format!("{j:?}"),
         NodeKind::TopN(t) => format!("{t:?}"),
         NodeKind::Deduplicate(d) => format!("{d:?}"),
         NodeKind::UpsertMaterialize { keys, update_before } | NodeKind::Normalize { keys, update_before } => {

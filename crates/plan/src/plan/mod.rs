@@ -21,6 +21,7 @@ mod locate;
 mod lower;
 mod marker;
 mod marks;
+mod multi;
 mod narrow;
 mod placed;
 mod proctime;
@@ -181,6 +182,7 @@ fn plan_on_stack(
         }
         dataflow = lowering.finish()?;
         pruned::prune(&mut dataflow, connectors);
+        multi::merge(&mut dataflow);
     }
     (dataflow.late_output, dataflow.bad_output) = (late_output, bad_output);
     Ok(Planned { ordered: needs.ordered, dataflow, statements, scans, notices: Vec::new(), start })

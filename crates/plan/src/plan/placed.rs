@@ -48,8 +48,12 @@ pub fn placed(nodes: &[Node], node: usize) -> Vec<Key> {
                 JoinKind::Full => Vec::new(),
             }
         }
-        NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Union | NodeKind::Expand(_) | NodeKind::Sink(_) => {
-            Vec::new()
-        }
+        // Made of joins when all rows are placed.
+        NodeKind::MultiJoin(_)
+        | NodeKind::Source(_)
+        | NodeKind::Values(_)
+        | NodeKind::Union
+        | NodeKind::Expand(_)
+        | NodeKind::Sink(_) => Vec::new(),
     }
 }

@@ -146,7 +146,9 @@ fn what_comes_out_is_cut_and_nothing_but_rows_is_remembered() {
     let many: Vec<(i8, Row)> = (0..200).map(|v| (1, (Some(1), v))).collect();
     let mut out = Capture::default();
     for input in 0..3 {
-        operator.step(Event::Batch { input, batch: batch(&many[..if input == 2 { 3 } else { 200 }]) }, &mut out).expect("steps");
+        operator
+            .step(Event::Batch { input, batch: batch(&many[..if input == 2 { 3 } else { 200 }]) }, &mut out)
+            .expect("steps");
     }
     assert!(out.emitted.iter().all(|(_, b)| b.len() <= ROWS_MAX));
     assert_eq!(out.emitted.iter().map(|(_, b)| b.len()).sum::<usize>(), 200 * 200 * 3);

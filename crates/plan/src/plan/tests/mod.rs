@@ -6,6 +6,7 @@ mod dialect;
 mod emit;
 mod graphs;
 mod lookup;
+mod multi;
 mod pruned;
 mod refusals;
 mod updating;
@@ -420,6 +421,18 @@ fn well_formed(dataflow: &Dataflow) {
                     let types = [input.field(times[0]), right.field(times[1])].map(Field::data_type);
                     assert!(types.iter().all(|t| matches!(t, DataType::Timestamp(TimeUnit::Millisecond, _))));
                 }
+            }
+            NodeKind::MultiJoin(j) => {
+                let schema = |input: usize| dataflow.nodes[n.inputs[input].node].schema.clone();
+                for (at, keys) in j.keys.iter().enumerate() {
+                    let pairs = keys.iter().zip(&j.keys[0]);
+                    pairs.for_each(|(k, f)| {
+                        assert_eq!(schema(at).field(*k).data_type(), schema(0).field(*f).data_type())
+                    });
+                    assert_eq!(n.inputs[at].exchange, Exchange::Hash(keys.clone()), "{}", n.label);
+                }
+                let wanted: Vec<_> = j.columns.iter().map(|(i, c)| schema(*i).field(*c).data_type().clone()).collect();
+                assert_eq!(types(&n.schema), wanted, "{}", n.label);
             }
             NodeKind::LookupJoin(j) => {
                 for (l, r) in &j.keys {
