@@ -12,6 +12,7 @@
 //!
 //! Always true: without [`Records::changes`] each record is a row of the batch, or its number is in [`Records::left_out`].
 
+use crate::avro::{self, AvroOptions, AvroRecordDecoder, AvroRecordEncoder, CONFLUENT, ConfluentOptions};
 use crate::bad::Fault;
 use crate::changes::{Beyond, ChangeFormat, ChangeOptions, ChangesDecoder, ChangesEncoder};
 use crate::csv::{CsvDecoder, CsvEncoder};
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The formats that records may have.
-pub const NAMES: [&str; 6] = ["csv", "json", "raw", "debezium-json", "maxwell-json", "canal-json"];
+pub const NAMES: [&str; 8] = ["csv", "json", "raw", "avro", CONFLUENT, "debezium-json", "maxwell-json", "canal-json"];
 
 /// Reads records into columns.
 pub trait RecordDecoder: Send {
@@ -90,6 +91,8 @@ pub enum RecordOptions {
     Csv(CsvOptions),
     Json(JsonOptions),
     Raw(RawOptions),
+    Avro(AvroOptions),
+    Confluent(ConfluentOptions),
     Changes(ChangeOptions),
 }
 
@@ -102,6 +105,8 @@ impl RecordOptions {
             .collect();
         let format = match name {
             "raw" => return Ok(RecordOptions::Raw(RawOptions::parse(&mine)?)),
+            "avro" => return Ok(RecordOptions::Avro(AvroOptions::parse(&mine)?)),
+            CONFLUENT => return Ok(RecordOptions::Confluent(ConfluentOptions::parse(&mine)?)),
             "csv" => Format::Csv,
             "json" => Format::Json,
             _ => {
@@ -121,6 +126,7 @@ impl RecordOptions {
             FormatOptions::Csv(o) => Ok(RecordOptions::Csv(o)),
             FormatOptions::Json(o) => Ok(RecordOptions::Json(o)),
             FormatOptions::Changes(o) => Ok(RecordOptions::Changes(o)),
+            FormatOptions::Avro(o) => Ok(RecordOptions::Avro(o)),
             FormatOptions::Parquet(_) => Err(Error::internal("Parquet is no format of records")),
         }
     }
@@ -131,6 +137,8 @@ impl RecordOptions {
             "raw" => &["raw.charset", "raw.endianness"],
             "csv" => Format::Csv.keys(),
             "json" => Format::Json.keys(),
+            "avro" => Format::Avro.keys(),
+            CONFLUENT => &ConfluentOptions::KEYS,
             _ => ChangeFormat::of(name).map_or(&[], ChangeFormat::keys),
         }
     }
@@ -140,6 +148,8 @@ impl RecordOptions {
             RecordOptions::Csv(_) => "csv",
             RecordOptions::Json(_) => "json",
             RecordOptions::Raw(_) => "raw",
+            RecordOptions::Avro(_) => "avro",
+            RecordOptions::Confluent(_) => CONFLUENT,
             RecordOptions::Changes(o) => o.format.name(),
         }
     }
@@ -150,6 +160,8 @@ impl RecordOptions {
             RecordOptions::Csv(o) => o.ignore_parse_errors,
             RecordOptions::Json(o) => o.ignore_parse_errors,
             RecordOptions::Raw(_) => false,
+            RecordOptions::Avro(o) => o.ignore_parse_errors,
+            RecordOptions::Confluent(o) => o.ignore_parse_errors,
             RecordOptions::Changes(o) => o.json.ignore_parse_errors,
         }
     }
@@ -166,7 +178,17 @@ impl RecordOptions {
     pub fn check(&self, schema: &SchemaRef) -> Result<()> {
         match self {
             RecordOptions::Raw(_) => crate::raw::check(schema),
+            RecordOptions::Avro(_) => avro::check(schema.fields()),
+            RecordOptions::Confluent(_) => avro::check_types(schema.fields()),
             _ => Ok(()),
+        }
+    }
+
+    /// Checks that rows of these columns can be written.
+    pub fn check_written(&self, schema: &SchemaRef) -> Result<()> {
+        match self {
+            RecordOptions::Confluent(o) => o.check_written(schema),
+            _ => self.check(schema),
         }
     }
 
@@ -180,7 +202,7 @@ impl RecordOptions {
         self.decoder_beyond(schema, projection, &Beyond::default(), on_bad_row)
     }
 
-    /// The same, with what only formats of changes give.
+    /// The same, with what only formats of changes give, and who knows schemas by their numbers.
     pub fn decoder_beyond(
         &self,
         schema: &SchemaRef,
@@ -197,16 +219,34 @@ impl RecordOptions {
             }
             RecordOptions::Json(o) => Box::new(JsonDecoder::new(o.clone(), schema, projection, on_bad_row)?),
             RecordOptions::Raw(o) => Box::new(RawDecoder::new(o.clone(), schema, projection)?),
+            RecordOptions::Avro(o) => Box::new(AvroRecordDecoder::plain(o, schema, projection)?),
+            RecordOptions::Confluent(o) => {
+                let schemas = beyond.schemas.clone();
+                let schemas =
+                    schemas.ok_or_else(|| Error::internal("records with numbers, and nobody who knows them"))?;
+                Box::new(AvroRecordDecoder::numbered(o, schemas, schema, projection)?)
+            }
         })
     }
 
     /// The encoder of rows of these columns.
     pub fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn RecordEncoder>> {
+        self.encoder_as(schema, None)
+    }
+
+    /// The same, for records that name their schema by the number `id`. `schema`: as the table declares it, whatever may be NULL in
+    /// the rows.
+    pub fn encoder_as(&self, schema: &SchemaRef, id: Option<u32>) -> Result<Box<dyn RecordEncoder>> {
         self.check(schema)?;
         Ok(match self {
             RecordOptions::Csv(o) => Box::new(CsvEncoder::new(o.clone(), schema.clone())),
             RecordOptions::Json(o) => Box::new(JsonEncoder::new(o.clone(), schema.clone())),
             RecordOptions::Raw(o) => Box::new(RawEncoder::new(o.clone())),
+            RecordOptions::Avro(o) => Box::new(AvroRecordEncoder::plain(o, schema)?),
+            RecordOptions::Confluent(o) => {
+                let id = id.ok_or_else(|| Error::internal("a schema without its number"))?;
+                Box::new(AvroRecordEncoder::numbered(o, schema, id)?)
+            }
             RecordOptions::Changes(o) => Box::new(ChangesEncoder::new(o, schema.clone())),
         })
     }

@@ -3,6 +3,7 @@
 use super::properties::Properties;
 use crate::options::{BAD_ROWS, GUARANTEE, Guarantee, check_keys, duration, number, required, size};
 use crate::outbox::{OUTBOX_BYTES, OUTBOX_BYTES_MAX_DEFAULT};
+use crate::schemas::Registry;
 use millstream_core::error::did_you_mean;
 use millstream_core::table::TableUse;
 use millstream_core::{ByteSize, Error, Result, TableSpec};
@@ -11,6 +12,7 @@ use millstream_formats::changes::ChangeFormat;
 use millstream_formats::records::RecordOptions;
 use regex::Regex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const TOPIC: &str = "topic";
@@ -86,6 +88,8 @@ pub struct Part {
     pub columns: Vec<usize>,
     /// How the format calls them.
     pub names: Vec<String>,
+    /// Who knows the schemas that its records name.
+    pub registry: Option<Arc<Registry>>,
 }
 
 impl Part {
@@ -153,7 +157,17 @@ impl Settings {
         }
         let properties = Properties::of(table, secrets)?;
         let topics = topics(table, use_as)?;
-        let (key, value) = parts(table, upsert)?;
+        let (mut key, mut value) = parts(table, upsert)?;
+        for (part, option, of) in [(Some(&mut value), VALUE_FORMAT, "value"), (key.as_mut(), KEY_FORMAT, "key")] {
+            let Some(part) = part.filter(|part| matches!(part.format, RecordOptions::Confluent(_))) else { continue };
+            let prefix = if table.option(option).is_some() { format!("{of}.") } else { String::new() };
+            // As Confluent's own serializer names it; where several topics are read, none is written.
+            let subject = match &topics {
+                Topics::Named(names) if names.len() == 1 => Some(format!("{}-{of}", names[0])),
+                _ => None,
+            };
+            part.registry = Some(Registry::of(&table.options, &prefix, subject, secrets)?);
+        }
         let several = !matches!(&topics, Topics::Named(names) if names.len() == 1);
         let start = match upsert && use_as == TableUse::Source {
             true => from_the_beginning(table)?,
@@ -360,8 +374,13 @@ fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
         return Err(Error::sql("all columns belong to the key, so nothing is left for the value")
             .remedy(format!("set '{VALUE_FIELDS}' = 'ALL', or leave a column out of the key")));
     }
-    let value = Part { names: columns.iter().map(|&i| name(i).to_owned()).collect(), columns, format: value_format };
-    let key = key_format.map(|format| Part { format, columns: key_columns, names: key_names });
+    let value = Part {
+        names: columns.iter().map(|&i| name(i).to_owned()).collect(),
+        columns,
+        format: value_format,
+        registry: None,
+    };
+    let key = key_format.map(|format| Part { format, columns: key_columns, names: key_names, registry: None });
     Ok((key, value))
 }
 

@@ -3,6 +3,7 @@
 use super::ChangeOptions;
 use super::beside::Beside;
 use super::scan::{Row, Scan, Scanner};
+use crate::avro::Schemas;
 use crate::bad::{Fault, settle};
 use crate::json::JsonDecoder;
 use crate::lines::{Cut, Lines, too_long};
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What a decoder of changes gives beyond the columns of the rows.
+/// What a decoder of changes gives beyond the columns of the rows; and what only some decoders need.
 #[derive(Debug, Clone, Default)]
 pub struct Beyond {
     /// What a record says beside its rows ([`ChangeFormat::metadata`](super::ChangeFormat::metadata)), by key, and the columns
@@ -27,6 +28,8 @@ pub struct Beyond {
     pub metadata: Vec<(String, Field)>,
     /// The columns of the primary key, where rows are remembered by it: see the module. All of them are read.
     pub by_key: Vec<String>,
+    /// Who knows the schemas that records name by a number (`avro-confluent`).
+    pub schemas: Option<Arc<dyn Schemas>>,
 }
 
 /// Reads records, or lines, of changes.
