@@ -98,12 +98,9 @@ impl Column {
         })
     }
 
-    /// Forgets all but the first rows.
+    /// Forgets all but the first rows, and what a row that was never added has left in the columns below.
     pub fn truncate(&mut self, len: usize) {
-        if len >= self.len {
-            return;
-        }
-        self.len = len;
+        self.len = self.len.min(len);
         self.nulls.truncate(len);
         match &mut self.store {
             Store::Boolean(bits) => bits.truncate(len),

@@ -111,6 +111,32 @@ fn a_bad_value_takes_its_record_with_it_and_no_other() {
 }
 
 #[test]
+fn damage_inside_of_rows_and_lists_leaves_nothing_there() {
+    let writer = r#"{"type": "record", "name": "r", "fields": [
+        {"name": "l", "type": {"type": "array", "items": {"type": "record", "name": "e", "fields": [
+            {"name": "s", "type": "string"}, {"name": "m", "type": {"type": "map", "values": "int"}}]}}},
+        {"name": "e", "type": "e"}]}"#;
+    let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Int32, true)];
+    let map = DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false);
+    let row = DataType::Struct(vec![Field::new("s", DataType::Utf8, true), Field::new("m", map, true)].into());
+    let list = DataType::List(Arc::new(Field::new("item", row.clone(), true)));
+    let table = columns(&[("l", list, true), ("e", row, true)]);
+    let entry = |s: &'static str| [S(s), N(1), S("k"), N(7), N(0)];
+    let mut whole = vec![0, 0, 0, 0, 1];
+    whole.extend(
+        written(&[N(1)]).into_iter().chain(written(&entry("a"))).chain(written(&[N(0)])).chain(written(&entry("b"))),
+    );
+    let format = options("avro-confluent", &[]);
+    // Cut off anywhere, between two that are whole.
+    for cut in 5..whole.len() {
+        let read = decode(&format, &[(1, writer)], &table, &[&whole, &whole[..cut], &whole]);
+        assert_eq!(read.left_out, [1], "{cut}");
+        let row = "[{s: a, m: {k: 7}}] | {s: b, m: {k: 7}}";
+        assert_eq!(shown(&read.rows), format!("{row}\n{row}"), "{cut}");
+    }
+}
+
+#[test]
 fn numbers_too_large_for_the_declared_decimal_are_faults() {
     let writer = one_field(r#"{"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 0}"#);
     let table = columns(&[("f", DataType::Decimal128(5, 2), true)]);
@@ -147,4 +173,45 @@ fn schemas_that_are_none_say_why() {
     assert!(why(&" ".repeat(schema::SCHEMA_BYTES_MAX + 1)).contains("bytes"));
     let union = |n: usize| format!("[{}]", vec!["\"int\""; n].join(","));
     assert!(why(&union(20_000)).contains("more than"));
+}
+
+#[test]
+fn no_mutant_of_a_file_or_a_record_breaks_a_promise() {
+    let files = [Codec::Null, Codec::Deflate, Codec::Snappy, Codec::Zstandard].map(crate::fuzz::avro_file);
+    let mark = files[0][files[0].len() - 16..].to_vec();
+    let begin = memchr::memmem::find(&files[0], &mark).expect("the header ends with it") + 18;
+    let framed = [&[0, 0, 0, 0, 0], &files[0][begin..]].concat();
+    let corpus: Vec<&[u8]> =
+        files.iter().map(Vec::as_slice).chain([&files[0][begin..], &framed, br#"{"type": "record"}"#]).collect();
+    let mut state = 88172645463325252u64;
+    let mut below = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n.max(1) as u64) as usize
+    };
+    for _ in 0..if cfg!(debug_assertions) { 1500 } else { 100_000 } {
+        let mut bytes = corpus[below(corpus.len())].to_vec();
+        for _ in 0..1 + below(4) {
+            let at = below(bytes.len() + 1);
+            match below(6) {
+                0 if at < bytes.len() => bytes[at] ^= 1 << below(8),
+                1 if at < bytes.len() => drop(bytes.remove(at)),
+                2 => bytes.insert(at, [0, 1, 2, 0x7f, 0x80, 0xff][below(6)]),
+                3 => bytes.truncate(at),
+                4 => {
+                    // A number that claims much.
+                    let mut claim = Vec::new();
+                    put_long((1i64 << below(63)) * [1, -1][below(2)], &mut claim);
+                    bytes.splice(at..at, claim);
+                }
+                _ => {
+                    let to = (at + below(30)).min(bytes.len());
+                    let piece = bytes[at..to].to_vec();
+                    bytes.splice(at..at, piece);
+                }
+            }
+        }
+        crate::fuzz::avro(&bytes);
+    }
 }
