@@ -124,7 +124,7 @@ fn rows_go_through_a_topic_under_a_schema_that_the_registry_has() {
     assert_eq!(schema["name"], "record");
     assert_eq!(asked(&url, "GET", &format!("/subjects/{topic}-own-key/versions/latest"), "").0, 200);
     assert_eq!(asked(&url, "GET", &format!("/subjects/{topic}-key/versions/latest"), "").0, 404);
-    assert_eq!(read(&spec).expect("read").0, ["1, v1", "1099511627776, v1099511627776", "2, v2", "3, NULL"]);
+    assert_eq!(read(&spec).expect("read").0, ["1, v1", "1099511627776, v1099511627776", "2, v2", "3, null"]);
     // The same again is no new version.
     write(&spec, &rows(&[4])).expect("written");
     let (_, versions) = asked(&url, "GET", &format!("/subjects/{topic}-value/versions"), "");
@@ -159,7 +159,7 @@ fn upserts_and_deletions_have_keys_of_avro_too() {
     let records = broker.records(&topic);
     assert_eq!(records.iter().filter(|r| r.value.is_none()).count(), 1);
     assert!(records.iter().all(|r| r.key.is_some()));
-    assert_eq!(read(&spec).expect("read").0, ["1, v1", "2, NULL", "2, v2", "4, v4"]);
+    assert_eq!(read(&spec).expect("read").0, ["1, v1", "2, null", "2, v2", "4, v4"]);
     assert_eq!(asked(&url, "GET", &format!("/subjects/{topic}-key/versions"), "").1, serde_json::json!([1]));
 }
 
@@ -179,7 +179,7 @@ fn a_topic_whose_schema_changed_on_the_way_is_one_table() {
     let two = framed(second, &[2, 2, b'x', 0, 0, 0, 0, 0, 0, 0, 0, 4]);
     produce(&broker, &topic, &[&one, &two, &one]);
     let spec = table(&broker, &url, &topic, fields(), &[]);
-    assert_eq!(read(&spec).expect("read").0, ["1, NULL", "1, NULL", "2, x"]);
+    assert_eq!(read(&spec).expect("read").0, ["1, null", "1, null", "2, x"]);
 }
 
 #[test]
@@ -253,11 +253,11 @@ fn plain_records_have_the_tables_schema() {
     let spec = broker.spec("kafka", &topic, fields(), &options);
     write(&spec, &rows(&[1, 3])).expect("written");
     produce(&broker, &topic, &[&[4, 2, 2, b'x']]);
-    assert_eq!(read(&spec).expect("read").0, ["1, v1", "2, x", "3, NULL"]);
+    assert_eq!(read(&spec).expect("read").0, ["1, v1", "2, x", "3, null"]);
     // A part of the columns is read all the same.
     let mut part = spec.clone();
     part.projection = Some(vec![1]);
-    assert_eq!(read(&part).expect("read").0, ["NULL", "v1", "x"]);
+    assert_eq!(read(&part).expect("read").0, ["null", "v1", "x"]);
     produce(&broker, &topic, &[&[4, 2, 2, b'x', 0]]);
     let error = fails(read(&spec)).to_string();
     assert!(error.contains(&format!("{topic}[0]@3")) && error.contains("1 bytes follow"), "{error}");
