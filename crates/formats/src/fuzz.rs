@@ -1,6 +1,6 @@
 //! What a fuzzer calls: any bytes go in, and only a broken promise panics.
 
-use crate::avro::{AvroDecoder, AvroEncoder, AvroOptions, Codec, ConfluentOptions, Schemas, schema_of};
+use crate::avro::{AvroDecoder, AvroEncoder, AvroOptions, CONFLUENT, Codec, ConfluentOptions, Schemas, schema_of};
 use crate::changes::{Beyond, ChangeFormat, ChangeOptions, ChangesDecoder};
 use crate::options::{CsvOptions, Header, JsonOptions};
 use crate::parquet::ParquetReader;
@@ -160,12 +160,12 @@ pub fn avro(bytes: &[u8]) {
         assert_eq!(read.rows.num_rows() + read.left_out.len(), records.len(), "a record is neither a row nor a fault");
     };
     record(&RecordOptions::Avro(AvroOptions::default()), &Beyond::default());
-    let options = ConfluentOptions { schema: None, ignore_parse_errors: false };
+    let options = ConfluentOptions { name: CONFLUENT, schema: None, ignore_parse_errors: false };
     let beyond = Beyond { schemas: Some(Arc::new(AnySchema)), ..Beyond::default() };
     record(&RecordOptions::Confluent(options), &beyond);
     // And as the schema itself.
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let options = ConfluentOptions { schema: Some(text.to_owned()), ignore_parse_errors: false };
+        let options = ConfluentOptions { name: CONFLUENT, schema: Some(text.to_owned()), ignore_parse_errors: false };
         let _ = options.check_written(&schema);
     }
 }

@@ -12,7 +12,10 @@
 //!
 //! Always true: without [`Records::changes`] each record is a row of the batch, or its number is in [`Records::left_out`].
 
-use crate::avro::{self, AvroOptions, AvroRecordDecoder, AvroRecordEncoder, CONFLUENT, ConfluentOptions};
+use crate::avro::{
+    self, AvroChangesDecoder, AvroChangesEncoder, AvroOptions, AvroRecordDecoder, AvroRecordEncoder, CONFLUENT,
+    ConfluentOptions, DEBEZIUM_CONFLUENT,
+};
 use crate::bad::Fault;
 use crate::changes::{Beyond, ChangeFormat, ChangeOptions, ChangesDecoder, ChangesEncoder};
 use crate::csv::{CsvDecoder, CsvEncoder};
@@ -28,7 +31,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The formats that records may have.
-pub const NAMES: [&str; 8] = ["csv", "json", "raw", "avro", CONFLUENT, "debezium-json", "maxwell-json", "canal-json"];
+pub const NAMES: [&str; 9] =
+    ["csv", "json", "raw", "avro", CONFLUENT, "debezium-json", DEBEZIUM_CONFLUENT, "maxwell-json", "canal-json"];
+
+/// Whether records of the format `name` say what has become of rows.
+pub fn tells_changes(name: &str) -> bool {
+    ChangeFormat::of(name).is_some() || name == DEBEZIUM_CONFLUENT
+}
 
 /// Reads records into columns.
 pub trait RecordDecoder: Send {
@@ -93,6 +102,7 @@ pub enum RecordOptions {
     Raw(RawOptions),
     Avro(AvroOptions),
     Confluent(ConfluentOptions),
+    DebeziumConfluent(ConfluentOptions),
     Changes(ChangeOptions),
 }
 
@@ -106,7 +116,11 @@ impl RecordOptions {
         let format = match name {
             "raw" => return Ok(RecordOptions::Raw(RawOptions::parse(&mine)?)),
             "avro" => return Ok(RecordOptions::Avro(AvroOptions::parse(&mine)?)),
-            CONFLUENT => return Ok(RecordOptions::Confluent(ConfluentOptions::parse(&mine)?)),
+            CONFLUENT => return Ok(RecordOptions::Confluent(ConfluentOptions::parse(CONFLUENT, &mine)?)),
+            DEBEZIUM_CONFLUENT => {
+                let options = ConfluentOptions::parse(DEBEZIUM_CONFLUENT, &mine)?;
+                return Ok(RecordOptions::DebeziumConfluent(options));
+            }
             "csv" => Format::Csv,
             "json" => Format::Json,
             _ => {
@@ -138,7 +152,7 @@ impl RecordOptions {
             "csv" => Format::Csv.keys(),
             "json" => Format::Json.keys(),
             "avro" => Format::Avro.keys(),
-            CONFLUENT => &ConfluentOptions::KEYS,
+            CONFLUENT | DEBEZIUM_CONFLUENT => ConfluentOptions::keys(name),
             _ => ChangeFormat::of(name).map_or(&[], ChangeFormat::keys),
         }
     }
@@ -150,6 +164,7 @@ impl RecordOptions {
             RecordOptions::Raw(_) => "raw",
             RecordOptions::Avro(_) => "avro",
             RecordOptions::Confluent(_) => CONFLUENT,
+            RecordOptions::DebeziumConfluent(_) => DEBEZIUM_CONFLUENT,
             RecordOptions::Changes(o) => o.format.name(),
         }
     }
@@ -161,17 +176,28 @@ impl RecordOptions {
             RecordOptions::Json(o) => o.ignore_parse_errors,
             RecordOptions::Raw(_) => false,
             RecordOptions::Avro(o) => o.ignore_parse_errors,
-            RecordOptions::Confluent(o) => o.ignore_parse_errors,
+            RecordOptions::Confluent(o) | RecordOptions::DebeziumConfluent(o) => o.ignore_parse_errors,
             RecordOptions::Changes(o) => o.json.ignore_parse_errors,
         }
     }
 
-    /// The format, where its records say what has become of rows.
-    pub fn changes(&self) -> Option<ChangeFormat> {
+    /// Whether its records say what has become of rows.
+    pub fn tells_changes(&self) -> bool {
+        matches!(self, RecordOptions::Changes(_) | RecordOptions::DebeziumConfluent(_))
+    }
+
+    /// The schema that records of rows of these columns are written with, where it has a number.
+    pub fn numbered_schema(&self, declared: &SchemaRef) -> Result<Option<String>> {
         match self {
-            RecordOptions::Changes(o) => Some(o.format),
-            _ => None,
+            RecordOptions::Confluent(o) => o.schema_text(declared).map(Some),
+            RecordOptions::DebeziumConfluent(o) => o.schema_text(&avro::envelope(declared.fields())).map(Some),
+            _ => Ok(None),
         }
+    }
+
+    /// Whether its records name their schemas by numbers.
+    pub fn asks_for_schemas(&self) -> bool {
+        matches!(self, RecordOptions::Confluent(_) | RecordOptions::DebeziumConfluent(_))
     }
 
     /// Checks that the format can hold these columns.
@@ -179,7 +205,7 @@ impl RecordOptions {
         match self {
             RecordOptions::Raw(_) => crate::raw::check(schema),
             RecordOptions::Avro(_) => avro::check(schema.fields()),
-            RecordOptions::Confluent(_) => avro::check_types(schema.fields()),
+            RecordOptions::Confluent(_) | RecordOptions::DebeziumConfluent(_) => avro::check_types(schema.fields()),
             _ => Ok(()),
         }
     }
@@ -188,6 +214,7 @@ impl RecordOptions {
     pub fn check_written(&self, schema: &SchemaRef) -> Result<()> {
         match self {
             RecordOptions::Confluent(o) => o.check_written(schema),
+            RecordOptions::DebeziumConfluent(o) => o.check_written(&avro::envelope(schema.fields())),
             _ => self.check(schema),
         }
     }
@@ -226,6 +253,12 @@ impl RecordOptions {
                     schemas.ok_or_else(|| Error::internal("records with numbers, and nobody who knows them"))?;
                 Box::new(AvroRecordDecoder::numbered(o, schemas, schema, projection)?)
             }
+            RecordOptions::DebeziumConfluent(o) => {
+                let schemas = beyond.schemas.clone();
+                let schemas =
+                    schemas.ok_or_else(|| Error::internal("records with numbers, and nobody who knows them"))?;
+                Box::new(AvroChangesDecoder::new(o, schemas, schema, projection, beyond)?)
+            }
         })
     }
 
@@ -246,6 +279,10 @@ impl RecordOptions {
             RecordOptions::Confluent(o) => {
                 let id = id.ok_or_else(|| Error::internal("a schema without its number"))?;
                 Box::new(AvroRecordEncoder::numbered(o, schema, id)?)
+            }
+            RecordOptions::DebeziumConfluent(o) => {
+                let id = id.ok_or_else(|| Error::internal("a schema without its number"))?;
+                Box::new(AvroChangesEncoder::new(o, schema, id)?)
             }
             RecordOptions::Changes(o) => Box::new(ChangesEncoder::new(o, schema.clone())),
         })

@@ -6,7 +6,7 @@ use arrow::array::{Array, AsArray, BinaryArray, Int64Array, MapArray, RecordBatc
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
 use millstream_core::{Batch, Error, Result};
-use millstream_formats::records::{RecordEncoder, RecordOptions};
+use millstream_formats::records::RecordEncoder;
 use rdkafka::message::{Header, OwnedHeaders};
 
 struct EncodePart {
@@ -16,8 +16,8 @@ struct EncodePart {
 
 impl EncodePart {
     fn of(part: &WritePart) -> Result<EncodePart> {
-        let id = match (&part.format, &part.registry) {
-            (RecordOptions::Confluent(o), Some(registry)) => Some(registry.register(&o.schema_text(&part.declared)?)?),
+        let id = match (part.format.numbered_schema(&part.declared)?, &part.registry) {
+            (Some(text), Some(registry)) => Some(registry.register(&text)?),
             _ => None,
         };
         Ok(EncodePart { part: part.clone(), encoder: part.format.encoder_as(&part.declared, id)? })

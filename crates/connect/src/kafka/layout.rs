@@ -161,7 +161,7 @@ impl Reading {
                 value.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
             value.schema = Arc::new(Schema::new(loose));
         }
-        if value.format.changes().is_some() {
+        if value.format.tells_changes() {
             let in_value = |name: &&String| value.schema.index_of(name).is_ok();
             value.beyond.by_key = by_key.iter().filter(in_value).cloned().collect();
         }
@@ -205,7 +205,7 @@ impl Reading {
             columns.push(Column::Beside(beside));
             fields.push(field.clone());
         }
-        if value.format.changes().is_some() {
+        if value.format.tells_changes() {
             // What does not fit is to be known before anything is opened.
             value.format.decoder_beyond(&value.schema, &value.projection, &value.beyond, Default::default())?;
         }

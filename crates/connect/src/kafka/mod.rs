@@ -36,7 +36,7 @@ use crate::options::Guarantee;
 use arrow::datatypes::Field;
 use millstream_core::table::{Brings, TableUse, Takes, cannot_be_looked_up};
 use millstream_core::{Committer, JobRun, Result, Sink, SinkContext, Source, TableSpec};
-use millstream_formats::avro::CONFLUENT;
+use millstream_formats::avro::{CONFLUENT, DEBEZIUM_CONFLUENT};
 use options::Settings;
 
 /// Opens a topic that goes on where a history ends.
@@ -69,7 +69,8 @@ impl Connector for Kafka {
     fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
         // The key's columns may have another format. Records of `avro` say nothing of their fields, so all of them have to be known.
         let formats = ["format", "value.format", "key.format"].into_iter().filter_map(|key| table.options.get(key));
-        formats.clone().count() > 0 && formats.clone().all(|format| ["json", CONFLUENT].contains(&format.as_str()))
+        formats.clone().count() > 0
+            && formats.clone().all(|format| ["json", CONFLUENT, DEBEZIUM_CONFLUENT].contains(&format.as_str()))
     }
 
     fn takes(&self, table: &TableSpec) -> Takes {

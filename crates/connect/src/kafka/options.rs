@@ -8,8 +8,7 @@ use millstream_core::error::did_you_mean;
 use millstream_core::table::TableUse;
 use millstream_core::{ByteSize, Error, Result, TableSpec};
 use millstream_formats::OnBadRow;
-use millstream_formats::changes::ChangeFormat;
-use millstream_formats::records::RecordOptions;
+use millstream_formats::records::{self, RecordOptions};
 use regex::Regex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -159,14 +158,14 @@ impl Settings {
         let topics = topics(table, use_as)?;
         let (mut key, mut value) = parts(table, upsert)?;
         for (part, option, of) in [(Some(&mut value), VALUE_FORMAT, "value"), (key.as_mut(), KEY_FORMAT, "key")] {
-            let Some(part) = part.filter(|part| matches!(part.format, RecordOptions::Confluent(_))) else { continue };
+            let Some(part) = part.filter(|part| part.format.asks_for_schemas()) else { continue };
             let prefix = if table.option(option).is_some() { format!("{of}.") } else { String::new() };
             // As Confluent's own serializer names it; where several topics are read, none is written.
             let subject = match &topics {
                 Topics::Named(names) if names.len() == 1 => Some(format!("{}-{of}", names[0])),
                 _ => None,
             };
-            part.registry = Some(Registry::of(&table.options, &prefix, subject, secrets)?);
+            part.registry = Some(Registry::of(&table.options, &prefix, part.format.name(), subject, secrets)?);
         }
         let several = !matches!(&topics, Topics::Named(names) if names.len() == 1);
         let start = match upsert && use_as == TableUse::Source {
@@ -278,7 +277,7 @@ fn topics(table: &TableSpec, use_as: TableUse) -> Result<Topics> {
 /// Whether the values of the records say what has become of rows.
 pub fn tells_changes(table: &TableSpec) -> bool {
     let format = table.option(FORMAT).or(table.option(VALUE_FORMAT));
-    format.is_some_and(|name| ChangeFormat::of(name).is_some())
+    format.is_some_and(|name| records::tells_changes(name))
 }
 
 /// What the key and the value of a record hold.
@@ -302,10 +301,10 @@ fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
         let key = if upsert { VALUE_FORMAT } else { FORMAT };
         return Err(required(table, key, "json").map_or_else(|e| e, |_| Error::internal("the format is there")));
     };
-    if let Some(changes) = value_format.changes().filter(|_| upsert) {
+    if upsert && value_format.tells_changes() {
         return Err(Error::sql(format!(
             "the values of 'upsert-kafka' are rows, and '{}' tells changes",
-            changes.name()
+            value_format.name()
         ))
         .remedy("use 'connector' = 'kafka' with this format, or 'value.format' = 'json'"));
     }
@@ -330,7 +329,7 @@ fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
         columns
     };
     let key_format = format(KEY_FORMAT, "key.")?;
-    if let Some(changes) = key_format.as_ref().and_then(RecordOptions::changes) {
+    if let Some(changes) = key_format.as_ref().filter(|key| key.tells_changes()) {
         return Err(Error::sql(format!(
             "'{KEY_FORMAT}' cannot be '{}': a key says nothing of changes",
             changes.name()

@@ -70,14 +70,15 @@ impl Answer {
 const SAID_MAX: usize = 1000;
 
 impl Registry {
-    /// The options that begin with `prefix`; see [`Settings`].
+    /// The options of `format` that begin with `prefix`; see [`Settings`].
     pub fn of(
         options: &BTreeMap<String, String>,
         prefix: &str,
+        format: &str,
         subject: Option<String>,
         secrets: bool,
     ) -> Result<Arc<Registry>> {
-        let settings = Settings::of(options, prefix, subject, secrets)?;
+        let settings = Settings::of(options, &format!("{prefix}{format}."), subject, secrets)?;
         Ok(Arc::new(Registry {
             settings,
             #[cfg(feature = "schema-registry")]

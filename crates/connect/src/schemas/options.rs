@@ -2,12 +2,17 @@
 
 use crate::options::{Secret, referenced};
 use millstream_core::{Error, Result};
-use millstream_formats::avro::{
-    CONFLUENT_CREDENTIALS, CONFLUENT_REGISTERS, CONFLUENT_SUBJECT, CONFLUENT_TOKEN, CONFLUENT_TOKEN_SOURCE,
-    CONFLUENT_URL, CONFLUENT_USER,
-};
 use millstream_formats::options::flag;
 use std::collections::BTreeMap;
+
+const URL: &str = "url";
+const SUBJECT: &str = "subject";
+const CREDENTIALS: &str = "basic-auth.credentials-source";
+const USER: &str = "basic-auth.user-info";
+const TOKEN_SOURCE: &str = "bearer-auth.credentials-source";
+const TOKEN: &str = "bearer-auth.token";
+/// Of what Flink hands on to Confluent's client, what can be settled here: whether a schema that is new is registered.
+const REGISTERS: &str = "properties.auto.register.schemas";
 
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -39,22 +44,22 @@ impl Settings {
         secrets: bool,
     ) -> Result<Settings> {
         if cfg!(not(feature = "schema-registry")) {
-            return Err(Error::sql("this build of Millstream is without the format 'avro-confluent'").remedy(
+            return Err(Error::sql("this build of Millstream is without formats that ask a schema registry").remedy(
                 "build it with `cargo build -p millstream --features schema-registry`, or without --no-default-features",
             ));
         }
         let key = |name: &str| format!("{prefix}{name}");
         let get = |name: &str| options.get(&key(name)).map(|v| v.trim()).filter(|v| !v.is_empty());
-        let Some(listed) = get(CONFLUENT_URL) else {
-            return Err(Error::sql(format!("the format 'avro-confluent' needs the option '{}'", key(CONFLUENT_URL)))
-                .remedy(format!("add '{}' = 'http://localhost:8081'", key(CONFLUENT_URL))));
+        let Some(listed) = get(URL) else {
+            return Err(Error::sql(format!("a format with a schema registry needs the option '{}'", key(URL)))
+                .remedy(format!("add '{}' = 'http://localhost:8081'", key(URL))));
         };
         let mut login = Login::None;
         let mut urls = Vec::new();
         for url in listed.split(',').map(str::trim).filter(|u| !u.is_empty()) {
             let wrong = |what: &str| {
                 // The address may have a password in it, so it is not shown.
-                Error::sql(format!("'{}' {what}", key(CONFLUENT_URL)))
+                Error::sql(format!("'{}' {what}", key(URL)))
                     .remedy("write http://host:port or https://host:port, several separated by commas")
             };
             let Some((scheme, rest)) = url.split_once("://").filter(|(s, _)| ["http", "https"].contains(s)) else {
@@ -75,7 +80,7 @@ impl Settings {
             urls.push(format!("{scheme}://{host}{}{path}", if path.is_empty() { "" } else { "/" }));
         }
         if urls.is_empty() {
-            return Err(Error::sql(format!("'{}' names no registry", key(CONFLUENT_URL)))
+            return Err(Error::sql(format!("'{}' names no registry", key(URL)))
                 .remedy("write for example http://localhost:8081"));
         }
         let secret = |name: &str| -> Result<Option<String>> {
@@ -88,23 +93,19 @@ impl Settings {
             }
             _ => Ok(()),
         };
-        only(CONFLUENT_CREDENTIALS, "USER_INFO")?;
-        only(CONFLUENT_TOKEN_SOURCE, "STATIC_TOKEN")?;
-        match (secret(CONFLUENT_USER)?, secret(CONFLUENT_TOKEN)?) {
+        only(CREDENTIALS, "USER_INFO")?;
+        only(TOKEN_SOURCE, "STATIC_TOKEN")?;
+        match (secret(USER)?, secret(TOKEN)?) {
             (Some(_), Some(_)) => {
-                return Err(Error::sql(format!(
-                    "'{}' and '{}' are both set",
-                    key(CONFLUENT_USER),
-                    key(CONFLUENT_TOKEN)
-                ))
-                .remedy("leave one of the two out"));
+                return Err(Error::sql(format!("'{}' and '{}' are both set", key(USER), key(TOKEN)))
+                    .remedy("leave one of the two out"));
             }
             (Some(user), None) => {
                 login = match basic(&user) {
                     Some(login) => login,
                     None if !secrets => Login::None,
                     None => {
-                        return Err(Error::sql(format!("'{}' is no login", key(CONFLUENT_USER)))
+                        return Err(Error::sql(format!("'{}' is no login", key(USER)))
                             .remedy("write name:password, or ${NAME} for an environment variable that holds it"));
                     }
                 };
@@ -113,10 +114,10 @@ impl Settings {
             (None, None) => {}
         }
         Ok(Settings {
-            prefix: key("avro-confluent."),
+            prefix: prefix.to_owned(),
             urls,
-            subject: get(CONFLUENT_SUBJECT).map(str::to_owned).or(subject),
-            registers: flag(options, &key(CONFLUENT_REGISTERS))?.unwrap_or(true),
+            subject: get(SUBJECT).map(str::to_owned).or(subject),
+            registers: flag(options, &key(REGISTERS))?.unwrap_or(true),
             login,
         })
     }

@@ -55,7 +55,8 @@ fn options(url: &str, more: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 fn registry(url: &str, more: &[(&str, &str)]) -> Registry {
     let options = options(url, more);
-    let settings = Settings::of(&options, "value.", Some("orders-value".into()), true).expect("valid options");
+    let settings =
+        Settings::of(&options, "value.avro-confluent.", Some("orders-value".into()), true).expect("valid options");
     let retry = RetryPolicy { first: Duration::from_millis(1), most: Duration::from_millis(1), tries_max: 3 };
     Registry { settings, retry, known: Mutex::default() }
 }
@@ -169,7 +170,7 @@ fn a_registration_that_is_refused_says_why_and_what_to_do() {
 #[test]
 fn options_say_what_is_wrong_with_them_before_anything_is_asked() {
     let wrong = |url: &str, more: &[(&str, &str)]| {
-        let error = Settings::of(&options(url, more), "value.", None, true).expect_err("refused");
+        let error = Settings::of(&options(url, more), "value.avro-confluent.", None, true).expect_err("refused");
         format!("{error} {:?}", error.help())
     };
     assert!(wrong("", &[]).contains("needs the option 'value.avro-confluent.url'"));
@@ -183,7 +184,8 @@ fn options_say_what_is_wrong_with_them_before_anything_is_asked() {
     assert!(wrong("http://a", &[("basic-auth.user-info", "a:b"), ("bearer-auth.token", "c")]).contains("both set"));
     let shown = wrong("http://a", &[("bearer-auth.token", "${MILLSTREAM_NO_SUCH_VARIABLE}")]);
     assert!(shown.contains("MILLSTREAM_NO_SUCH_VARIABLE, which is not set"), "{shown}");
-    let settings = Settings::of(&options("https://u:p@a:8081/x/", &[]), "value.", None, true).expect("valid");
+    let settings =
+        Settings::of(&options("https://u:p@a:8081/x/", &[]), "value.avro-confluent.", None, true).expect("valid");
     assert_eq!(settings.shown(), "https://a:8081/x");
     assert_eq!(format!("{:?}", settings.login), "Basic(***, ***)");
 }

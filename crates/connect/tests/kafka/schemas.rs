@@ -245,6 +245,43 @@ fn a_schema_that_the_subject_does_not_take_ends_the_start_with_the_registrys_rea
 }
 
 #[test]
+fn changes_of_a_topic_are_told_in_avro() {
+    let Some((broker, url)) = servers() else { return };
+    let topic = broker.topic("avro-changes", 1, &[]);
+    let spec = broker.spec(
+        "kafka",
+        &topic,
+        fields(),
+        &[
+            ("format", "debezium-avro-confluent"),
+            ("debezium-avro-confluent.url", &url),
+            ("scan.startup.mode", "earliest-offset"),
+            ("scan.bounded.mode", "latest-offset"),
+        ],
+    );
+    let mut batch = rows(&[1, 1, 2, 2]);
+    batch.kinds = Some(Int8Array::from(vec![1, 2, 0, 3]));
+    write(&spec, &batch).expect("written");
+    let (status, value) = asked(&url, "GET", &format!("/subjects/{topic}-value/versions/latest"), "");
+    assert!(status == 200 && value["schema"].to_string().contains("before"), "{value}");
+    let mut readers = Registry::new().open_source(&spec).and_then(|mut s| s.partitions(1)).expect("opened");
+    let (mut kinds, mut ids, until) = (Vec::new(), Vec::new(), Instant::now() + PATIENCE);
+    loop {
+        assert!(Instant::now() < until, "no end; so far {kinds:?}");
+        match readers[0].poll().expect("read") {
+            Polled::End => break,
+            Polled::Pending => std::thread::sleep(Duration::from_millis(1)),
+            Polled::Rows(some) => {
+                kinds.extend(some.kinds.expect("changes").values().iter().copied());
+                ids.extend(some.rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().iter().copied());
+            }
+        }
+    }
+    // What is replaced is deleted, what is put there is new.
+    assert_eq!((kinds, ids), (vec![3, 0, 0, 3], vec![1, 1, 2, 2]));
+}
+
+#[test]
 fn plain_records_have_the_tables_schema() {
     let Some(broker) = broker() else { return };
     let topic = broker.topic("avro-plain", 1, &[]);

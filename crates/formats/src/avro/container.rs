@@ -476,7 +476,7 @@ pub struct AvroEncoder {
 impl AvroEncoder {
     pub fn new(options: &AvroOptions, schema: &SchemaRef) -> Result<AvroEncoder> {
         let text = schema_of(schema.fields(), options.legacy_timestamps)?;
-        let schema = Arc::new(parsed(&text)?);
+        let schema = Arc::new(parsed(&text, "avro")?);
         Ok(AvroEncoder { text, schema, codec: options.codec, mark: None, records: 0, held: Vec::new() })
     }
 

@@ -157,13 +157,13 @@ pub struct AvroRecordEncoder {
 impl AvroRecordEncoder {
     /// `declared`: the columns as the table has them, since whether one may be NULL is in the schema.
     pub fn plain(options: &AvroOptions, declared: &SchemaRef) -> Result<AvroRecordEncoder> {
-        let schema = parsed(&schema_of(declared.fields(), options.legacy_timestamps)?)?;
+        let schema = parsed(&schema_of(declared.fields(), options.legacy_timestamps)?, "avro")?;
         Ok(AvroRecordEncoder { schema, prefix: Vec::new() })
     }
 
     /// `id`: the number that the registry has given to [`ConfluentOptions::schema_text`].
     pub fn numbered(options: &ConfluentOptions, declared: &SchemaRef, id: u32) -> Result<AvroRecordEncoder> {
-        let schema = parsed(&options.schema_text(declared)?)?;
+        let schema = parsed(&options.schema_text(declared)?, options.name)?;
         write::check(&schema, declared.fields())?;
         let mut prefix = vec![MAGIC];
         prefix.extend_from_slice(&id.to_be_bytes());

@@ -18,6 +18,7 @@
 //!
 //! Not here: who asks a registry. Whoever reads is given [`Schemas`]; whoever writes is told under which number.
 
+mod changes;
 mod column;
 mod container;
 mod derive;
@@ -28,6 +29,7 @@ mod schema;
 mod wire;
 mod write;
 
+pub use changes::{AvroChangesDecoder, AvroChangesEncoder, envelope};
 pub use container::{AvroDecoder, AvroEncoder, AvroMark};
 pub use derive::schema_of;
 pub use message::{AvroRecordDecoder, AvroRecordEncoder, Schemas};
@@ -113,9 +115,11 @@ impl AvroOptions {
     }
 }
 
-/// The options of `avro-confluent`, but for those of the registry itself, which are the connector's.
+/// The options of `avro-confluent` and `debezium-avro-confluent`, but for those of the registry itself, which are the connector's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfluentOptions {
+    /// `avro-confluent` or `debezium-avro-confluent`, which begins the names of its options.
+    pub name: &'static str,
     /// `avro-confluent.schema`: the schema that rows are written with, and that records are read as; else the table's columns
     /// make it.
     pub schema: Option<String>,
@@ -124,36 +128,37 @@ pub struct ConfluentOptions {
 }
 
 pub const CONFLUENT: &str = "avro-confluent";
-pub const CONFLUENT_URL: &str = "avro-confluent.url";
-pub const CONFLUENT_SUBJECT: &str = "avro-confluent.subject";
-pub const CONFLUENT_SCHEMA: &str = "avro-confluent.schema";
-pub const CONFLUENT_CREDENTIALS: &str = "avro-confluent.basic-auth.credentials-source";
-pub const CONFLUENT_USER: &str = "avro-confluent.basic-auth.user-info";
-pub const CONFLUENT_TOKEN_SOURCE: &str = "avro-confluent.bearer-auth.credentials-source";
-pub const CONFLUENT_TOKEN: &str = "avro-confluent.bearer-auth.token";
-/// Of what Flink hands on to Confluent's client, what can be settled here: whether a schema that is new is registered.
-pub const CONFLUENT_REGISTERS: &str = "avro-confluent.properties.auto.register.schemas";
-const CONFLUENT_IGNORE: &str = "avro-confluent.ignore-parse-errors";
+/// The same of changes: see [`changes`].
+pub const DEBEZIUM_CONFLUENT: &str = "debezium-avro-confluent";
+
+macro_rules! keys {
+    ($format:literal) => {
+        &[
+            concat!($format, ".url"),
+            concat!($format, ".subject"),
+            concat!($format, ".schema"),
+            concat!($format, ".basic-auth.credentials-source"),
+            concat!($format, ".basic-auth.user-info"),
+            concat!($format, ".bearer-auth.credentials-source"),
+            concat!($format, ".bearer-auth.token"),
+            concat!($format, ".properties.auto.register.schemas"),
+            concat!($format, ".ignore-parse-errors"),
+        ]
+    };
+}
 
 impl ConfluentOptions {
-    pub const KEYS: [&'static str; 9] = [
-        CONFLUENT_URL,
-        CONFLUENT_SUBJECT,
-        CONFLUENT_SCHEMA,
-        CONFLUENT_CREDENTIALS,
-        CONFLUENT_USER,
-        CONFLUENT_TOKEN_SOURCE,
-        CONFLUENT_TOKEN,
-        CONFLUENT_REGISTERS,
-        CONFLUENT_IGNORE,
-    ];
+    /// The option keys of such a format.
+    pub fn keys(name: &str) -> &'static [&'static str] {
+        if name == CONFLUENT { keys!("avro-confluent") } else { keys!("debezium-avro-confluent") }
+    }
 
-    pub fn parse(options: &BTreeMap<String, String>) -> Result<ConfluentOptions> {
-        let schema = options.get(CONFLUENT_SCHEMA).cloned();
-        if let Some(text) = &schema {
-            parsed(text)?;
-        }
-        Ok(ConfluentOptions { schema, ignore_parse_errors: flag(options, CONFLUENT_IGNORE)?.unwrap_or(false) })
+    pub fn parse(name: &'static str, options: &BTreeMap<String, String>) -> Result<ConfluentOptions> {
+        let ignore = flag(options, &format!("{name}.ignore-parse-errors"))?.unwrap_or(false);
+        let schema = options.get(&format!("{name}.schema")).cloned();
+        let parsed = ConfluentOptions { name, schema, ignore_parse_errors: ignore };
+        parsed.reader()?;
+        Ok(parsed)
     }
 
     /// The schema that rows of these columns are written with, as JSON.
@@ -166,19 +171,19 @@ impl ConfluentOptions {
 
     /// That rows of these columns can be written.
     pub fn check_written(&self, columns: &SchemaRef) -> Result<()> {
-        let schema = parsed(&self.schema_text(columns)?)?;
+        let schema = parsed(&self.schema_text(columns)?, self.name)?;
         // What may not be NULL is found row by row.
         write::check(&schema, columns.fields())
     }
 
     fn reader(&self) -> Result<Option<Arc<schema::Schema>>> {
-        self.schema.as_deref().map(|text| parsed(text).map(Arc::new)).transpose()
+        self.schema.as_deref().map(|text| parsed(text, self.name).map(Arc::new)).transpose()
     }
 }
 
-fn parsed(text: &str) -> Result<schema::Schema> {
+fn parsed(text: &str, format: &str) -> Result<schema::Schema> {
     schema::Schema::parse(text).map_err(|why| {
-        Error::sql(format!("'{CONFLUENT_SCHEMA}': {why}"))
+        Error::sql(format!("'{format}.schema': {why}"))
             .remedy("write a schema of Avro as JSON, such as that of a registry")
     })
 }

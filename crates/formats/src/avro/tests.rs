@@ -533,3 +533,99 @@ proptest! {
         }
     }
 }
+
+/// What Debezium writes with Avro's converter, and what we do.
+#[test]
+fn debeziums_records_tell_changes() {
+    let envelope = r#"{"type": "record", "name": "Envelope", "namespace": "db.public.orders", "fields": [
+        {"name": "before", "type": ["null", {"type": "record", "name": "Value", "fields": [
+            {"name": "id", "type": "int"}, {"name": "shop", "type": ["null", "string"], "default": null}]}], "default": null},
+        {"name": "after", "type": ["null", "Value"], "default": null},
+        {"name": "source", "type": {"type": "record", "name": "Source", "fields": [{"name": "ts_ms", "type": "long"}]}},
+        {"name": "op", "type": "string"}, {"name": "ts_ms", "type": ["null", "long"], "default": null}]}"#;
+    let record = |before: Option<(i64, &'static str)>, after: Option<(i64, &'static str)>, op: &'static str| {
+        let mut out = vec![0, 0, 0, 0, 1];
+        for row in [before, after] {
+            match row {
+                None => out.extend(written(&[N(0)])),
+                Some((id, shop)) => out.extend(written(&[N(1), N(id), N(1), S(shop)])),
+            }
+        }
+        out.extend(written(&[N(17), S(op), N(0)]));
+        out
+    };
+    let told = [
+        record(None, Some((1, "a")), "c"),
+        record(Some((1, "a")), Some((1, "b")), "u"),
+        record(None, Some((2, "x")), "r"),
+        record(None, Some((1, "c")), "u"),
+        record(Some((2, "x")), None, "d"),
+        record(None, None, "d"),
+        record(None, None, "t"),
+        record(Some((1, "b")), Some((3, "b")), "u"),
+    ];
+    let table = columns(&[("id", DataType::Int64, false), ("shop", DataType::Utf8, true)]);
+    let read = |by_key: &[&str]| {
+        let shelf = Shelf { schemas: [(1, envelope.to_owned())].into(), ..Shelf::default() };
+        let by_key = by_key.iter().map(|k| k.to_string()).collect();
+        let beyond = Beyond { schemas: Some(Arc::new(shelf)), by_key, ..Beyond::default() };
+        let mut records: Vec<Option<&[u8]>> = told.iter().map(|r| Some(r.as_slice())).collect();
+        // A tombstone.
+        records.insert(5, None);
+        let (bytes, ranges) = laid_down(&records);
+        let format = options("debezium-avro-confluent", &[]);
+        let mut decoder = format.decoder_beyond(&table, &[0, 1], &beyond, OnBadRow::SetAside).unwrap();
+        let read = decoder.decode_records(&bytes, &ranges).unwrap();
+        let changes = read.changes.as_ref().expect("changes");
+        let kinds = changes.kinds.values().iter().zip(&changes.of);
+        let rows: Vec<String> = shown(&read.rows)
+            .lines()
+            .zip(kinds)
+            .map(|(row, (kind, of))| format!("{of} {} {row}", ["+I", "-U", "+U", "-D"][*kind as usize]))
+            .collect();
+        (rows, read.faults, read.left_out)
+    };
+    let (rows, faults, left_out) = read(&[]);
+    assert_eq!(
+        rows,
+        ["0 +I 1 | a", "1 -U 1 | a", "1 +U 1 | b", "2 +I 2 | x", "4 -D 2 | x", "8 -U 1 | b", "8 +U 3 | b"]
+    );
+    assert_eq!(left_out, [3, 6, 7]);
+    assert!(faults[0].1.contains("`before` is null in an update") && faults[0].1.contains("REPLICA IDENTITY"));
+    assert!(faults[1].1.contains("`before` is null in a deletion"), "{faults:?}");
+    assert!(faults[2].1.contains("`op` is `t`"), "{faults:?}");
+    // By key, what a row was is remembered; one that moves to another key is gone from its own.
+    let (rows, faults, _) = read(&["id"]);
+    assert_eq!(
+        rows,
+        ["0 +I 1 | a", "1 +U 1 | b", "2 +I 2 | x", "3 +U 1 | c", "4 -D 2 | x", "8 -D 1 | b", "8 +U 3 | b"]
+    );
+    assert_eq!(faults.len(), 2);
+}
+
+#[test]
+fn changes_are_written_as_debezium_tells_them() {
+    let table = columns(&[("id", DataType::Int64, false), ("v", DataType::Utf8, true)]);
+    let format = options("debezium-avro-confluent", &[]);
+    format.check_written(&table).unwrap();
+    let schema = format.numbered_schema(&table).unwrap().expect("it has a number");
+    let cells: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![1, 1, 1, 2])),
+        Arc::new(StringArray::from(vec![Some("a"), Some("a"), None, Some("x")])),
+    ];
+    let rows = RecordBatch::try_new(table.clone(), cells).unwrap();
+    let kinds = Int8Array::from(vec![0, 1, 2, 3]);
+    let wrote = format.encoder_as(&table, Some(1)).unwrap().encode_records(&rows, Some(&kinds)).unwrap();
+    let records: Vec<&[u8]> = (0..wrote.len()).map(|n| wrote.value(n)).collect();
+    // As plain rows of the envelope.
+    let envelope = super::envelope(table.fields());
+    let told = decode(&options("avro-confluent", &[]), &[(1, &schema)], &envelope, &records);
+    assert_eq!(
+        shown(&told.rows),
+        " | {id: 1, v: a} | c\n{id: 1, v: a} |  | d\n | {id: 1, v: } | c\n{id: 2, v: x} |  | d"
+    );
+    // And as changes.
+    let read = decode(&format, &[(1, &schema)], &table, &records);
+    assert_eq!(shown(&read.rows), "1 | a\n1 | a\n1 |\n2 | x");
+    assert_eq!(read.changes.expect("changes").kinds, Int8Array::from(vec![0, 3, 0, 3]));
+}
