@@ -28,6 +28,8 @@ pub mod postgres;
 pub mod print;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "kafka")]
+mod schemas;
 pub mod store;
 
 pub use filesystem::wants_single_writer;

@@ -7,5 +7,8 @@
 mod broker;
 #[path = "kafka/reading.rs"]
 mod reading;
+#[cfg(feature = "schema-registry")]
+#[path = "kafka/schemas.rs"]
+mod schemas;
 #[path = "kafka/writing.rs"]
 mod writing;

@@ -1,10 +1,13 @@
 //! What a fuzzer calls: any bytes go in, and only a broken promise panics.
 
+use crate::avro::{AvroDecoder, AvroEncoder, AvroOptions, CONFLUENT, Codec, ConfluentOptions, Schemas, schema_of};
 use crate::changes::{Beyond, ChangeFormat, ChangeOptions, ChangesDecoder};
 use crate::options::{CsvOptions, Header, JsonOptions};
 use crate::parquet::ParquetReader;
-use crate::{Decoder, OnBadRow, csv::CsvDecoder, json::JsonDecoder};
+use crate::records::RecordOptions;
+use crate::{Decoder, Encoder, OnBadRow, csv::CsvDecoder, json::JsonDecoder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use millstream_core::Batch;
 use std::sync::Arc;
 
 /// One column of each kind.
@@ -36,6 +39,7 @@ pub fn drain(decoder: &mut dyn Decoder, bytes: &[u8], step: usize, forgetful: bo
             rows += decoded.rows.num_rows();
             assert!(decoded.kinds.is_none_or(|k| k.len() == decoded.rows.num_rows()), "each row has a kind");
             bad += decoded.bad.len();
+            let gave = decoded.rows.num_rows() + decoded.bad.len();
             from += decoded.consumed;
             assert!(from <= to, "more was consumed than was there");
             if forgetful {
@@ -43,7 +47,8 @@ pub fn drain(decoder: &mut dyn Decoder, bytes: &[u8], step: usize, forgetful: bo
                 decoder.start("other");
                 decoder.resume("fuzz", &mark).expect("no header to be missed");
             }
-            if decoded.consumed == 0 || from == to {
+            let nothing = decoded.consumed == 0 && gave == 0;
+            if nothing || from == to {
                 break;
             }
         }
@@ -93,7 +98,7 @@ pub fn changes(bytes: &[u8]) {
             let mut metadata: Vec<(String, Field)> =
                 format.metadata().into_iter().map(|f| (f.name().clone(), f)).collect();
             metadata.retain(|(key, _)| key != "source.properties");
-            let beyond = Beyond { metadata, by_key };
+            let beyond = Beyond { metadata, by_key, schemas: None };
             let decoder = ChangesDecoder::new(&options, &schema, &all, &beyond, OnBadRow::SetAside);
             let mut decoder = decoder.expect("the columns are there");
             let whole = drain(&mut decoder, bytes, usize::MAX / 2, false);
@@ -110,5 +115,76 @@ pub fn changes(bytes: &[u8]) {
 pub fn parquet(file: std::fs::File) {
     if let Ok(mut reader) = ParquetReader::open(file, "fuzz", &schema(), 0, 64) {
         while let Ok(Some(_)) = reader.next_rows() {}
+    }
+}
+
+/// A file of Avro that holds [`schema`]'s columns, for mutants of it.
+pub fn avro_file(codec: Codec) -> Vec<u8> {
+    let schema = schema();
+    let options = AvroOptions { codec, ..AvroOptions::default() };
+    let mut encoder = AvroEncoder::new(&options, &schema).expect("Avro has these types");
+    let mut json = JsonDecoder::new(JsonOptions::default(), &schema, &[0, 1, 2, 3, 4, 5, 6, 7], OnBadRow::Fail)
+        .expect("and so has JSON");
+    let text = br#"{"i":1,"s":"text","t":"2024-01-01 00:00:00","d":1.5,"b":true,"f":2.5,"l":[1,null,3],"r":{"x":"a","y":"Yg=="}}
+{"i":-70000,"l":[]}
+"#;
+    let rows = json.decode(text, true, 64).expect("two rows").rows;
+    let mut out = Vec::new();
+    for _ in 0..2 {
+        encoder.encode(&Batch::from(rows.clone()), &mut out).expect("written");
+        encoder.drain(&mut out).expect("written");
+    }
+    out
+}
+
+/// As a file, whole and cut, and as records under each of the schemas that are known. A header may make the file unreadable; all
+/// else is a row or a bad one.
+pub fn avro(bytes: &[u8]) {
+    let schema = schema();
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    let open = || AvroDecoder::new(&schema, &all, OnBadRow::SetAside).expect("the columns are there");
+    let mut decoder = open();
+    decoder.start("fuzz");
+    if let Ok(header) = decoder.decode(bytes, true, 64)
+        && header.consumed > 0
+    {
+        let whole = drain(&mut open(), bytes, usize::MAX / 2, false);
+        let cut = drain(&mut open(), bytes, 7, true);
+        assert_eq!(whole, cut, "how the bytes are cut, or a crash between, shows in the rows");
+    }
+    let record = |options: &RecordOptions, beyond: &Beyond| {
+        let mut decoder = options.decoder_beyond(&schema, &all, beyond, OnBadRow::SetAside).expect("a decoder");
+        // The front of the bytes, all of them, and nothing.
+        let records = [Some(0..bytes.len() / 2), Some(0..bytes.len()), None, Some(0..0)];
+        let read = decoder.decode_records(bytes, &records).expect("faults are handed back");
+        assert_eq!(read.rows.num_rows() + read.left_out.len(), records.len(), "a record is neither a row nor a fault");
+    };
+    record(&RecordOptions::Avro(AvroOptions::default()), &Beyond::default());
+    let options = ConfluentOptions { name: CONFLUENT, schema: None, ignore_parse_errors: false };
+    let beyond = Beyond { schemas: Some(Arc::new(AnySchema)), ..Beyond::default() };
+    record(&RecordOptions::Confluent(options), &beyond);
+    // And as the schema itself.
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let options = ConfluentOptions { name: CONFLUENT, schema: Some(text.to_owned()), ignore_parse_errors: false };
+        let _ = options.check_written(&schema);
+    }
+}
+
+/// Each number has a schema: one that is as the columns are, or one that is passed over for the most part.
+#[derive(Debug)]
+struct AnySchema;
+
+impl Schemas for AnySchema {
+    fn schema(&self, id: u32) -> millstream_core::Result<Result<Arc<str>, String>> {
+        Ok(match id % 3 {
+            0 => Ok(schema_of(schema().fields(), true)?.into()),
+            1 => Ok(r#"{"type": "record", "name": "n", "fields": [
+                {"name": "skip", "type": {"type": "map", "values": ["null", "n", {"type": "array", "items": "null"}]}},
+                {"name": "i", "type": ["int", "null", "string"]},
+                {"name": "s", "type": {"type": "enum", "name": "e", "symbols": ["a", "b"]}},
+                {"name": "d", "type": {"type": "fixed", "name": "f", "size": 20, "logicalType": "decimal", "precision": 40}}]}"#
+                .into()),
+            _ => Err("there is none".into()),
+        })
     }
 }

@@ -16,9 +16,12 @@
 //! - What becomes of a record depends on the record alone, not on its neighbours and not on the cuts.
 //! - A record is at most [`RECORD_BYTES_MAX`] long; what is longer is a bad row.
 //!
+//! A record of [`avro`] is no text, but its files are a stream all the same: of blocks.
+//!
 //! Parquet is not a stream of records and has an interface of its own, in [`parquet`]; messages, each of which is a record
 //! by itself, have theirs in [`records`].
 
+pub mod avro;
 pub mod bad;
 pub mod changes;
 pub mod csv;
@@ -52,8 +55,8 @@ pub trait Decoder: Send {
     fn start(&mut self, name: &str);
 
     /// Decodes whole records from the front of `bytes`, at most `rows_max`. `last`: nothing follows in this file, so
-    /// the last record needs no line end. Where [`Decoded::consumed`] is 0, more bytes are needed; with `last` and
-    /// bytes left it never is.
+    /// the last record needs no line end. Where [`Decoded::consumed`] is 0 and there is no row and no bad one, more bytes are
+    /// needed; with `last` and bytes left that never is. Rows without bytes come of a block that has more of them.
     fn decode(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded>;
 
     /// Where the decoder stands. With the number of bytes consumed since the file began it is a position: a decoder
@@ -81,6 +84,9 @@ pub struct Mark {
     /// In the middle of a record that is too long: its line is passed over to its end.
     #[serde(default)]
     pub skipping: bool,
+    /// What the header of a file of Avro says. `line` is then the record that comes next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avro: Option<Box<avro::AvroMark>>,
 }
 
 /// What became of the front of the bytes.
@@ -103,6 +109,11 @@ pub trait Encoder: Send {
     fn start(&mut self, out: &mut Vec<u8>) -> Result<()>;
 
     fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<()>;
+
+    /// Writes what is held back to make larger pieces of it. Before the end of a file, and where readers wait.
+    fn drain(&mut self, _out: &mut Vec<u8>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The decoder of a text format, for the columns `projection` of `schema`.
@@ -133,6 +144,7 @@ pub fn decoder_beyond(
         FormatOptions::Changes(o) => {
             Ok(Box::new(changes::ChangesDecoder::new(o, schema, projection, beyond, on_bad_row)?))
         }
+        FormatOptions::Avro(_) => Ok(Box::new(avro::AvroDecoder::new(schema, projection, on_bad_row)?)),
         FormatOptions::Parquet(_) => {
             Err(millstream_core::Error::internal("Parquet is read from files, not from a stream"))
         }
@@ -145,6 +157,7 @@ pub fn encoder(options: &FormatOptions, schema: &SchemaRef) -> Result<Box<dyn En
         FormatOptions::Csv(csv) => Ok(Box::new(csv::CsvEncoder::new(csv.clone(), schema.clone()))),
         FormatOptions::Json(json) => Ok(Box::new(json::JsonEncoder::new(json.clone(), schema.clone()))),
         FormatOptions::Changes(o) => Ok(Box::new(changes::ChangesEncoder::new(o, schema.clone()))),
+        FormatOptions::Avro(o) => Ok(Box::new(avro::AvroEncoder::new(o, schema)?)),
         FormatOptions::Parquet(_) => {
             Err(millstream_core::Error::internal("Parquet is written to files, not to a stream"))
         }

@@ -1,5 +1,6 @@
 //! The options of the formats, with Flink's names.
 
+use crate::avro::AvroOptions;
 use crate::changes::{ChangeFormat, ChangeOptions};
 use millstream_core::Error;
 use std::collections::BTreeMap;
@@ -11,12 +12,15 @@ pub enum Format {
     Csv,
     Json,
     Parquet,
+    /// Files of Avro, which carry their schema.
+    Avro,
     /// JSON in which a record says what has become of a row.
     Changes(ChangeFormat),
 }
 
 impl Format {
-    pub const NAMES: [&'static str; 6] = ["csv", "json", "parquet", "debezium-json", "maxwell-json", "canal-json"];
+    pub const NAMES: [&'static str; 7] =
+        ["csv", "json", "parquet", "avro", "debezium-json", "maxwell-json", "canal-json"];
 
     /// The option keys of this format.
     pub fn keys(self) -> &'static [&'static str] {
@@ -39,6 +43,7 @@ impl Format {
                 "json.encode.decimal-as-plain-number",
             ],
             Format::Parquet => &["parquet.compression", "sink.parquet.compression"],
+            Format::Avro => &AvroOptions::KEYS,
             Format::Changes(format) => format.keys(),
         }
     }
@@ -49,6 +54,7 @@ impl Format {
             Format::Csv => "csv",
             Format::Json | Format::Changes(_) => "json",
             Format::Parquet => "parquet",
+            Format::Avro => "avro",
         }
     }
 }
@@ -61,6 +67,7 @@ impl FromStr for Format {
             "csv" => Ok(Format::Csv),
             "json" => Ok(Format::Json),
             "parquet" => Ok(Format::Parquet),
+            "avro" => Ok(Format::Avro),
             _ => ChangeFormat::of(name).map(Format::Changes).ok_or(()),
         }
     }
@@ -81,6 +88,7 @@ pub enum FormatOptions {
     Csv(CsvOptions),
     Json(JsonOptions),
     Parquet(ParquetOptions),
+    Avro(AvroOptions),
     Changes(ChangeOptions),
 }
 
@@ -200,6 +208,7 @@ impl FormatOptions {
                 Ok(FormatOptions::Csv(parsed))
             }
             Format::Json => Ok(FormatOptions::Json(JsonOptions::parse("json", options)?)),
+            Format::Avro => Ok(FormatOptions::Avro(AvroOptions::parse(options)?)),
             Format::Changes(format) => Ok(FormatOptions::Changes(ChangeOptions::parse(format, options)?)),
             Format::Parquet => {
                 let name = get("sink.parquet.compression").or(get("parquet.compression")).unwrap_or("snappy");
@@ -222,6 +231,7 @@ impl FormatOptions {
             FormatOptions::Csv(_) => Format::Csv,
             FormatOptions::Json(_) => Format::Json,
             FormatOptions::Parquet(_) => Format::Parquet,
+            FormatOptions::Avro(_) => Format::Avro,
             FormatOptions::Changes(o) => Format::Changes(o.format),
         }
     }
@@ -231,6 +241,7 @@ impl FormatOptions {
             FormatOptions::Csv(o) => o.ignore_parse_errors,
             FormatOptions::Json(o) => o.ignore_parse_errors,
             FormatOptions::Parquet(_) => false,
+            FormatOptions::Avro(o) => o.ignore_parse_errors,
             FormatOptions::Changes(o) => o.json.ignore_parse_errors,
         }
     }

@@ -12,6 +12,10 @@
 //!
 //! Always true: without [`Records::changes`] each record is a row of the batch, or its number is in [`Records::left_out`].
 
+use crate::avro::{
+    self, AvroChangesDecoder, AvroChangesEncoder, AvroOptions, AvroRecordDecoder, AvroRecordEncoder, CONFLUENT,
+    ConfluentOptions, DEBEZIUM_CONFLUENT,
+};
 use crate::bad::Fault;
 use crate::changes::{Beyond, ChangeFormat, ChangeOptions, ChangesDecoder, ChangesEncoder};
 use crate::csv::{CsvDecoder, CsvEncoder};
@@ -27,7 +31,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The formats that records may have.
-pub const NAMES: [&str; 6] = ["csv", "json", "raw", "debezium-json", "maxwell-json", "canal-json"];
+pub const NAMES: [&str; 9] =
+    ["csv", "json", "raw", "avro", CONFLUENT, "debezium-json", DEBEZIUM_CONFLUENT, "maxwell-json", "canal-json"];
+
+/// Whether records of the format `name` say what has become of rows.
+pub fn tells_changes(name: &str) -> bool {
+    ChangeFormat::of(name).is_some() || name == DEBEZIUM_CONFLUENT
+}
 
 /// Reads records into columns.
 pub trait RecordDecoder: Send {
@@ -90,6 +100,9 @@ pub enum RecordOptions {
     Csv(CsvOptions),
     Json(JsonOptions),
     Raw(RawOptions),
+    Avro(AvroOptions),
+    Confluent(ConfluentOptions),
+    DebeziumConfluent(ConfluentOptions),
     Changes(ChangeOptions),
 }
 
@@ -102,6 +115,12 @@ impl RecordOptions {
             .collect();
         let format = match name {
             "raw" => return Ok(RecordOptions::Raw(RawOptions::parse(&mine)?)),
+            "avro" => return Ok(RecordOptions::Avro(AvroOptions::parse(&mine)?)),
+            CONFLUENT => return Ok(RecordOptions::Confluent(ConfluentOptions::parse(CONFLUENT, &mine)?)),
+            DEBEZIUM_CONFLUENT => {
+                let options = ConfluentOptions::parse(DEBEZIUM_CONFLUENT, &mine)?;
+                return Ok(RecordOptions::DebeziumConfluent(options));
+            }
             "csv" => Format::Csv,
             "json" => Format::Json,
             _ => {
@@ -121,6 +140,7 @@ impl RecordOptions {
             FormatOptions::Csv(o) => Ok(RecordOptions::Csv(o)),
             FormatOptions::Json(o) => Ok(RecordOptions::Json(o)),
             FormatOptions::Changes(o) => Ok(RecordOptions::Changes(o)),
+            FormatOptions::Avro(o) => Ok(RecordOptions::Avro(o)),
             FormatOptions::Parquet(_) => Err(Error::internal("Parquet is no format of records")),
         }
     }
@@ -131,6 +151,8 @@ impl RecordOptions {
             "raw" => &["raw.charset", "raw.endianness"],
             "csv" => Format::Csv.keys(),
             "json" => Format::Json.keys(),
+            "avro" => Format::Avro.keys(),
+            CONFLUENT | DEBEZIUM_CONFLUENT => ConfluentOptions::keys(name),
             _ => ChangeFormat::of(name).map_or(&[], ChangeFormat::keys),
         }
     }
@@ -140,6 +162,9 @@ impl RecordOptions {
             RecordOptions::Csv(_) => "csv",
             RecordOptions::Json(_) => "json",
             RecordOptions::Raw(_) => "raw",
+            RecordOptions::Avro(_) => "avro",
+            RecordOptions::Confluent(_) => CONFLUENT,
+            RecordOptions::DebeziumConfluent(_) => DEBEZIUM_CONFLUENT,
             RecordOptions::Changes(o) => o.format.name(),
         }
     }
@@ -150,23 +175,47 @@ impl RecordOptions {
             RecordOptions::Csv(o) => o.ignore_parse_errors,
             RecordOptions::Json(o) => o.ignore_parse_errors,
             RecordOptions::Raw(_) => false,
+            RecordOptions::Avro(o) => o.ignore_parse_errors,
+            RecordOptions::Confluent(o) | RecordOptions::DebeziumConfluent(o) => o.ignore_parse_errors,
             RecordOptions::Changes(o) => o.json.ignore_parse_errors,
         }
     }
 
-    /// The format, where its records say what has become of rows.
-    pub fn changes(&self) -> Option<ChangeFormat> {
+    /// Whether its records say what has become of rows.
+    pub fn tells_changes(&self) -> bool {
+        matches!(self, RecordOptions::Changes(_) | RecordOptions::DebeziumConfluent(_))
+    }
+
+    /// The schema that records of rows of these columns are written with, where it has a number.
+    pub fn numbered_schema(&self, declared: &SchemaRef) -> Result<Option<String>> {
         match self {
-            RecordOptions::Changes(o) => Some(o.format),
-            _ => None,
+            RecordOptions::Confluent(o) => o.schema_text(declared).map(Some),
+            RecordOptions::DebeziumConfluent(o) => o.schema_text(&avro::envelope(declared.fields())).map(Some),
+            _ => Ok(None),
         }
+    }
+
+    /// Whether its records name their schemas by numbers.
+    pub fn asks_for_schemas(&self) -> bool {
+        matches!(self, RecordOptions::Confluent(_) | RecordOptions::DebeziumConfluent(_))
     }
 
     /// Checks that the format can hold these columns.
     pub fn check(&self, schema: &SchemaRef) -> Result<()> {
         match self {
             RecordOptions::Raw(_) => crate::raw::check(schema),
+            RecordOptions::Avro(_) => avro::check(schema.fields()),
+            RecordOptions::Confluent(_) | RecordOptions::DebeziumConfluent(_) => avro::check_types(schema.fields()),
             _ => Ok(()),
+        }
+    }
+
+    /// Checks that rows of these columns can be written.
+    pub fn check_written(&self, schema: &SchemaRef) -> Result<()> {
+        match self {
+            RecordOptions::Confluent(o) => o.check_written(schema),
+            RecordOptions::DebeziumConfluent(o) => o.check_written(&avro::envelope(schema.fields())),
+            _ => self.check(schema),
         }
     }
 
@@ -180,7 +229,7 @@ impl RecordOptions {
         self.decoder_beyond(schema, projection, &Beyond::default(), on_bad_row)
     }
 
-    /// The same, with what only formats of changes give.
+    /// The same, with what only formats of changes give, and who knows schemas by their numbers.
     pub fn decoder_beyond(
         &self,
         schema: &SchemaRef,
@@ -197,16 +246,44 @@ impl RecordOptions {
             }
             RecordOptions::Json(o) => Box::new(JsonDecoder::new(o.clone(), schema, projection, on_bad_row)?),
             RecordOptions::Raw(o) => Box::new(RawDecoder::new(o.clone(), schema, projection)?),
+            RecordOptions::Avro(o) => Box::new(AvroRecordDecoder::plain(o, schema, projection)?),
+            RecordOptions::Confluent(o) => {
+                let schemas = beyond.schemas.clone();
+                let schemas =
+                    schemas.ok_or_else(|| Error::internal("records with numbers, and nobody who knows them"))?;
+                Box::new(AvroRecordDecoder::numbered(o, schemas, schema, projection)?)
+            }
+            RecordOptions::DebeziumConfluent(o) => {
+                let schemas = beyond.schemas.clone();
+                let schemas =
+                    schemas.ok_or_else(|| Error::internal("records with numbers, and nobody who knows them"))?;
+                Box::new(AvroChangesDecoder::new(o, schemas, schema, projection, beyond)?)
+            }
         })
     }
 
     /// The encoder of rows of these columns.
     pub fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn RecordEncoder>> {
+        self.encoder_as(schema, None)
+    }
+
+    /// The same, for records that name their schema by the number `id`. `schema`: as the table declares it, whatever may be NULL in
+    /// the rows.
+    pub fn encoder_as(&self, schema: &SchemaRef, id: Option<u32>) -> Result<Box<dyn RecordEncoder>> {
         self.check(schema)?;
         Ok(match self {
             RecordOptions::Csv(o) => Box::new(CsvEncoder::new(o.clone(), schema.clone())),
             RecordOptions::Json(o) => Box::new(JsonEncoder::new(o.clone(), schema.clone())),
             RecordOptions::Raw(o) => Box::new(RawEncoder::new(o.clone())),
+            RecordOptions::Avro(o) => Box::new(AvroRecordEncoder::plain(o, schema)?),
+            RecordOptions::Confluent(o) => {
+                let id = id.ok_or_else(|| Error::internal("a schema without its number"))?;
+                Box::new(AvroRecordEncoder::numbered(o, schema, id)?)
+            }
+            RecordOptions::DebeziumConfluent(o) => {
+                let id = id.ok_or_else(|| Error::internal("a schema without its number"))?;
+                Box::new(AvroChangesEncoder::new(o, schema, id)?)
+            }
             RecordOptions::Changes(o) => Box::new(ChangesEncoder::new(o, schema.clone())),
         })
     }

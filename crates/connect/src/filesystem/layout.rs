@@ -76,7 +76,7 @@ impl Layout {
         }
         // A row stays in its folder.
         let by_key = by_key.into_iter().filter(|name| !from_folder(name)).collect();
-        let beyond = Beyond { metadata: Vec::new(), by_key };
+        let beyond = Beyond { by_key, ..Beyond::default() };
         Ok(Layout { schema: Arc::new(Schema::new(fields)), columns, stored: Arc::new(stored), projection, beyond })
     }
 

@@ -20,7 +20,7 @@ mod write;
 
 use crate::Connector;
 use crate::options::{check_keys, duration, required, size};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Fields};
 use commit::Guarantee;
 use millstream_core::error::did_you_mean;
 use millstream_core::table::{Brings, TableUse, Takes};
@@ -139,6 +139,11 @@ impl Connector for Filesystem {
             return Err(Error::sql("Parquet cannot be read from or written to a stream")
                 .remedy("give a file or a folder as 'path', or use 'format' = 'csv' or 'json'"));
         }
+        if let (TableUse::Sink, FormatOptions::Avro(avro)) = (use_as, &options) {
+            let stored = table.schema.fields().iter().filter(|f| !table.partitioned_by.contains(f.name()));
+            let stored: Fields = stored.cloned().collect();
+            millstream_formats::avro::schema_of(&stored, avro.legacy_timestamps)?;
+        }
         if use_as == TableUse::Sink && list::is_pattern(path) {
             return Err(Error::sql(format!("'path' = '{path}' is a pattern, and rows cannot be written to a pattern"))
                 .remedy("name one folder or file"));
@@ -156,7 +161,7 @@ impl Connector for Filesystem {
     }
 
     fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
-        matches!(format_options(table), Ok(FormatOptions::Json(_) | FormatOptions::Parquet(_)))
+        matches!(format_options(table), Ok(FormatOptions::Json(_) | FormatOptions::Parquet(_) | FormatOptions::Avro(_)))
     }
 
     fn takes(&self, table: &TableSpec) -> Takes {

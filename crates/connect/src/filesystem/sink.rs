@@ -55,7 +55,7 @@ const UPLOADS_BYTES_MAX: usize = 128 << 20;
 /// first; a later row of its partition begins a new one.
 const OPEN_FILES_MAX: usize = 64;
 
-const NAMED: [&str; 5] = ["csv", "json", "jsonl", "ndjson", "parquet"];
+const NAMED: [&str; 6] = ["avro", "csv", "json", "jsonl", "ndjson", "parquet"];
 
 /// Whether a path names one file to write and not a folder.
 pub(super) fn names_a_file(path: &str, partitioned: bool) -> bool {

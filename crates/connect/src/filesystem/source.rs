@@ -474,7 +474,7 @@ impl FileReader {
                 text.from += decoded.consumed;
                 text.offset += decoded.consumed as u64;
                 self.skipped += decoded.skipped;
-                if decoded.consumed == 0 {
+                if decoded.consumed == 0 && decoded.rows.num_rows() == 0 && decoded.bad.is_empty() {
                     if text.last {
                         return Err(Error::internal("the decoder leaves bytes at the end of a file"));
                     }

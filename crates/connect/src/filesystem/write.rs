@@ -121,7 +121,10 @@ impl Writer {
     /// Hands on what is held back, to whoever reads a stream.
     pub fn flush(&mut self, target: &Path) -> Result<()> {
         match self {
-            Writer::Text { out, held, bytes, .. } => put(out, held, bytes, target),
+            Writer::Text { encoder, out, held, bytes } => {
+                encoder.drain(held)?;
+                put(out, held, bytes, target)
+            }
             Writer::Parquet(_) => Ok(()),
         }
     }
@@ -149,7 +152,8 @@ impl Writer {
                 let bytes = writer.bytes() as u64;
                 (Some(writer.finish().map_err(|e| at(e, target))?), bytes)
             }
-            Writer::Text { mut out, mut held, mut bytes, .. } => {
+            Writer::Text { mut encoder, mut out, mut held, mut bytes } => {
+                encoder.drain(&mut held)?;
                 put(&mut out, &mut held, &mut bytes, target)?;
                 let out = match out {
                     Pack::Plain(out) => Ok(Some(out)),

@@ -16,7 +16,11 @@ struct EncodePart {
 
 impl EncodePart {
     fn of(part: &WritePart) -> Result<EncodePart> {
-        Ok(EncodePart { part: part.clone(), encoder: part.format.encoder(&part.schema)? })
+        let id = match (part.format.numbered_schema(&part.declared)?, &part.registry) {
+            (Some(text), Some(registry)) => Some(registry.register(&text)?),
+            _ => None,
+        };
+        Ok(EncodePart { part: part.clone(), encoder: part.format.encoder_as(&part.declared, id)? })
     }
 
     fn encode(&mut self, batch: &Batch) -> Result<BinaryArray> {

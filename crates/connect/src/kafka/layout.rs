@@ -2,9 +2,11 @@
 
 use super::options::{FORMAT, Part, Settings, VALUE_FORMAT};
 use crate::options::by_key;
+use crate::schemas::Registry;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use millstream_core::metadata::{ROW_ORDER, ltz_millis};
 use millstream_core::{Error, Result, TableSpec};
+use millstream_formats::avro::Schemas;
 use millstream_formats::changes::{Beyond, ChangeFormat};
 use millstream_formats::records::RecordOptions;
 use std::sync::Arc;
@@ -146,7 +148,9 @@ impl Reading {
         let read = |part: &Part| -> Result<ReadPart> {
             let schema = part_schema(table, part);
             part.format.check(&schema)?;
-            Ok(ReadPart { format: part.format.clone(), schema, projection: Vec::new(), beyond: Beyond::default() })
+            let schemas = part.registry.clone().map(|registry| registry as Arc<dyn Schemas>);
+            let beyond = Beyond { schemas, ..Beyond::default() };
+            Ok(ReadPart { format: part.format.clone(), schema, projection: Vec::new(), beyond })
         };
         let upsert = settings.upsert;
         let by_key = if upsert { table.primary_key.clone() } else { by_key(table) };
@@ -157,7 +161,7 @@ impl Reading {
                 value.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
             value.schema = Arc::new(Schema::new(loose));
         }
-        if value.format.changes().is_some() {
+        if value.format.tells_changes() {
             let in_value = |name: &&String| value.schema.index_of(name).is_ok();
             value.beyond.by_key = by_key.iter().filter(in_value).cloned().collect();
         }
@@ -201,7 +205,7 @@ impl Reading {
             columns.push(Column::Beside(beside));
             fields.push(field.clone());
         }
-        if value.format.changes().is_some() {
+        if value.format.tells_changes() {
             // What does not fit is to be known before anything is opened.
             value.format.decoder_beyond(&value.schema, &value.projection, &value.beyond, Default::default())?;
         }
@@ -222,6 +226,9 @@ pub struct WritePart {
     /// Its columns among those of the rows.
     pub columns: Vec<usize>,
     pub schema: SchemaRef,
+    /// The same as the table declares it: which of them may be NULL.
+    pub declared: SchemaRef,
+    pub registry: Option<Arc<Registry>>,
 }
 
 /// How records are made of rows.
@@ -236,12 +243,18 @@ pub struct Writing {
 impl Writing {
     pub fn of(table: &TableSpec, settings: &Settings) -> Result<Writing> {
         let write = |part: &Part| -> Result<WritePart> {
-            let schema = part_schema(table, part);
-            part.format.check(&schema)?;
+            let declared = part_schema(table, part);
+            part.format.check_written(&declared)?;
             // What may be NULL has been looked at before; of a row that goes, only the key counts.
-            let loose: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+            let loose: Vec<Field> = declared.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
             let schema = Arc::new(Schema::new(loose));
-            Ok(WritePart { format: part.format.clone(), columns: part.columns.clone(), schema })
+            Ok(WritePart {
+                format: part.format.clone(),
+                columns: part.columns.clone(),
+                schema,
+                declared,
+                registry: part.registry.clone(),
+            })
         };
         let mut writing = Writing {
             key: settings.key.as_ref().map(write).transpose()?,

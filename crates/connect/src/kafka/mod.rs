@@ -14,7 +14,7 @@
 //! with all that was in it. So nothing is written before the checkpoint is safe: see `commit`.
 //!
 //! `kafka` has new rows only, unless its format says what has become of rows; `upsert-kafka` goes by the table's PRIMARY KEY, and
-//! a deleted row is a record without a value (a tombstone). Not here: schema registries.
+//! a deleted row is a record without a value (a tombstone).
 
 mod client;
 mod commit;
@@ -36,6 +36,7 @@ use crate::options::Guarantee;
 use arrow::datatypes::Field;
 use millstream_core::table::{Brings, TableUse, Takes, cannot_be_looked_up};
 use millstream_core::{Committer, JobRun, Result, Sink, SinkContext, Source, TableSpec};
+use millstream_formats::avro::{CONFLUENT, DEBEZIUM_CONFLUENT};
 use options::Settings;
 
 /// Opens a topic that goes on where a history ends.
@@ -66,9 +67,10 @@ impl Connector for Kafka {
     }
 
     fn finds_fields_by_name(&self, table: &TableSpec) -> bool {
-        // The key's columns may have another format.
+        // The key's columns may have another format. Records of `avro` say nothing of their fields, so all of them have to be known.
         let formats = ["format", "value.format", "key.format"].into_iter().filter_map(|key| table.options.get(key));
-        formats.clone().count() > 0 && formats.clone().all(|format| format == "json")
+        formats.clone().count() > 0
+            && formats.clone().all(|format| ["json", CONFLUENT, DEBEZIUM_CONFLUENT].contains(&format.as_str()))
     }
 
     fn takes(&self, table: &TableSpec) -> Takes {

@@ -3,14 +3,15 @@
 use super::properties::Properties;
 use crate::options::{BAD_ROWS, GUARANTEE, Guarantee, check_keys, duration, number, required, size};
 use crate::outbox::{OUTBOX_BYTES, OUTBOX_BYTES_MAX_DEFAULT};
+use crate::schemas::Registry;
 use millstream_core::error::did_you_mean;
 use millstream_core::table::TableUse;
 use millstream_core::{ByteSize, Error, Result, TableSpec};
 use millstream_formats::OnBadRow;
-use millstream_formats::changes::ChangeFormat;
-use millstream_formats::records::RecordOptions;
+use millstream_formats::records::{self, RecordOptions};
 use regex::Regex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const TOPIC: &str = "topic";
@@ -86,6 +87,8 @@ pub struct Part {
     pub columns: Vec<usize>,
     /// How the format calls them.
     pub names: Vec<String>,
+    /// Who knows the schemas that its records name.
+    pub registry: Option<Arc<Registry>>,
 }
 
 impl Part {
@@ -153,7 +156,17 @@ impl Settings {
         }
         let properties = Properties::of(table, secrets)?;
         let topics = topics(table, use_as)?;
-        let (key, value) = parts(table, upsert)?;
+        let (mut key, mut value) = parts(table, upsert)?;
+        for (part, option, of) in [(Some(&mut value), VALUE_FORMAT, "value"), (key.as_mut(), KEY_FORMAT, "key")] {
+            let Some(part) = part.filter(|part| part.format.asks_for_schemas()) else { continue };
+            let prefix = if table.option(option).is_some() { format!("{of}.") } else { String::new() };
+            // As Confluent's own serializer names it; where several topics are read, none is written.
+            let subject = match &topics {
+                Topics::Named(names) if names.len() == 1 => Some(format!("{}-{of}", names[0])),
+                _ => None,
+            };
+            part.registry = Some(Registry::of(&table.options, &prefix, part.format.name(), subject, secrets)?);
+        }
         let several = !matches!(&topics, Topics::Named(names) if names.len() == 1);
         let start = match upsert && use_as == TableUse::Source {
             true => from_the_beginning(table)?,
@@ -264,7 +277,7 @@ fn topics(table: &TableSpec, use_as: TableUse) -> Result<Topics> {
 /// Whether the values of the records say what has become of rows.
 pub fn tells_changes(table: &TableSpec) -> bool {
     let format = table.option(FORMAT).or(table.option(VALUE_FORMAT));
-    format.is_some_and(|name| ChangeFormat::of(name).is_some())
+    format.is_some_and(|name| records::tells_changes(name))
 }
 
 /// What the key and the value of a record hold.
@@ -288,10 +301,10 @@ fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
         let key = if upsert { VALUE_FORMAT } else { FORMAT };
         return Err(required(table, key, "json").map_or_else(|e| e, |_| Error::internal("the format is there")));
     };
-    if let Some(changes) = value_format.changes().filter(|_| upsert) {
+    if upsert && value_format.tells_changes() {
         return Err(Error::sql(format!(
             "the values of 'upsert-kafka' are rows, and '{}' tells changes",
-            changes.name()
+            value_format.name()
         ))
         .remedy("use 'connector' = 'kafka' with this format, or 'value.format' = 'json'"));
     }
@@ -316,7 +329,7 @@ fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
         columns
     };
     let key_format = format(KEY_FORMAT, "key.")?;
-    if let Some(changes) = key_format.as_ref().and_then(RecordOptions::changes) {
+    if let Some(changes) = key_format.as_ref().filter(|key| key.tells_changes()) {
         return Err(Error::sql(format!(
             "'{KEY_FORMAT}' cannot be '{}': a key says nothing of changes",
             changes.name()
@@ -360,8 +373,13 @@ fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
         return Err(Error::sql("all columns belong to the key, so nothing is left for the value")
             .remedy(format!("set '{VALUE_FIELDS}' = 'ALL', or leave a column out of the key")));
     }
-    let value = Part { names: columns.iter().map(|&i| name(i).to_owned()).collect(), columns, format: value_format };
-    let key = key_format.map(|format| Part { format, columns: key_columns, names: key_names });
+    let value = Part {
+        names: columns.iter().map(|&i| name(i).to_owned()).collect(),
+        columns,
+        format: value_format,
+        registry: None,
+    };
+    let key = key_format.map(|format| Part { format, columns: key_columns, names: key_names, registry: None });
     Ok((key, value))
 }
 

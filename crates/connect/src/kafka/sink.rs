@@ -22,7 +22,7 @@ const HELD_BYTES_MAX: usize = 4 << 20;
 
 pub fn open(table: &TableSpec, settings: Settings, context: &SinkContext) -> Result<Box<dyn Sink>> {
     let writing = Writing::of(table, &settings)?;
-    let held = if settings.value.format.changes().is_some() { Held::all(table) } else { Held::new(table)? };
+    let held = if settings.value.format.tells_changes() { Held::all(table) } else { Held::new(table)? };
     if Guarantee::commits(settings.sink.guarantee, context.job.is_some())? {
         // The committer holds the connection, and has looked for the topic.
         return Ok(Box::new(Outbox::new(table, held, settings.sink.outbox_bytes_max)));

@@ -372,3 +372,29 @@ fn a_stream_has_no_positions() {
     let e = reader.position().expect_err("cannot be read again");
     assert!(e.help().is_some_and(|h| h.contains("file")), "{e}");
 }
+
+#[test]
+fn files_of_avro_are_gone_on_with_inside_of_a_block() {
+    for codec in ["null", "snappy"] {
+        let dir = TempDir::new().expect("a folder");
+        let mut spec = files(dir.path(), "avro");
+        spec.options.insert("avro.codec".into(), codec.into());
+        let context = SinkContext { index: 0, writers: 1, job: None };
+        for part in [0..20_000, 20_000..20_001, 20_001..37_000] {
+            let mut sink = Registry::new().open_sink(&spec, &context).unwrap_or_else(|e| panic!("{e}"));
+            sink.write(&batch(part)).and_then(|()| sink.finish()).unwrap_or_else(|e| panic!("{e}"));
+        }
+        let whole = rows(&spec);
+        assert_eq!(whole.len(), 37_000);
+        // A batch of 8,192 rows ends inside of a block.
+        let mut readers = Registry::new().open_source(&spec).and_then(|mut s| s.partitions(1)).expect("opened");
+        let (mut out, mut resumes) = (Out::default(), 0);
+        while !poll(readers[0].as_mut(), 1, &mut out) {
+            let at = saved(readers[0].as_ref());
+            readers = resumed(&spec, &[at], 1);
+            resumes += 1;
+        }
+        assert!(out.rows == whole, "{codec}: other rows after {resumes} restarts");
+        assert!(resumes >= 5, "{resumes}");
+    }
+}

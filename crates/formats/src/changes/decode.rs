@@ -2,24 +2,24 @@
 
 use super::ChangeOptions;
 use super::beside::Beside;
+use super::kept::Kept;
 use super::scan::{Row, Scan, Scanner};
+use crate::avro::Schemas;
 use crate::bad::{Fault, settle};
 use crate::json::JsonDecoder;
 use crate::lines::{Cut, Lines, too_long};
 use crate::options::JsonOptions;
 use crate::records::{Changes, RECORDS_MAX, RecordDecoder, Records};
-use crate::types::sql_type;
 use crate::{Decoded, Decoder, Mark, OnBadRow, RECORD_BYTES_MAX};
-use arrow::array::{Array, ArrayRef, Int8Array, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::kernels::cmp::not_distinct;
+use arrow::array::{ArrayRef, Int8Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use millstream_core::{ChangeKind, Error, Result};
+use millstream_core::Result;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What a decoder of changes gives beyond the columns of the rows.
+/// What a decoder of changes gives beyond the columns of the rows; and what only some decoders need.
 #[derive(Debug, Clone, Default)]
 pub struct Beyond {
     /// What a record says beside its rows ([`ChangeFormat::metadata`](super::ChangeFormat::metadata)), by key, and the columns
@@ -27,6 +27,8 @@ pub struct Beyond {
     pub metadata: Vec<(String, Field)>,
     /// The columns of the primary key, where rows are remembered by it: see the module. All of them are read.
     pub by_key: Vec<String>,
+    /// Who knows the schemas that records name by a number (`avro-confluent`).
+    pub schemas: Option<Arc<dyn Schemas>>,
 }
 
 /// Reads records, or lines, of changes.
@@ -34,11 +36,7 @@ pub struct ChangesDecoder {
     options: ChangeOptions,
     /// What is handed on.
     schema: SchemaRef,
-    /// Which of them may not be NULL: in any row, in a row that is there.
-    never_null: Vec<usize>,
-    not_null: Vec<usize>,
-    /// Among the rows' own columns.
-    by_key: Vec<usize>,
+    kept: Kept,
     scanner: Scanner,
     scan: Scan,
     columns: JsonDecoder,
@@ -70,29 +68,17 @@ impl ChangesDecoder {
         let loose: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let loose = Arc::new(Schema::new(loose));
         let wanted: Vec<Field> = projection.iter().map(|&i| schema.field(i).clone()).collect();
-        let by_key = beyond.by_key.iter().map(|name| {
-            let at = wanted.iter().position(|f| f.name() == name);
-            at.ok_or_else(|| Error::internal(format!("the key column `{name}` is not read")))
-        });
-        let by_key = by_key.collect::<Result<Vec<usize>>>()?;
-        let declared: Vec<usize> = (0..wanted.len()).filter(|&i| !wanted[i].is_nullable()).collect();
-        let (never_null, not_null) = match by_key.is_empty() {
-            true => (declared, Vec::new()),
-            false => (by_key.clone(), declared.into_iter().filter(|i| !by_key.contains(i)).collect()),
-        };
+        let kept = Kept::new(&wanted, &beyond.by_key)?;
         let beside = Beside::new(options, &beyond.metadata, on_bad_row)?;
         let names = wanted.iter().map(|f| f.name().clone()).collect();
-        let mut fields: Vec<Field> =
-            wanted.into_iter().enumerate().map(|(i, f)| f.with_nullable(!never_null.contains(&i))).collect();
+        let mut fields = kept.fields();
         fields.extend(beside.iter().flat_map(Beside::fields));
         let json = JsonOptions { fail_on_missing_field: false, ..options.json.clone() };
         Ok(ChangesDecoder {
-            scanner: Scanner::new(options, names, !by_key.is_empty())?,
+            scanner: Scanner::new(options, names, !beyond.by_key.is_empty())?,
             options: options.clone(),
             schema: Arc::new(Schema::new(fields)),
-            never_null,
-            not_null,
-            by_key,
+            kept,
             scan: Scan::default(),
             columns: JsonDecoder::new(json, &loose, projection, on_bad_row)?,
             beside,
@@ -131,17 +117,7 @@ impl ChangesDecoder {
         let mut rows = std::mem::take(&mut self.scan.rows);
         rows.retain(|row| !faults.contains_key(&row.record));
         let mut columns = self.gather(&objects, &at, &rows)?;
-        let mut keep = vec![true; rows.len()];
-        if !self.by_key.is_empty() {
-            self.moved(&columns, &mut rows, &mut keep)?;
-        }
-        self.look_for_nulls(&columns, &rows, &mut keep, &mut faults);
-        if keep.contains(&false) {
-            let left: UInt32Array = (0..rows.len() as u32).filter(|i| keep[*i as usize]).collect::<Vec<_>>().into();
-            columns = columns.iter().map(|c| take(c, &left, None)).collect::<std::result::Result<_, _>>()?;
-            let mut keep = keep.into_iter();
-            rows.retain(|_| keep.next().unwrap_or_default());
-        }
+        self.kept.keep(&mut columns, &mut rows, &mut faults)?;
         if !metadata.is_empty() {
             let envelope = |row: &Row| owners.binary_search(&row.record).ok().map(|n| n as u32);
             let at: UInt32Array = rows.iter().map(envelope).collect();
@@ -212,53 +188,6 @@ impl ChangesDecoder {
             Ok(take(column, &UInt32Array::from_iter_values(of), None)?)
         });
         columns.collect()
-    }
-
-    /// By key: what an update replaces is known already, but for a row that it moves to another key, which is gone there.
-    fn moved(&self, columns: &[ArrayRef], rows: &mut [Row], keep: &mut [bool]) -> Result<()> {
-        let pairs = rows.len().saturating_sub(1);
-        let mut same = vec![true; pairs];
-        let mut known = vec![true; rows.len()];
-        for &key in &self.by_key {
-            let column = &columns[key];
-            let equal = not_distinct(&column.slice(0, pairs), &column.slice(rows.len() - pairs, pairs))?;
-            same.iter_mut().zip(equal.iter()).for_each(|(same, equal)| *same &= equal == Some(true));
-            known.iter_mut().enumerate().for_each(|(row, known)| *known &= column.is_valid(row));
-        }
-        for (i, row) in rows.iter_mut().enumerate().filter(|(_, row)| row.kind == ChangeKind::UpdateBefore) {
-            // The new row stands behind it.
-            if known[i] && !same.get(i).copied().unwrap_or_default() {
-                row.kind = ChangeKind::Delete;
-            } else {
-                keep[i] = false;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes faults of NULLs where none may be.
-    fn look_for_nulls(
-        &self,
-        columns: &[ArrayRef],
-        rows: &[Row],
-        keep: &mut [bool],
-        faults: &mut BTreeMap<u32, String>,
-    ) {
-        let before = faults.len();
-        let suspects = self.never_null.iter().map(|c| (*c, false)).chain(self.not_null.iter().map(|c| (*c, true)));
-        for (c, gone_may) in suspects.filter(|(c, _)| columns[*c].null_count() > 0) {
-            for (i, row) in rows.iter().enumerate() {
-                if keep[i] && columns[c].is_null(i) && !(gone_may && row.kind == ChangeKind::Delete) {
-                    let field = self.schema.field(c);
-                    let declared = sql_type(field.data_type());
-                    let why = || format!("column `{}` is NULL, the table declares {declared} NOT NULL", field.name());
-                    faults.entry(row.record).or_insert_with(why);
-                }
-            }
-        }
-        if faults.len() > before {
-            rows.iter().zip(keep).for_each(|(row, keep)| *keep &= !faults.contains_key(&row.record));
-        }
     }
 }
 

@@ -19,10 +19,13 @@
 mod beside;
 mod decode;
 mod encode;
+mod kept;
 mod scan;
 
 pub use decode::{Beyond, ChangesDecoder};
 pub use encode::ChangesEncoder;
+pub(crate) use kept::Kept;
+pub(crate) use scan::Row;
 
 use crate::options::{JsonOptions, flag};
 use arrow::datatypes::Field;

@@ -237,7 +237,7 @@ fn a_record_says_where_and_when_its_rows_changed() {
     let wanted = |format: ChangeFormat, keys: &[&str]| {
         let all = format.metadata();
         let field = |key: &str| all.iter().find(|f| f.name() == key).expect("a key").clone();
-        Beyond { metadata: keys.iter().map(|k| (k.to_string(), field(k))).collect(), by_key: Vec::new() }
+        Beyond { metadata: keys.iter().map(|k| (k.to_string(), field(k))).collect(), ..Beyond::default() }
     };
     let records = [
         Some(

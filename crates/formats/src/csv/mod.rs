@@ -347,6 +347,7 @@ impl Decoder for CsvDecoder {
 
     fn mark(&self) -> Mark {
         Mark {
+            avro: None,
             line: self.line,
             begun: !self.at_start,
             header_read: self.header_read,

@@ -18,6 +18,19 @@ fn options(name: &str, more: &[(&str, &str)]) -> RecordOptions {
     RecordOptions::parse(name, "", &more).expect("valid options")
 }
 
+/// Who has a schema for the number 1, and for no other.
+#[derive(Debug)]
+struct Nobody;
+
+impl crate::avro::Schemas for Nobody {
+    fn schema(&self, id: u32) -> Result<std::result::Result<Arc<str>, String>> {
+        Ok(match id {
+            1 => Ok(crate::avro::schema_of(pair().fields(), true)?.into()),
+            _ => Err(format!("no schema {id}")),
+        })
+    }
+}
+
 /// The records one behind the other, as a reader of messages lays them down.
 fn laid_down(records: &[Option<&[u8]>]) -> (Vec<u8>, Vec<Option<Range<usize>>>) {
     let mut bytes = Vec::new();
@@ -36,7 +49,8 @@ fn laid_down(records: &[Option<&[u8]>]) -> (Vec<u8>, Vec<Option<Range<usize>>>) 
 fn decode(options: &RecordOptions, schema: &SchemaRef, mode: OnBadRow, records: &[Option<&[u8]>]) -> Records {
     let all: Vec<usize> = (0..schema.fields().len()).collect();
     let (bytes, ranges) = laid_down(records);
-    let mut decoder = options.decoder(schema, &all, mode).expect("a decoder");
+    let beyond = Beyond { schemas: Some(Arc::new(Nobody)), ..Beyond::default() };
+    let mut decoder = options.decoder_beyond(schema, &all, &beyond, mode).expect("a decoder");
     decoder.decode_records(&bytes, &ranges).expect("faults are handed back")
 }
 

@@ -44,8 +44,8 @@ const CHANGES: &[&str] = &[
 ];
 
 /// A few changes of the kinds that make parsers stumble.
-fn mutate(dice: &mut Dice, of: &[&str]) -> Vec<u8> {
-    let mut bytes = dice.one(of).as_bytes().to_vec();
+fn mutate(dice: &mut Dice, of: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = of[dice.below(of.len() as u64) as usize].to_vec();
     for _ in 0..1 + dice.below(6) {
         let at = dice.below(bytes.len() as u64 + 1) as usize;
         match dice.below(7) {
@@ -57,7 +57,7 @@ fn mutate(dice: &mut Dice, of: &[&str]) -> Vec<u8> {
             ),
             3 => bytes.truncate(at),
             4 => {
-                let other = dice.one(of).as_bytes();
+                let other = of[dice.below(of.len() as u64) as usize];
                 let from = dice.below(other.len() as u64) as usize;
                 let piece = other[from..(from + dice.below(40) as usize).min(other.len())].to_vec();
                 bytes.splice(at..at, piece);
@@ -86,6 +86,10 @@ fn mutate(dice: &mut Dice, of: &[&str]) -> Vec<u8> {
 }
 
 fn play(name: &str, corpus: &[&str], target: fn(&[u8])) {
+    play_bytes(name, &corpus.iter().map(|text| text.as_bytes()).collect::<Vec<_>>(), target);
+}
+
+fn play_bytes(name: &str, corpus: &[&[u8]], target: fn(&[u8])) {
     let first = env("MILLSTREAM_SEED").unwrap_or(0);
     for seed in first..first + env("MILLSTREAM_FUZZ").unwrap_or(MUTANTS) {
         let mutant = mutate(&mut Dice(seed), corpus);
@@ -108,6 +112,18 @@ fn no_bytes_make_the_csv_decoder_panic_or_lose_a_line() {
 #[test]
 fn no_bytes_make_the_json_decoder_panic_or_lose_a_line() {
     play("json", JSON, millstream_formats::fuzz::json);
+}
+
+#[test]
+fn no_bytes_make_the_avro_decoder_panic_or_depend_on_cuts() {
+    use millstream_formats::avro::Codec;
+    let plain = millstream_formats::fuzz::avro_file(Codec::Null);
+    let packed = millstream_formats::fuzz::avro_file(Codec::Snappy);
+    // Where the records begin: as messages they have no header before them.
+    let mark = plain[plain.len() - 16..].to_vec();
+    let at = plain.windows(16).position(|w| w == mark).expect("the header ends with it") + 18;
+    let framed = [&[0, 0, 0, 0, 0], &plain[at..]].concat();
+    play_bytes("avro", &[&plain, &packed, &plain[at..], &framed], millstream_formats::fuzz::avro);
 }
 
 #[test]

@@ -1,0 +1,196 @@
+//! Records of a log: with the table's own schema, or with the number of theirs before them.
+
+use super::read::{Outcome, Rows, Writer};
+use super::schema::Schema;
+use super::wire::Cursor;
+use super::{AvroOptions, ConfluentOptions, parsed, schema_of, write};
+use crate::RECORD_BYTES_MAX;
+use crate::bad::{Fault, shown};
+use crate::lines::too_long;
+use crate::records::{RecordDecoder, RecordEncoder, Records};
+use arrow::array::{BinaryArray, BinaryBuilder, Int8Array, RecordBatch};
+use arrow::datatypes::{Schema as Columns, SchemaRef};
+use millstream_core::{ChangeKind, Error, Result};
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What begins a record that names its schema: this byte, and the number in four.
+const MAGIC: u8 = 0;
+const PREFIX_BYTES: usize = 5;
+
+/// Schemas that a decoder knows at a time. More are looked up again.
+const SCHEMAS_MAX: usize = 1000;
+
+/// Who knows the schema of a number.
+pub trait Schemas: fmt::Debug + Send + Sync {
+    /// The schema as JSON, or a sentence that says why there is none of this number: then the record is bad. An error is for
+    /// those who could not be asked.
+    fn schema(&self, id: u32) -> Result<std::result::Result<Arc<str>, String>>;
+}
+
+/// Where a record's schema comes from.
+enum Origin {
+    Table(Box<Writer>),
+    Number {
+        schemas: Arc<dyn Schemas>,
+        reader: Option<Arc<Schema>>,
+        known: HashMap<u32, std::result::Result<Box<Writer>, String>>,
+    },
+}
+
+pub struct AvroRecordDecoder {
+    rows: Rows,
+    origin: Origin,
+}
+
+fn wanted(schema: &SchemaRef, projection: &[usize]) -> SchemaRef {
+    Arc::new(Columns::new(projection.iter().map(|&i| schema.field(i).clone()).collect::<Vec<_>>()))
+}
+
+impl AvroRecordDecoder {
+    /// Records without a word about their schema: it is the table's.
+    pub fn plain(options: &AvroOptions, schema: &SchemaRef, projection: &[usize]) -> Result<AvroRecordDecoder> {
+        let rows = Rows::new(&wanted(schema, projection))?;
+        let text = schema_of(schema.fields(), options.legacy_timestamps)?;
+        let writer = Writer::new(&text, None, rows.schema());
+        let writer = writer.map_err(|why| Error::internal(format!("a table's own schema does not fit it: {why}")))?;
+        Ok(AvroRecordDecoder { rows, origin: Origin::Table(Box::new(writer)) })
+    }
+
+    /// Records with the number of their schema before them.
+    pub fn numbered(
+        options: &ConfluentOptions,
+        schemas: Arc<dyn Schemas>,
+        schema: &SchemaRef,
+        projection: &[usize],
+    ) -> Result<AvroRecordDecoder> {
+        let rows = Rows::new(&wanted(schema, projection))?;
+        let origin = Origin::Number { schemas, reader: options.reader()?, known: HashMap::new() };
+        Ok(AvroRecordDecoder { rows, origin })
+    }
+
+    /// Reads one record; what is wrong with it comes back as a sentence.
+    fn read(&mut self, record: &[u8]) -> Result<std::result::Result<(), String>> {
+        let (writer, from) = match &mut self.origin {
+            Origin::Table(writer) => (&**writer, 0),
+            Origin::Number { schemas, reader, known } => {
+                let id = match number(record) {
+                    Ok(id) => id,
+                    Err(why) => return Ok(Err(why)),
+                };
+                if !known.contains_key(&id) {
+                    if known.len() >= SCHEMAS_MAX {
+                        known.clear();
+                    }
+                    let writer = match schemas.schema(id)? {
+                        Ok(text) => Writer::new(&text, reader.as_ref(), self.rows.schema())
+                            .map(Box::new)
+                            .map_err(|why| format!("schema {id}: {why}")),
+                        Err(why) => Err(why),
+                    };
+                    known.insert(id, writer);
+                }
+                match &known[&id] {
+                    Ok(writer) => (&**writer, PREFIX_BYTES),
+                    Err(why) => return Ok(Err(why.clone())),
+                }
+            }
+        };
+        let mut cursor = Cursor::new(record, from);
+        Ok(match self.rows.read(writer, &mut cursor) {
+            Outcome::Row if cursor.at < record.len() => {
+                self.rows.forget_last();
+                let more = record.len() - cursor.at;
+                Err(format!("{more} bytes follow the last field of the record: it was written with another schema"))
+            }
+            Outcome::Row => Ok(()),
+            Outcome::Fault(why) | Outcome::Damaged(why) => Err(why),
+        })
+    }
+}
+
+/// The number of the schema that a record was written with.
+fn number(record: &[u8]) -> std::result::Result<u32, String> {
+    match record {
+        [MAGIC, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
+        [MAGIC, ..] => {
+            Err(format!("the record has {} bytes, and the number of its schema alone takes 5", record.len()))
+        }
+        [] => Err("the record is empty".into()),
+        [first, ..] => Err(format!(
+            "the record begins with the byte {first} where a record with a schema of a registry begins with 0; it holds `{}`",
+            shown(record)
+        )),
+    }
+}
+
+impl RecordDecoder for AvroRecordDecoder {
+    fn columns(&self) -> &SchemaRef {
+        self.rows.schema()
+    }
+
+    fn decode_records(&mut self, bytes: &[u8], records: &[Option<Range<usize>>]) -> Result<Records> {
+        let (mut faults, mut nulls) = (Vec::new(), Vec::new());
+        for (record, at) in records.iter().enumerate() {
+            let Some(at) = at else {
+                nulls.push(record);
+                continue;
+            };
+            let reason = match &bytes[at.clone()] {
+                long if long.len() > RECORD_BYTES_MAX => Some(too_long(record, 0, at.start).reason),
+                one => self.read(one)?.err(),
+            };
+            faults.extend(reason.map(|reason| Fault { record, line: 0, reason, raw: at.clone() }));
+        }
+        Ok(Records::new(self.rows.finish()?, faults, nulls, 0))
+    }
+}
+
+pub struct AvroRecordEncoder {
+    schema: Schema,
+    /// What stands before each record.
+    prefix: Vec<u8>,
+}
+
+impl AvroRecordEncoder {
+    /// `declared`: the columns as the table has them, since whether one may be NULL is in the schema.
+    pub fn plain(options: &AvroOptions, declared: &SchemaRef) -> Result<AvroRecordEncoder> {
+        let schema = parsed(&schema_of(declared.fields(), options.legacy_timestamps)?, "avro")?;
+        Ok(AvroRecordEncoder { schema, prefix: Vec::new() })
+    }
+
+    /// `id`: the number that the registry has given to [`ConfluentOptions::schema_text`].
+    pub fn numbered(options: &ConfluentOptions, declared: &SchemaRef, id: u32) -> Result<AvroRecordEncoder> {
+        let schema = parsed(&options.schema_text(declared)?, options.name)?;
+        write::check(&schema, declared.fields())?;
+        let mut prefix = vec![MAGIC];
+        prefix.extend_from_slice(&id.to_be_bytes());
+        Ok(AvroRecordEncoder { schema, prefix })
+    }
+}
+
+impl RecordEncoder for AvroRecordEncoder {
+    fn encode_records(&mut self, rows: &RecordBatch, kinds: Option<&Int8Array>) -> Result<BinaryArray> {
+        let records = write::Records::new(&self.schema, rows)?;
+        let mut out = BinaryBuilder::new();
+        let mut record = Vec::new();
+        for row in 0..rows.num_rows() {
+            record.clear();
+            record.extend_from_slice(&self.prefix);
+            match records.write(row, &mut record) {
+                Ok(()) => out.append_value(&record),
+                // Of a row that goes, only its key need be known; nobody is told the rest.
+                Err(_) if goes(kinds, row) => out.append_null(),
+                Err(unfit) => return Err(unfit.error()),
+            }
+        }
+        Ok(out.finish())
+    }
+}
+
+fn goes(kinds: Option<&Int8Array>, row: usize) -> bool {
+    let kind = kinds.map(|kinds| ChangeKind::from_code(kinds.value(row)));
+    matches!(kind, Some(ChangeKind::Delete | ChangeKind::UpdateBefore))
+}
