@@ -24,6 +24,14 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// silence otherwise.
 const CONTACT_SLICE: Duration = Duration::from_secs(1);
 
+/// How long one question about a partition may go unanswered before it is asked anew: who leads the partition is looked up
+/// with each, and a leader that has just died is asked in vain until the cluster has noticed, by default after nine seconds.
+pub const ASK_SLICE: Duration = Duration::from_secs(10);
+
+/// And how long such questions are asked again: so long may a partition have no leader, or the transactional id nobody who
+/// keeps it.
+pub const LEADER_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The wait before something is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -193,7 +201,12 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
             Error::usage(format!("Kafka at {brokers} does not allow this user {what}, when asked to {doing}"))
                 .remedy("have the rights (ACL) granted, or log in as another user")
         }
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+        // The client's word also for a partition that nobody leads while brokers are away.
+        Code::UnknownPartition | Code::LeaderNotAvailable => {
+            Error::io(format!("nobody leads a partition that Kafka at {brokers} needs to {doing}{last}"))
+                .remedy("see which brokers are away, and have them started: kafka-topics.sh --describe --unavailable-partitions")
+        }
+        Code::UnknownTopicOrPartition | Code::UnknownTopic => {
             Error::usage(format!("Kafka at {brokers} does not know the topic when asked to {doing}"))
                 .remedy("create the topic, or correct 'topic'")
         }
@@ -217,7 +230,7 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
 /// Asks again, while what was answered may pass, for as long as anybody waits: after a restart of a broker some of them do not
 /// know for a moment who leads a partition.
 pub fn patiently<T>(mut ask: impl FnMut() -> Result<T>) -> Result<T> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LEADER_PATIENCE;
     loop {
         match ask() {
             Err(e) if e.kind() == ErrorKind::Io && Instant::now() < until => std::thread::sleep(ASK_PAUSE),
@@ -245,8 +258,27 @@ pub fn first_contact(properties: &Properties, client: &ReadClient, said: &Said, 
     }
 }
 
-/// The partitions of a topic, ascending. `None`: there is no such topic.
+/// How long a topic may be unknown that has just been made: brokers hear of it one after the other.
+const NEW_TOPIC_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The partitions of a topic, ascending. `None`: there is no such topic, also not a moment later.
 pub fn partitions_of(
+    properties: &Properties,
+    client: &Client<Said>,
+    said: &Said,
+    topic: &str,
+) -> Result<Option<Vec<i32>>> {
+    let until = Instant::now() + NEW_TOPIC_PATIENCE;
+    loop {
+        match partitions_now(properties, client, said, topic)? {
+            None if Instant::now() < until => std::thread::sleep(ASK_PAUSE),
+            found => return Ok(found),
+        }
+    }
+}
+
+/// The partitions of a topic, ascending. `None`: the broker that was asked knows of none.
+pub fn partitions_now(
     properties: &Properties,
     client: &Client<Said>,
     said: &Said,
