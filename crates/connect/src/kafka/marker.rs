@@ -177,7 +177,13 @@ pub fn read(settings: &Settings, id: &str, settled: bool) -> Result<Option<Note>
                     return Ok(note);
                 }
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(note),
+            // A leader that has just been elected knows for a moment of fewer committed records than there are, and says
+            // that its end is there: the note that is looked for may stand behind it.
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                if known_high(&reader, topic, PARTITION).is_some_and(|high| high >= end) {
+                    return Ok(note);
+                }
+            }
             Some(Err(KafkaError::MessageConsumption(
                 code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::UnknownTopicOrPartition),
             ))) => return Err(failed(&KafkaError::MessageConsumption(code))),
