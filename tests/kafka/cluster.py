@@ -59,7 +59,8 @@ class Failed(Exception):
 
 
 def with_this_program():
-    """The process that is begun ends with this one, however this one ends (where the system can do that)."""
+    """The process that is begun ends with this one, however this one ends (where the system can do that); to be exact, with the
+    thread that begins it."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
@@ -203,9 +204,9 @@ class Cluster:
         return wait_until("all copies of all partitions are in sync", lambda: self.admin.ask("whole", len(BROKERS)) == "true",
                           pause=0.2)
 
-    def topic(self, name, partitions):
+    def topic(self, name, partitions, more=""):
         # Events carry times of their own, long past.
-        self.admin.ask("topic", name, partitions, 3, "min.insync.replicas=2,retention.ms=-1")
+        self.admin.ask("topic", name, partitions, 3, f"min.insync.replicas=2,retention.ms=-1{more}")
         return name
 
     def leader(self, topic, partition=0):

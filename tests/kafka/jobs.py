@@ -25,9 +25,12 @@ def at(tenths):
     return (BASE + timedelta(milliseconds=100 * tenths)).strftime("%Y-%m-%d %H:%M:%S.") + f"{tenths % 10}00"
 
 
+FRACTION = re.compile(r"(:\d\d)\.(\d*?)0*(?=,|$)")
+
+
 def plain(row):
-    """Without the fraction of a second where it is none, however it is written."""
-    return row.replace(".000", "").replace("T", " ")
+    """Times in one way, however they are written: no more of a fraction of a second than there is."""
+    return FRACTION.sub(lambda found: found[1] + ("." + found[2] if found[2] else ""), row.replace("T", " "))
 
 
 class Windows:

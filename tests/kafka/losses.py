@@ -256,8 +256,54 @@ def second_job_refused(world):
     world.finish(run, load)
 
 
+def wrong_input(world):
+    """What is wrong with a topic or a record is said with its place and what to do; a record of ten megabytes passes where
+    topic and table let it."""
+    cluster, mark = world.cluster, f"{os.getpid()}-wrong"
+    good, poisoned, narrow = (cluster.topic(f"{name}-{mark}", 1) for name in ["good", "poisoned", "narrow"])
+    wide = cluster.topic(f"wide-{mark}", 1, ",max.message.bytes=20971520")
+    large = cluster.topic(f"large-{mark}", 1, ",max.message.bytes=20971520")
+    client = cluster.client()
+    for topic, values in [(good, ["1"]), (poisoned, ["1", "x", "3"]), (large, ["1", "7" * (10 << 20), "3"])]:
+        for value in values:
+            client.send(topic, 0, "\\N", f'{{"v":"{value}"}}' if value != "x" else value)
+    client.flush()
+
+    def job(source, sink, more=""):
+        table = f"'connector' = 'kafka', 'properties.bootstrap.servers' = '{cluster.address}', 'format' = 'json'{more}"
+        sql = f"""
+CREATE TABLE source (v STRING) WITH ({table}, 'topic' = '{source}', 'scan.startup.mode' = 'earliest-offset',
+  'scan.bounded.mode' = 'latest-offset');
+CREATE TABLE sink (v STRING) WITH ({table}, 'topic' = '{sink}');
+INSERT INTO sink SELECT v FROM source;
+"""
+        world.mark += 1
+        job = type("Job", (), {"sql": f"SET 'pipeline.name' = '{mark}-{world.mark}';{sql}"})
+        run = Run(world.binary, job, world.folder / f"{mark}-{world.mark}")
+        world.opened.append((run, Load(cluster, job, 0)))
+        run.start()
+        return run.process.wait(timeout=PATIENCE), errors_of(run)
+
+    wide_enough = ", 'properties.max.request.size' = '20971520'"
+    for what, given, words in [
+            ("a source's topic is missing", job("missing", good), ["job.sql:2:1", "has no topic 'missing'", "kafka-topics.sh"]),
+            ("a sink's topic is missing", job(good, "missing"), ["job.sql:4:1", "has no topic 'missing'", "kafka-topics.sh"]),
+            ("a poisoned record", job(poisoned, good), [f"{poisoned}[0]@1", "json.ignore-parse-errors"]),
+            ("a record too large for the client", job(large, wide), [wide, "larger than Kafka takes", "max.request.size"]),
+            ("a record too large for the topic", job(large, narrow, wide_enough), [narrow, "larger than Kafka takes", "max.message.bytes"])]:
+        code, said = given
+        missing = [word for word in words if word not in said]
+        if code == 0 or missing:
+            raise Failed(f"{what}: {missing} not said, exit {code}: {said[:1000]}")
+        print(f"  {what}: {said[:300]}", flush=True)
+    code, said = job(large, wide, wide_enough)
+    lengths = sorted(len(value) for _, _, _, value in client.lines("again", wide)[0])
+    if code != 0 or lengths != [len('{"v":"1"}')] * 2 + [len('{"v":""}') + (10 << 20)]:
+        raise Failed(f"ten megabytes do not pass: exit {code}, records of {lengths} bytes: {said[:1000]}")
+
+
 TESTS = [broker_killed, rolling_restart, broker_stands_still, disk_full, all_brokers_killed, new_partitions,
-         brokers_away_at_the_start, transaction_runs_out, second_job_refused]
+         brokers_away_at_the_start, transaction_runs_out, second_job_refused, wrong_input]
 
 
 class Disk:

@@ -20,8 +20,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "kafka"))
@@ -47,11 +47,8 @@ AWAY_MAX = 8
 class Trouble:
     """One broker at a time, for a while."""
 
-    def __init__(self, cluster, chance):
-        self.cluster, self.chance, self.thread, self.failed, self.told = cluster, chance, None, None, []
-
-    def busy(self):
-        return self.thread is not None and self.thread.is_alive()
+    def __init__(self, cluster, chance, thread):
+        self.cluster, self.chance, self.thread, self.running, self.told = cluster, chance, thread, None, []
 
     def begin(self):
         broker = self.cluster.brokers[self.chance.choice(BROKERS)]
@@ -59,33 +56,28 @@ class Trouble:
         self.told.append(how)
 
         def run():
-            try:
-                if how == "held up":
-                    broker.pause()
-                    time.sleep(away)
-                    broker.go_on()
-                else:
-                    broker.kill() if how == "killed" else broker.stop()
-                    time.sleep(away)
-                    broker.start()
-                    broker.await_start()
-            except Exception as e:  # said by `end`
-                self.failed = e
-        self.thread = threading.Thread(target=run, daemon=True)
-        self.thread.start()
+            if how == "held up":
+                broker.pause()
+                time.sleep(away)
+                broker.go_on()
+            else:
+                broker.kill() if how == "killed" else broker.stop()
+                time.sleep(away)
+                broker.start()
+                broker.await_start()
+        self.running = self.thread.submit(run)
 
     def end(self):
-        if self.thread is not None:
-            self.thread.join()
-        if self.failed:
-            raise self.failed
+        """All is well again."""
+        if self.running is not None:
+            self.running.result()
         self.cluster.await_whole()
 
 
-def one_job(cluster, chance, make, folder, binary, kills, troubles):
+def one_job(cluster, chance, make, folder, binary, kills, troubles, thread):
     """Kills a job so often; returns how many of the kills came behind a checkpoint of their run, and its rows."""
     job = make(cluster, f"{os.getpid()}-{folder.name}")
-    run, load, trouble = Run(binary, job, folder), Load(cluster, job, RATE), Trouble(cluster, chance)
+    run, load, trouble = Run(binary, job, folder), Load(cluster, job, RATE), Trouble(cluster, chance, thread)
     when = sorted(chance.sample(range(kills), min(kills, troubles)))
     settled = 0
     try:
@@ -129,12 +121,13 @@ def soak(binary, lib, kills_wanted, troubles, seed, seconds_max):
     print(f"soak of Kafka: seed {seed}, {kills_wanted} kills, {troubles} troubles of brokers, in {folder}", flush=True)
     kills = settled = rows = jobs = done = 0
     try:
-        with Cluster(folder / "cluster", lib) as cluster:
+        # One thread for all: a broker ends with the thread that started it (see `with_this_program`).
+        with ThreadPoolExecutor(max_workers=1) as thread, Cluster(folder / "cluster", lib) as cluster:
             begun = time.monotonic()
             while kills < kills_wanted and time.monotonic() - begun < seconds_max:
                 of_it = min(kills_wanted - kills, max(1, min(KILLS_OF_A_JOB, kills_wanted // 2)))
                 of_brokers = round(troubles * (kills + of_it) / kills_wanted) - done
-                found = one_job(cluster, chance, [Windows, Joins][jobs % 2], folder / f"job{jobs}", binary, of_it, of_brokers)
+                found = one_job(cluster, chance, [Windows, Joins][jobs % 2], folder / f"job{jobs}", binary, of_it, of_brokers, thread)
                 settled, rows = settled + found[0], rows + found[1]
                 kills, jobs, done = kills + of_it, jobs + 1, done + of_brokers
             seconds = time.monotonic() - begun

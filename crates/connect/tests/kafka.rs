@@ -9,3 +9,5 @@ mod broker;
 mod reading;
 #[path = "kafka/writing.rs"]
 mod writing;
+#[path = "kafka/wrong.rs"]
+mod wrong;

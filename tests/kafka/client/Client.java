@@ -204,6 +204,7 @@ public final class Client {
             p.put("delivery.timeout.ms", "600000");
             p.put("max.block.ms", "600000");
             p.put("linger.ms", "5");
+            p.put("max.request.size", "20971520");
             producer = new KafkaProducer<>(p, new StringSerializer(), new StringSerializer());
         }
         String k = key.equals(NULL) ? null : key;

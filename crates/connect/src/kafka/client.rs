@@ -81,7 +81,10 @@ impl ClientContext for Said {
     fn error(&self, error: KafkaError, reason: &str) {
         use RDKafkaErrorCode as Code;
         let mut kept = self.kept();
-        kept.log = Some(reason.chars().take(300).collect());
+        // That no broker is up says less than why it was left, which has been said before.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) || kept.log.is_none() {
+            kept.log = Some(reason.chars().take(300).collect());
+        }
         let refusals =
             [Code::Authentication, Code::SaslAuthenticationFailed, Code::UnsupportedSASLMechanism, Code::SSL];
         kept.refused = error.rdkafka_error_code().filter(|code| refusals.contains(code)).or(kept.refused);
@@ -180,6 +183,15 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
     let brokers = properties.brokers();
     let last = said.log().map(|l| format!("; the last thing heard: {l}")).unwrap_or_default();
     match code {
+        // A broker that wants a login, or TLS, closes the connection of whoever speaks otherwise, and says nothing.
+        Code::AllBrokersDown | Code::BrokerTransportFailure | Code::OperationTimedOut
+            if ["security.protocol", "closed by peer"].iter().any(|sign| last.contains(sign)) =>
+        {
+            Error::io(format!("the brokers of Kafka at {brokers} close the connection, asked to {doing}{last}")).remedy(
+                "if they are up, they may want a login or TLS: set 'properties.security.protocol', \
+                 'properties.sasl.mechanism' and the login",
+            )
+        }
         Code::Authentication | Code::SaslAuthenticationFailed => {
             Error::usage(format!("Kafka at {brokers} refuses the login when asked to {doing}{last}"))
                 .remedy("check 'properties.security.protocol', 'properties.sasl.mechanism' and the login")
@@ -216,7 +228,7 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
             Error::usage(format!("records are compressed in a way that this build cannot read ({code})"))
                 .remedy("for zstd: build with `cargo build -p millstream --features kafka-zstd`")
         }
-        Code::MessageSizeTooLarge => Error::data("a record is larger than Kafka takes")
+        Code::MessageSizeTooLarge => Error::data(format!("a record is larger than Kafka takes, when asked to {doing}"))
             .remedy("raise 'properties.max.request.size' and the topic's max.message.bytes, or write smaller rows"),
         Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve => {
             Error::io(format!("no broker of Kafka at {brokers} can be reached, to {doing}{last}"))

@@ -72,7 +72,7 @@ impl Produce {
                     record = back;
                     std::thread::sleep(FULL_PAUSE);
                 }
-                Err((e, _)) => return Err(self.failed(settings, "take a record", &e)),
+                Err((e, _)) => return Err(self.failed(settings, &format!("take a record for '{}'", self.topic), &e)),
             }
         }
     }
