@@ -199,6 +199,13 @@ class Cluster:
         self.clients.append(made)
         return made
 
+    def release(self):
+        """Ends all clients but the one that looks after the cluster."""
+        for client in self.clients:
+            if client is not self.admin:
+                client.end()
+        self.clients = [self.admin]
+
     def await_whole(self):
         """All brokers are up, and no copy of any partition lags."""
         return wait_until("all copies of all partitions are in sync", lambda: self.admin.ask("whole", len(BROKERS)) == "true",
@@ -225,7 +232,7 @@ class Client:
 
     def __init__(self, cluster):
         command = [*JAVA, "-Xmx192m", "-cp", f"{cluster.lib}/*:{cluster.classes}", "Client", cluster.address]
-        self.errors = open(cluster.folder / f"client{len(cluster.clients)}", "wb")
+        self.errors = open(cluster.folder / "clients", "ab")
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
                                         text=True, bufsize=1 << 16, preexec_fn=with_this_program)
 
@@ -257,4 +264,8 @@ class Client:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass  # What was still to be said to it: nobody hears it.
         self.errors.close()

@@ -237,6 +237,15 @@ class Load:
             raise self.failed
         self.client.flush()
 
+    def abandon(self):
+        """Whatever has arrived."""
+        self.goes_on.clear()
+        if self.thread is not None:
+            # What it waits for, if brokers are away, ends with its client.
+            self.client.end()
+            self.thread.join()
+            self.thread = None
+
     def end(self):
         """No event comes after these."""
         self.stop()

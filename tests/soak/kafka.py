@@ -112,7 +112,8 @@ def one_job(cluster, chance, make, folder, binary, kills, troubles, thread):
         return settled, rows
     finally:
         run.end()
-        load.goes_on.clear()
+        load.abandon()
+        cluster.release()
 
 
 def soak(binary, lib, kills_wanted, troubles, seed, seconds_max):
