@@ -12,3 +12,5 @@ mod reading;
 mod schemas;
 #[path = "kafka/writing.rs"]
 mod writing;
+#[path = "kafka/wrong.rs"]
+mod wrong;

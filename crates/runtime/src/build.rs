@@ -108,17 +108,20 @@ fn open_source(
     (saves, saved): (bool, Option<&NodeState>),
 ) -> Result<()> {
     let mut table = connectors.open_source(&source.table)?;
+    // A source meets the outer world only when it is asked for its partitions.
+    let declared = |e: Error| match &source.table.place {
+        Some(place) => e.at(place.clone()),
+        None => e,
+    };
     if saves && !table.replays() {
         let what =
             format!("the table `{}` cannot be read again, so a job over it cannot be restored", source.table.name);
-        let e = Error::usage(what).remedy("run it without checkpoints, or put what it reads into files first");
-        return Err(match &source.table.place {
-            Some(place) => e.at(place.clone()),
-            None => e,
-        });
+        return Err(declared(
+            Error::usage(what).remedy("run it without checkpoints, or put what it reads into files first"),
+        ));
     }
     let readers = match saved {
-        None => table.partitions(parallelism)?,
+        None => table.partitions(parallelism).map_err(declared)?,
         Some(node) => {
             let open = node.partitions.iter().filter(|p| !p.ended);
             let position = |p: &PartitionState| match p.position.parse::<u64>() {
@@ -130,9 +133,11 @@ fn open_source(
             let gone: BTreeSet<&str> = node.partitions.iter().filter(|p| p.ended).map(|p| p.name.as_str()).collect();
             let over = node.partitions.iter().filter(|p| p.ended);
             let over = over.map(|p| SavedPartition { name: p.name.clone(), position: p.position.clone() });
-            table.recall(&over.collect::<Vec<_>>())?;
-            let readers =
-                if open.is_empty() && !gone.is_empty() { Vec::new() } else { table.resume(&open, parallelism)? };
+            table.recall(&over.collect::<Vec<_>>()).map_err(declared)?;
+            let readers = match open.is_empty() && !gone.is_empty() {
+                true => Vec::new(),
+                false => table.resume(&open, parallelism).map_err(declared)?,
+            };
             let again = on(Bug::EndedPartitionReadAgain);
             readers.into_iter().filter(|r| again || !gone.contains(r.name())).collect()
         }

@@ -24,6 +24,14 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// silence otherwise.
 const CONTACT_SLICE: Duration = Duration::from_secs(1);
 
+/// How long one question about a partition may go unanswered before it is asked anew: who leads the partition is looked up
+/// with each, and a leader that has just died is asked in vain until the cluster has noticed, by default after nine seconds.
+pub const ASK_SLICE: Duration = Duration::from_secs(10);
+
+/// And how long such questions are asked again: so long may a partition have no leader, or the transactional id nobody who
+/// keeps it.
+pub const LEADER_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The wait before something is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -73,7 +81,10 @@ impl ClientContext for Said {
     fn error(&self, error: KafkaError, reason: &str) {
         use RDKafkaErrorCode as Code;
         let mut kept = self.kept();
-        kept.log = Some(reason.chars().take(300).collect());
+        // That no broker is up says less than why it was left, which has been said before.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) || kept.log.is_none() {
+            kept.log = Some(reason.chars().take(300).collect());
+        }
         let refusals =
             [Code::Authentication, Code::SaslAuthenticationFailed, Code::UnsupportedSASLMechanism, Code::SSL];
         kept.refused = error.rdkafka_error_code().filter(|code| refusals.contains(code)).or(kept.refused);
@@ -172,6 +183,15 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
     let brokers = properties.brokers();
     let last = said.log().map(|l| format!("; the last thing heard: {l}")).unwrap_or_default();
     match code {
+        // A broker that wants a login, or TLS, closes the connection of whoever speaks otherwise, and says nothing.
+        Code::AllBrokersDown | Code::BrokerTransportFailure | Code::OperationTimedOut
+            if ["security.protocol", "closed by peer"].iter().any(|sign| last.contains(sign)) =>
+        {
+            Error::io(format!("the brokers of Kafka at {brokers} close the connection, asked to {doing}{last}")).remedy(
+                "if they are up, they may want a login or TLS: set 'properties.security.protocol', \
+                 'properties.sasl.mechanism' and the login",
+            )
+        }
         Code::Authentication | Code::SaslAuthenticationFailed => {
             Error::usage(format!("Kafka at {brokers} refuses the login when asked to {doing}{last}"))
                 .remedy("check 'properties.security.protocol', 'properties.sasl.mechanism' and the login")
@@ -193,7 +213,12 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
             Error::usage(format!("Kafka at {brokers} does not allow this user {what}, when asked to {doing}"))
                 .remedy("have the rights (ACL) granted, or log in as another user")
         }
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+        // The client's word also for a partition that nobody leads while brokers are away.
+        Code::UnknownPartition | Code::LeaderNotAvailable => {
+            Error::io(format!("nobody leads a partition that Kafka at {brokers} needs to {doing}{last}"))
+                .remedy("see which brokers are away, and have them started: kafka-topics.sh --describe --unavailable-partitions")
+        }
+        Code::UnknownTopicOrPartition | Code::UnknownTopic => {
             Error::usage(format!("Kafka at {brokers} does not know the topic when asked to {doing}"))
                 .remedy("create the topic, or correct 'topic'")
         }
@@ -203,7 +228,7 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
             Error::usage(format!("records are compressed in a way that this build cannot read ({code})"))
                 .remedy("for zstd: build with `cargo build -p millstream --features kafka-zstd`")
         }
-        Code::MessageSizeTooLarge => Error::data("a record is larger than Kafka takes")
+        Code::MessageSizeTooLarge => Error::data(format!("a record is larger than Kafka takes, when asked to {doing}"))
             .remedy("raise 'properties.max.request.size' and the topic's max.message.bytes, or write smaller rows"),
         Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve => {
             Error::io(format!("no broker of Kafka at {brokers} can be reached, to {doing}{last}"))
@@ -217,7 +242,7 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
 /// Asks again, while what was answered may pass, for as long as anybody waits: after a restart of a broker some of them do not
 /// know for a moment who leads a partition.
 pub fn patiently<T>(mut ask: impl FnMut() -> Result<T>) -> Result<T> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LEADER_PATIENCE;
     loop {
         match ask() {
             Err(e) if e.kind() == ErrorKind::Io && Instant::now() < until => std::thread::sleep(ASK_PAUSE),
@@ -245,8 +270,27 @@ pub fn first_contact(properties: &Properties, client: &ReadClient, said: &Said, 
     }
 }
 
-/// The partitions of a topic, ascending. `None`: there is no such topic.
+/// How long a topic may be unknown that has just been made: brokers hear of it one after the other.
+const NEW_TOPIC_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The partitions of a topic, ascending. `None`: there is no such topic, also not a moment later.
 pub fn partitions_of(
+    properties: &Properties,
+    client: &Client<Said>,
+    said: &Said,
+    topic: &str,
+) -> Result<Option<Vec<i32>>> {
+    let until = Instant::now() + NEW_TOPIC_PATIENCE;
+    loop {
+        match partitions_now(properties, client, said, topic)? {
+            None if Instant::now() < until => std::thread::sleep(ASK_PAUSE),
+            found => return Ok(found),
+        }
+    }
+}
+
+/// The partitions of a topic, ascending. `None`: the broker that was asked knows of none.
+pub fn partitions_now(
     properties: &Properties,
     client: &Client<Said>,
     said: &Said,

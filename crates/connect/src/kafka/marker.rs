@@ -1,10 +1,14 @@
 //! The note of what has been committed: a record in a topic of notes, written in the transaction that it speaks of.
 //!
 //! The topic is compacted: of each transactional id the last note is kept for ever. All are in its first partition. A note
-//! is a record of JSON that any tool can read.
+//! is a record of JSON that any tool can read. It is made with as many copies as the topic has that is written to first: a
+//! cluster that makes one copy of a topic that does not say would lose the notes with one broker, and till it is back no
+//! epoch could be committed.
 
-use super::client::{PATIENCE, Said, explain, first_contact, partitions_of, patiently};
-use super::options::{MARKER_TOPIC, Settings};
+use super::client::{
+    ASK_SLICE, PATIENCE, Said, explain, first_contact, known_high, no_topic, partitions_now, partitions_of, patiently,
+};
+use super::options::{MARKER_TOPIC, Settings, TOPIC};
 use super::properties::refused;
 use futures::executor::block_on;
 use millstream_core::{Error, Result};
@@ -63,20 +67,44 @@ fn client(settings: &Settings, isolation: &str) -> Result<(BaseConsumer<Said>, S
     Ok((client, said))
 }
 
+/// How many copies there are of the topic that is written to.
+fn copies(settings: &Settings, reader: &BaseConsumer<Said>, said: &Said) -> Result<i32> {
+    let (properties, name) = (&settings.properties, settings.topic());
+    if partitions_of(properties, reader.client(), said, name)?.is_none() {
+        return Err(no_topic(properties, TOPIC, name));
+    }
+    patiently(|| {
+        let doing = format!("describe the topic '{name}'");
+        let metadata =
+            reader.fetch_metadata(Some(name), ASK_SLICE).map_err(|e| explain(properties, &doing, &e, said))?;
+        let topic = metadata.topics().iter().find(|t| t.name() == name);
+        let copies = topic.and_then(|t| t.partitions().iter().map(|p| p.replicas().len()).max());
+        match copies {
+            Some(copies) if copies > 0 => Ok(copies as i32),
+            // Another broker may be the one that is asked now.
+            _ => Err(Error::io(format!("Kafka does not say how many copies of the topic '{name}' there are"))
+                .remedy("try again")),
+        }
+    })
+}
+
 /// Makes the topic where it is not there.
 pub fn make_topic(settings: &Settings) -> Result<()> {
     let topic = &settings.sink.marker_topic;
     let (reader, said) = client(settings, "read_committed")?;
     first_contact(&settings.properties, &reader, &said, Some(topic))?;
-    if partitions_of(&settings.properties, reader.client(), &said, topic)?.is_some() {
+    if partitions_now(&settings.properties, reader.client(), &said, topic)?.is_some() {
         return Ok(());
     }
     let config: ClientConfig = settings.properties.config(&[]);
     let admin = AdminClient::from_config(&config).map_err(|e| refused(&e))?;
-    // As many copies as the brokers give a topic that does not say.
-    let wanted = TOPIC_SETTINGS
-        .iter()
-        .fold(NewTopic::new(topic, 1, TopicReplication::Fixed(-1)), |topic, (key, value)| topic.set(key, value));
+    let copies = copies(settings, &reader, &said)?;
+    // More than half of them, so that no note is lost with whoever took it alone. Of two, one may be away.
+    let in_sync = (copies >= 3).then(|| (copies / 2 + 1).to_string());
+    let configs: Vec<(&str, &str)> =
+        TOPIC_SETTINGS.into_iter().chain(in_sync.as_deref().map(|n| ("min.insync.replicas", n))).collect();
+    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(copies));
+    let wanted = configs.iter().fold(new, |topic, (key, value)| topic.set(key, value));
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
     let made = block_on(admin.create_topics([&wanted], &options));
     let refused = match made {
@@ -88,15 +116,15 @@ pub fn make_topic(settings: &Settings) -> Result<()> {
         Err(e) => Some(e.to_string()),
     };
     if let Some(why) = refused {
-        let settings: Vec<String> = TOPIC_SETTINGS.iter().map(|(k, v)| format!("--config {k}={v}")).collect();
+        let settings: Vec<String> = configs.iter().map(|(k, v)| format!("--config {k}={v}")).collect();
         return Err(Error::usage(format!("the topic of committed epochs, '{topic}', cannot be made: {why}")).remedy(format!(
             "let this user create it, or make it as another, and grant READ and WRITE: kafka-topics.sh --create --topic {topic} \
-             --partitions 1 {}; or name another with '{MARKER_TOPIC}'",
+             --partitions 1 --replication-factor {copies} {}; or name another with '{MARKER_TOPIC}'",
             settings.join(" ")
         )));
     }
     let deadline = Instant::now() + PATIENCE;
-    while partitions_of(&settings.properties, reader.client(), &said, topic)?.is_none() {
+    while partitions_now(&settings.properties, reader.client(), &said, topic)?.is_none() {
         if Instant::now() > deadline {
             return Err(Error::io(format!("the topic '{topic}' was made and does not appear")).remedy("try again"));
         }
@@ -111,11 +139,11 @@ pub fn read(settings: &Settings, id: &str, settled: bool) -> Result<Option<Note>
     let topic = &settings.sink.marker_topic;
     let (reader, said) = client(settings, "read_committed")?;
     let failed = |e: &KafkaError| explain(&settings.properties, "read the topic of committed epochs", e, &said);
-    let ends = || patiently(|| reader.fetch_watermarks(topic, PARTITION, PATIENCE).map_err(|e| failed(&e)));
+    let ends = || patiently(|| reader.fetch_watermarks(topic, PARTITION, ASK_SLICE).map_err(|e| failed(&e)));
     let (beginning, mut end) = ends()?;
     if settled {
         let (all, _) = client(settings, "read_uncommitted")?;
-        let written = patiently(|| all.fetch_watermarks(topic, PARTITION, PATIENCE).map_err(|e| failed(&e)))?.1;
+        let written = patiently(|| all.fetch_watermarks(topic, PARTITION, ASK_SLICE).map_err(|e| failed(&e)))?.1;
         let deadline = Instant::now() + SETTLE_PATIENCE;
         while end < written {
             if Instant::now() > deadline {
@@ -149,7 +177,13 @@ pub fn read(settings: &Settings, id: &str, settled: bool) -> Result<Option<Note>
                     return Ok(note);
                 }
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(note),
+            // A leader that has just been elected knows for a moment of fewer committed records than there are, and says
+            // that its end is there: the note that is looked for may stand behind it.
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                if known_high(&reader, topic, PARTITION).is_some_and(|high| high >= end) {
+                    return Ok(note);
+                }
+            }
             Some(Err(KafkaError::MessageConsumption(
                 code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::UnknownTopicOrPartition),
             ))) => return Err(failed(&KafkaError::MessageConsumption(code))),

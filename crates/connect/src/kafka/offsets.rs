@@ -1,6 +1,6 @@
 //! Where reading begins and where it ends, as offsets: asked of the brokers once, when a run starts.
 
-use super::client::{PATIENCE, ReadClient, Said, explain, patiently};
+use super::client::{ASK_SLICE, ReadClient, Said, explain, patiently};
 use super::options::{Bound, End, Settings};
 use super::properties::Reset;
 use millstream_core::{Error, Place, Result};
@@ -60,7 +60,7 @@ impl Asking<'_> {
         for p in partitions {
             list.add_partition_offset(&p.topic, p.number, time).map_err(|e| self.failed(doing, &e))?;
         }
-        let list = self.client.offsets_for_times(list, PATIENCE).map_err(|e| self.failed(doing, &e))?;
+        let list = self.client.offsets_for_times(list, ASK_SLICE).map_err(|e| self.failed(doing, &e))?;
         let (mut found, mut beyond) = (Offsets::new(), Vec::new());
         for p in partitions {
             let Some(element) = list.find_partition(&p.topic, p.number) else {
@@ -107,7 +107,8 @@ impl Asking<'_> {
             list.add_partition(&p.topic, p.number);
         }
         let doing = "read the offsets of the group";
-        let list = self.client.committed_offsets(list, PATIENCE).map_err(|e| self.failed(doing, &e))?;
+        let ask = || self.client.committed_offsets(list.clone(), ASK_SLICE).map_err(|e| self.failed(doing, &e));
+        let list = patiently(ask)?;
         let mut found = Offsets::new();
         for element in list.elements() {
             element.error().map_err(|e| self.failed(doing, &e))?;

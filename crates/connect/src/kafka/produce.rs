@@ -1,6 +1,6 @@
 //! Hands records to the client that writes, at the speed at which brokers take them.
 
-use super::client::{PATIENCE, Said, WriteClient, explain, explain_code, no_topic, partitions_of};
+use super::client::{LEADER_PATIENCE, Said, WriteClient, explain, explain_code, no_topic, partitions_of};
 use super::encode::Encoded;
 use super::options::{Partitioner, Settings, TOPIC};
 use millstream_core::{Error, Result};
@@ -72,7 +72,7 @@ impl Produce {
                     record = back;
                     std::thread::sleep(FULL_PAUSE);
                 }
-                Err((e, _)) => return Err(self.failed(settings, "take a record", &e)),
+                Err((e, _)) => return Err(self.failed(settings, &format!("take a record for '{}'", self.topic), &e)),
             }
         }
     }
@@ -103,6 +103,8 @@ impl Produce {
 
     /// Readies the client for transactions: what an earlier one of this id has left open is ended, and it is shut out.
     pub fn begin_life(&self, settings: &Settings) -> Result<()> {
-        self.client.init_transactions(PATIENCE).map_err(|e| self.failed(settings, "take up the transactional id", &e))
+        self.client
+            .init_transactions(LEADER_PATIENCE)
+            .map_err(|e| self.failed(settings, "take up the transactional id", &e))
     }
 }

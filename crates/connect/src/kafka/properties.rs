@@ -18,6 +18,14 @@ const RESET: &str = "auto.offset.reset";
 const COMMIT: &str = "commit.offsets.on.checkpoint";
 const JAAS: &str = "sasl.jaas.config";
 const PROTOCOL: &str = "security.protocol";
+const REQUEST_TIMEOUT: &str = "socket.timeout.ms";
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+
+/// Milliseconds that a broker has for an answer, before others are asked who leads now. Default 15 s (the library's is a
+/// minute), sensible 5 s to 60 s. A broker that stands still with its connections open is noticed by nothing else, and as long
+/// as this nothing of what it led is read or written. Longer than the nine seconds after which the cluster itself gives it up;
+/// shorter than a minute, after which the brokers give a transaction up.
+const REQUEST_TIMEOUT_DEFAULT: u64 = 15_000;
 
 /// Of Java's client and of Flink: without meaning for librdkafka.
 const PASSED_OVER: [&str; 33] = [
@@ -61,7 +69,7 @@ const OTHER_NAMES: [(&str, &str); 4] = [
     ("buffer.memory", "queue.buffering.max.kbytes"),
     ("fetch.max.wait.ms", "fetch.wait.max.ms"),
     ("max.request.size", "message.max.bytes"),
-    ("request.timeout.ms", "socket.timeout.ms"),
+    ("request.timeout.ms", REQUEST_TIMEOUT),
 ];
 
 /// What the engine settles, and what to use instead.
@@ -169,6 +177,10 @@ impl Properties {
         config.set("client.id", "millstream");
         // A broker that comes back is found again after two seconds at most; the library would wait up to ten.
         config.set("reconnect.backoff.max.ms", "2000");
+        // The library refuses one that is longer than a transaction may take.
+        let transaction = self.others.get(TRANSACTION_TIMEOUT).and_then(|t| t.reveal().parse().ok());
+        let timeout = transaction.map_or(REQUEST_TIMEOUT_DEFAULT, |t: u64| t.min(REQUEST_TIMEOUT_DEFAULT));
+        config.set(REQUEST_TIMEOUT, timeout.to_string());
         for (key, value) in ours {
             config.set(*key, *value);
         }

@@ -31,6 +31,10 @@ use std::time::{Duration, Instant};
 /// How long no broker at all may be reached before the job says so and ends. Until then it waits.
 const OUTAGE_MAX: Duration = Duration::from_secs(300);
 
+/// How long a partition may be unknown before it is gone. A broker that stood still, or has just started, knows for a moment
+/// less than the others.
+const GONE_PATIENCE: Duration = Duration::from_secs(15);
+
 /// How often the thread beside the readers looks at what there is to do.
 const ROUND: Duration = Duration::from_millis(100);
 
@@ -241,8 +245,16 @@ struct HubState {
     failed: Option<Error>,
     /// Since when no broker can be reached.
     down: Option<Instant>,
+    /// What a broker does not know that is read here.
+    missing: Option<Missing>,
     /// Positions that are safe and that the group has not been told.
     safe: Offsets,
+}
+
+struct Missing {
+    since: Instant,
+    /// Of what, in words.
+    of: String,
 }
 
 impl Hub {
@@ -334,14 +346,18 @@ impl Hub {
     /// Sorts out what the client says: what ends the job, and what passes.
     pub fn hear(&self, e: &KafkaError, of: &str) -> Option<Error> {
         use RDKafkaErrorCode as Code;
-        let properties = &self.recipe.settings.properties;
         match e.rdkafka_error_code()? {
             Code::AllBrokersDown => {
                 self.state().down.get_or_insert_with(Instant::now);
                 None
             }
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+                let missing = Missing { since: Instant::now(), of: of.to_owned() };
+                self.state().missing.get_or_insert(missing);
+                None
+            }
             // Nobody has asked for a group here, so nobody needs it.
-            Code::GroupAuthorizationFailed if properties.group().is_none() => None,
+            Code::GroupAuthorizationFailed if self.recipe.settings.properties.group().is_none() => None,
             code @ (Code::Authentication
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
@@ -350,16 +366,17 @@ impl Hub {
             | Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition
             | Code::NotImplemented
             | Code::BadCompression
             | Code::UnsupportedCompressionType
             | Code::BadMessage
-            | Code::Fatal) => Some(explain_code(properties, &format!("give the records of {of}"), code, &self.said)),
+            | Code::Fatal) => Some(self.explain_code(of, code)),
             _ => None,
         }
+    }
+
+    fn explain_code(&self, of: &str, code: RDKafkaErrorCode) -> Error {
+        explain_code(&self.recipe.settings.properties, &format!("give the records of {of}"), code, &self.said)
     }
 
     /// One past the last record of a partition, as far as the client has heard of it with what it fetched.
@@ -397,10 +414,40 @@ impl Hub {
         {
             self.state().failed.get_or_insert(e);
         }
+        self.look_for_missing();
         self.commit(CommitMode::Async);
         if self.state().down.is_some() && self.client.fetch_metadata(self.any_topic(), Duration::from_secs(1)).is_ok() {
             self.state().down = None;
         }
+    }
+
+    /// Whether what a broker does not know is there after all.
+    fn look_for_missing(&self) {
+        if self.state().missing.is_none() {
+            return;
+        }
+        // Where nobody can be asked, nothing is known to be gone.
+        let Some(there) = self.all_there() else { return };
+        let mut state = self.state();
+        if there {
+            state.missing = None;
+        } else if let Some(missing) = state.missing.take_if(|missing| missing.since.elapsed() >= GONE_PATIENCE) {
+            state.failed.get_or_insert(self.explain_code(&missing.of, RDKafkaErrorCode::UnknownTopicOrPartition));
+        }
+    }
+
+    /// Whether the brokers know all partitions that are read. `None`: they could not be asked.
+    fn all_there(&self) -> Option<bool> {
+        let known: BTreeSet<Partition> = self.state().known.clone();
+        let topics: BTreeSet<&str> = known.iter().map(|p| p.topic.as_str()).collect();
+        let mut there = BTreeSet::new();
+        for topic in topics {
+            let metadata = self.client.fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
+            let found = described(&self.recipe.settings.properties, &self.said, &metadata, topic).ok()?;
+            let found = found.unwrap_or_default().into_iter();
+            there.extend(found.map(|number| Partition { topic: topic.to_owned(), number }));
+        }
+        Some(known.is_subset(&there))
     }
 
     fn any_topic(&self) -> Option<&str> {

@@ -106,6 +106,11 @@ impl Broker {
         grown.into_iter().for_each(|grown| drop(grown.expect("grown")));
     }
 
+    pub fn delete(&self, topic: &str) {
+        let gone = block_on(self.admin().delete_topics(&[topic], &AdminOptions::new())).expect("an answer");
+        gone.into_iter().for_each(|gone| drop(gone.expect("deleted")));
+    }
+
     /// Takes away the records before an offset, as retention does.
     pub fn forget_before(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();
@@ -137,6 +142,14 @@ impl Broker {
     pub fn values(&self, topic: &str, partition: i32, values: &[&str]) {
         let records: Vec<_> = values.iter().zip(1..).map(|(value, n)| (None, Some(*value), n * 1000)).collect();
         self.produce(topic, partition, &records);
+    }
+
+    /// One record of any bytes.
+    pub fn bytes(&self, topic: &str, value: &[u8]) {
+        let producer = self.producer(&[("message.max.bytes", "104857600")]);
+        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0).payload(value);
+        producer.send(record).map_err(|(e, _)| e).expect("taken");
+        producer.flush(PATIENCE).expect("arrived");
     }
 
     pub fn with_headers(&self, topic: &str, value: &str, headers: &[(&str, &str)]) {

@@ -17,7 +17,7 @@ fn one() -> Vec<Field> {
 }
 
 /// A table of one number, as CSV, read from the beginning to the end of now.
-fn numbers(broker: &Broker, topic: &str, more: &[(&str, &str)]) -> TableSpec {
+pub fn numbers(broker: &Broker, topic: &str, more: &[(&str, &str)]) -> TableSpec {
     let mut options =
         vec![("format", "csv"), ("scan.startup.mode", "earliest-offset"), ("scan.bounded.mode", "latest-offset")];
     options.retain(|(key, _)| !more.iter().any(|(k, _)| k == key));
@@ -25,16 +25,16 @@ fn numbers(broker: &Broker, topic: &str, more: &[(&str, &str)]) -> TableSpec {
     broker.spec("kafka", topic, one(), &options)
 }
 
-fn open(spec: &TableSpec) -> Result<Vec<Box<dyn PartitionReader>>> {
+pub fn open(spec: &TableSpec) -> Result<Vec<Box<dyn PartitionReader>>> {
     let registry = Registry::new();
     registry.validate(spec, TableUse::Source)?;
     registry.open_source(spec)?.partitions(1)
 }
 
 #[derive(Default)]
-struct Read {
-    rows: Vec<String>,
-    bad: Vec<BadRow>,
+pub struct Read {
+    pub rows: Vec<String>,
+    pub bad: Vec<BadRow>,
 }
 
 impl Read {
@@ -58,7 +58,7 @@ impl Read {
 }
 
 /// Reads to the end of all partitions, one after the other.
-fn drain(readers: &mut [Box<dyn PartitionReader>]) -> Result<Read> {
+pub fn drain(readers: &mut [Box<dyn PartitionReader>]) -> Result<Read> {
     let (mut read, until) = (Read::default(), Instant::now() + PATIENCE);
     for reader in readers {
         while read.take(reader.as_mut())? {
@@ -68,13 +68,13 @@ fn drain(readers: &mut [Box<dyn PartitionReader>]) -> Result<Read> {
     Ok(read)
 }
 
-fn all(spec: &TableSpec) -> Vec<String> {
+pub fn all(spec: &TableSpec) -> Vec<String> {
     let mut readers = open(spec).unwrap_or_else(|e| panic!("{e}"));
     drain(&mut readers).unwrap_or_else(|e| panic!("{e}")).rows
 }
 
 /// Reads until there are so many rows.
-fn some(readers: &mut [Box<dyn PartitionReader>], rows: usize) -> Read {
+pub fn some(readers: &mut [Box<dyn PartitionReader>], rows: usize) -> Read {
     let (mut read, until) = (Read::default(), Instant::now() + PATIENCE);
     while read.rows.len() < rows {
         assert!(Instant::now() < until, "no more than {:?}", read.rows);

@@ -15,7 +15,7 @@ fn pair_fields() -> Vec<Field> {
 }
 
 /// Rows of `k` and `v` with their kinds: 0 `+I`, 1 `-U`, 2 `+U`, 3 `-D`.
-fn pairs(rows: &[(i64, &str, i8)]) -> Batch {
+pub fn pairs(rows: &[(i64, &str, i8)]) -> Batch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0))),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.1))),
@@ -24,7 +24,7 @@ fn pairs(rows: &[(i64, &str, i8)]) -> Batch {
     Batch { kinds, ..RecordBatch::try_new(Arc::new(Schema::new(pair_fields())), columns).expect("two columns").into() }
 }
 
-fn appends(broker: &Broker, topic: &str, more: &[(&str, &str)]) -> TableSpec {
+pub fn appends(broker: &Broker, topic: &str, more: &[(&str, &str)]) -> TableSpec {
     let options: Vec<_> = [("format", "csv")].into_iter().chain(more.iter().copied()).collect();
     broker.spec("kafka", topic, pair_fields(), &options)
 }
@@ -39,22 +39,22 @@ fn upserts(broker: &Broker, topic: &str, more: &[(&str, &str)]) -> TableSpec {
     spec
 }
 
-fn run(job: &str, generation: u64, epoch: u64) -> JobRun {
+pub fn run(job: &str, generation: u64, epoch: u64) -> JobRun {
     JobRun { job: job.into(), generation, epoch }
 }
 
-fn open(spec: &TableSpec, job: Option<JobRun>) -> Result<Box<dyn Sink>> {
+pub fn open(spec: &TableSpec, job: Option<JobRun>) -> Result<Box<dyn Sink>> {
     let registry = Registry::new();
     registry.validate(spec, TableUse::Sink)?;
     registry.open_sink(spec, &SinkContext { index: 0, writers: 1, job })
 }
 
-fn committer(spec: &TableSpec, run: &JobRun) -> Result<Box<dyn Committer>> {
+pub fn committer(spec: &TableSpec, run: &JobRun) -> Result<Box<dyn Committer>> {
     Registry::new().open_committer(spec, run).map(|c| c.expect("exactly once has one"))
 }
 
 /// The outbox of one writer that was given these rows.
-fn outbox(spec: &TableSpec, rows: &[(i64, &str, i8)]) -> [Committable; 1] {
+pub fn outbox(spec: &TableSpec, rows: &[(i64, &str, i8)]) -> [Committable; 1] {
     let mut sink = open(spec, Some(run("any", 1, 0))).expect("opened");
     sink.write(&pairs(rows)).expect("written");
     let prepared = sink.prepare(1).expect("prepared");

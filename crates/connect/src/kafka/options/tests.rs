@@ -194,3 +194,19 @@ fn tls_is_asked_of_a_build_that_has_it() {
     let e = said(read(&[("properties.security.protocol", "SASL_SSL")]));
     assert!(e.contains("kafka-tls"), "{e}");
 }
+
+#[test]
+fn a_request_may_take_fifteen_seconds_or_what_the_table_says_and_no_longer_than_a_transaction() {
+    for (options, millis) in [
+        (&[][..], "15000"),
+        (&[("properties.request.timeout.ms", "40000")], "40000"),
+        (&[("properties.transaction.timeout.ms", "2000")], "2000"),
+        (&[("properties.transaction.timeout.ms", "90000")], "15000"),
+    ] {
+        let config = written(options).expect("valid").properties.config(&[]);
+        assert_eq!(config.get("socket.timeout.ms"), Some(millis), "{options:?}");
+        // The library takes them together.
+        let client = super::super::client::writer(&written(options).expect("valid").properties, Some("id"));
+        assert!(client.is_ok(), "{options:?}");
+    }
+}
