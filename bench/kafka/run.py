@@ -15,7 +15,7 @@ through, in one process of the system that is measured:
               the moment when its result has been read by somebody who reads what is committed (p50, p99). The result of a window
               is measured from the append of the bid that closed it: the last of those by which each partition came past the end of
               the window and the 4 s that late bids are waited for
-    check     all results are held against the events, by their meaning; a difference ends the bench with an error
+    check     all results are held against the events, by their meaning; where they differ there are no figures, and the bench fails
 
 So neither the start of a JVM nor most of the work of its compilers is in the figures of the backlog and of the live part. The reader of
 the results is a client of its own, in Java; it, the producer and the broker are no part of anybody's CPU, but they run on the same cores.
@@ -59,12 +59,12 @@ def main():
     with tempfile.TemporaryDirectory(prefix="millstream-bench-kafka-", dir=args.dir) as folder:
         bench = Bench(args, brokers, Path(folder))
         try:
-            lines = bench.run()
+            lines, failed = bench.run()
         finally:
             bench.end()
     print("\n" + table(lines))
-    if args.json:
-        args.json.write_text(json.dumps(lines, indent=1) + "\n")
+    if failed:
+        raise SystemExit("error: no answer, or a wrong one, above: " + "; ".join(failed))
 
 
 def parser():
@@ -131,13 +131,21 @@ class Bench:
         print(f"{args.events:,} bids behind {args.warmup:,} of warm-up, {PARTITIONS} partitions, {KEYS:,} keys; live {args.rate:,} bids/s "
               f"for {args.seconds} s; parallelism {args.parallelism}; a checkpoint each second; JVMs with {HEAP}")
         print(f"the comparison refuses {self.ask('prove')['refused']} kinds of wrong answers\n", flush=True)
-        lines = []
-        for job in args.only:
-            for guarantee in args.guarantee:
+        lines, failed = [], []
+        for guarantee in args.guarantee:
+            for job in args.only:
                 for system in SYSTEMS:
-                    if system not in args.without:
-                        lines.append(self.measure(job, guarantee, system))
-        return lines
+                    if system in args.without:
+                        continue
+                    line = self.measure(job, guarantee, system)
+                    if line is None:
+                        # The others may still be worth their while; that the bench has failed is said at its end.
+                        failed.append(f"{job}, {guarantee}, {system}")
+                    else:
+                        lines.append(line)
+                        if args.json:
+                            args.json.write_text(json.dumps(lines, indent=1) + "\n")
+        return lines, failed
 
     def measure(self, job, guarantee, system):
         args = self.args
@@ -159,12 +167,13 @@ class Bench:
             steady = self.ask("live", process.pid, SETTLE_SECONDS)
             results = self.ask("check")["results"]
         except RuntimeError as e:
-            self.stop(process)
             said = (place / "said").read_text(errors="replace")[-4000:]
-            raise SystemExit(f"error: {job}, {guarantee}, {system}: {e}\n{said}") from None
-        self.stop(process)
-        self.ask("close")
-        shutil.rmtree(place)
+            print(f"error: {job}, {guarantee}, {system}: {e}\n{said}", file=sys.stderr, flush=True)
+            return None
+        finally:
+            self.stop(process)
+            self.ask("close")
+            shutil.rmtree(place)
         line = {
             "job": job, "guarantee": guarantee, "system": system, "parallelism": args.parallelism, "load": round(load, 2),
             "events_per_s": args.events / backlog["wall_ms"] * 1e3,

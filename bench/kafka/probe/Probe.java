@@ -55,6 +55,8 @@ public final class Probe {
     /** Its transaction holds the main part until it is released. */
     private KafkaProducer<byte[], byte[]> filler;
     private KafkaProducer<byte[], byte[]> live;
+    /** Why a bid has not arrived, if any has not. */
+    private final AtomicReference<Exception> lost = new AtomicReference<>();
 
     private Probe(String brokers) {
         this.brokers = brokers;
@@ -98,6 +100,7 @@ public final class Probe {
     // open JOB INPUT OUTPUT PARTITIONS WARM MAIN LIVE RATE KEYS
     private void open(String[] words) throws Exception {
         int[] numbers = Arrays.stream(words, 4, 10).mapToInt(Integer::parseInt).toArray();
+        lost.set(null);
         input = words[2];
         output = words[3];
         bids = new Bids(numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[0]);
@@ -105,23 +108,42 @@ public final class Probe {
         Map<String, String> settings = Map.of("retention.ms", "-1", "file.delete.delay.ms", "1000");
         admin.createTopics(List.of(new NewTopic(input, bids.partitions, (short) 1).configs(settings),
                 new NewTopic(output, bids.partitions, (short) 1).configs(settings))).all().get();
+        // Created is not yet served: a partition that answers has its leader.
+        Map<TopicPartition, OffsetSpec> served = new LinkedHashMap<>();
+        partitions(input).forEach(p -> served.put(p, OffsetSpec.earliest()));
+        partitions(output).forEach(p -> served.put(p, OffsetSpec.earliest()));
+        admin.listOffsets(served).all().get();
         try (KafkaProducer<byte[], byte[]> warmer = producer(null)) {
             for (int id = 0; id < bids.warm; id++) {
-                warmer.send(record(id, null));
+                send(warmer, id, null);
             }
         }
+        allArrived();
         filler = producer(input + "-filler");
         filler.initTransactions();
         filler.beginTransaction();
         for (int id = bids.warm; id < bids.firstLive(); id++) {
-            filler.send(record(id, null));
+            send(filler, id, null);
         }
         filler.flush();
+        allArrived();
         tail = new Tail(brokers, partitions(output));
     }
 
-    private ProducerRecord<byte[], byte[]> record(int id, Long millis) {
-        return new ProducerRecord<>(input, bids.partition(id), millis, Bids.key(bids.auction(id)), bids.value(id));
+    private void send(KafkaProducer<byte[], byte[]> producer, int id, Long millis) {
+        producer.send(new ProducerRecord<>(input, bids.partition(id), millis, Bids.key(bids.auction(id)), bids.value(id)),
+                (sent, failed) -> {
+                    if (failed != null) {
+                        lost.compareAndSet(null, failed);
+                    }
+                });
+    }
+
+    /** What is missing in the topic would be looked for in the results. */
+    private void allArrived() {
+        if (lost.get() != null) {
+            throw new IllegalStateException("bids have not arrived in the topic: " + lost.get());
+        }
     }
 
     private KafkaProducer<byte[], byte[]> producer(String transaction) {
@@ -132,6 +154,11 @@ public final class Probe {
             properties.put(ProducerConfig.TRANSACTION_TIMEOUT_CONFIG, "900000");
         }
         properties.put(ProducerConfig.BATCH_SIZE_CONFIG, "65536");
+        // With several, those behind one that a new partition refuses may be taken before it, and then it never is.
+        properties.put(ProducerConfig.MAX_IN_FLIGHT_REQUESTS_PER_CONNECTION, "1");
+        // On a machine that has much else to do a broker may take its time; nothing is given up for that.
+        properties.put(ProducerConfig.REQUEST_TIMEOUT_MS_CONFIG, "120000");
+        properties.put(ProducerConfig.DELIVERY_TIMEOUT_MS_CONFIG, "600000");
         return new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer());
     }
 
@@ -172,7 +199,7 @@ public final class Probe {
         Thread beats = new Thread(() -> {
             while (!done.get()) {
                 for (int partition = 0; partition < bids.partitions; partition++) {
-                    live.send(record(firstCloser + partition, null));
+                    send(live, firstCloser + partition, null);
                 }
                 LockSupport.parkNanos(BEAT_MS * 1_000_000L);
             }
@@ -198,22 +225,26 @@ public final class Probe {
             for (; sent < due; sent++) {
                 long now = System.currentTimeMillis();
                 appended[sent] = now;
-                live.send(record(bids.firstLive() + sent, now));
+                send(live, bids.firstLive() + sent, now);
             }
             LockSupport.parkNanos(1_000_000L);
         }
         double seconds = (System.nanoTime() - from) / 1e9;
         long cpu = Usage.cpuMs(pid) - before;
         for (int id = bids.lastCloser(); id < bids.all(); id++) {
-            live.send(record(id, null));
+            send(live, id, null);
         }
         untilResults(answers.whenAll, bids.lastCloser(), pid);
+        allArrived();
         answer.put("cpu_ms", cpu);
         answer.put("seconds", seconds);
         answer.put("peak_kb", Usage.peakKb(pid));
         live.close();
         live = null;
         long[] waits = answers.job == Answers.Job.FILTER ? waits(appended, settle) : windowWaits(appended, settle);
+        if (waits.length == 0) {
+            throw new IllegalStateException("no result was measured: give the live part more --seconds");
+        }
         Arrays.sort(waits);
         answer.put("measured", waits.length);
         for (double part : new double[] {0.5, 0.99, 1}) {
@@ -241,7 +272,7 @@ public final class Probe {
     private long[] windowWaits(long[] appended, int settle) throws Exception {
         Map<Long, Long> closedAt = new LinkedHashMap<>();
         long slide = answers.job.slide;
-        long first = (bids.pause + Bids.WAIT_MS + settle * 1000L + slide - 1) / slide * slide;
+        long first = (bids.pause + settle * 1000L + slide - 1) / slide * slide;
         long[] newest = new long[bids.partitions];
         long end = first;
         for (int n = 0; n < bids.live; n++) {

@@ -17,7 +17,8 @@ final class Tail implements AutoCloseable {
     record Come(long at, byte[] value) {
     }
 
-    private static final int MINUTES_MAX = 15;
+    /** How long a system may go without a result before it is given up. */
+    private static final int SECONDS_MAX = 180;
 
     private final KafkaConsumer<byte[], byte[]> consumer;
     private final Thread thread;
@@ -82,8 +83,9 @@ final class Tail implements AutoCloseable {
 
     /** Waits for so many results in all, and says when they had come. */
     long await(long results, long pid) throws Exception {
-        long until = System.currentTimeMillis() + MINUTES_MAX * 60_000L;
+        long until = System.currentTimeMillis() + SECONDS_MAX * 1000L;
         synchronized (this) {
+            long before = count;
             wanted = results;
             reachedAt = count >= results ? System.currentTimeMillis() : 0;
             while (reachedAt == 0) {
@@ -94,9 +96,13 @@ final class Tail implements AutoCloseable {
                 if (!Usage.alive(pid)) {
                     throw new IllegalStateException("the process has ended before its results were there");
                 }
+                if (count > before) {
+                    before = count;
+                    until = System.currentTimeMillis() + SECONDS_MAX * 1000L;
+                }
                 if (System.currentTimeMillis() > until) {
                     throw new IllegalStateException(
-                            count + " results in " + MINUTES_MAX + " minutes, and " + results + " were to come");
+                            "no result for " + SECONDS_MAX + " s; there are " + count + ", and " + results + " were to come");
                 }
             }
             return reachedAt;
