@@ -26,6 +26,7 @@ mod offsets;
 mod options;
 mod produce;
 mod properties;
+mod queue;
 mod reader;
 mod rows;
 mod sink;
