@@ -277,7 +277,7 @@ fn topics(table: &TableSpec, use_as: TableUse) -> Result<Topics> {
 /// Whether the values of the records say what has become of rows.
 pub fn tells_changes(table: &TableSpec) -> bool {
     let format = table.option(FORMAT).or(table.option(VALUE_FORMAT));
-    format.is_some_and(|name| records::tells_changes(name))
+    format.is_some_and(records::tells_changes)
 }
 
 /// What the key and the value of a record hold.

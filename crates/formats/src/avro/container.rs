@@ -216,7 +216,7 @@ impl AvroDecoder {
     ) -> Result<bool> {
         let mut cursor = Cursor::new(bytes, block.at);
         while block.done < block.records {
-            if self.rows.len() + answer.bad.len() >= rows_max || self.rows.made() >= BATCH_BYTES_MAX {
+            if self.rows.len() + answer.bad.len() >= rows_max || self.rows.bytes_made() >= BATCH_BYTES_MAX {
                 return Ok(false);
             }
             let from = cursor.at;

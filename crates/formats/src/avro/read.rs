@@ -5,7 +5,7 @@
 //! behind which nothing is known ([`Damage`]). Either way the record leaves nothing in the columns.
 
 use super::column::{Column, Store};
-use super::resolve::{Absent, Branch, Read, ReadRecord, Step};
+use super::resolve::{Absent, Branch, FieldDefault, Read, ReadRecord, Step};
 use super::schema::Schema;
 use super::wire::{Cursor, Damage, NO_BRANCH};
 use crate::RECORD_BYTES_MAX;
@@ -81,7 +81,7 @@ impl Rows {
     }
 
     /// Bytes that are in the rows beyond those that stood in the records.
-    pub fn made(&self) -> usize {
+    pub fn bytes_made(&self) -> usize {
         self.state.made_in_all
     }
 
@@ -155,7 +155,7 @@ fn fill(
 
 fn fill_absent(columns: &mut [Column], absent: &Absent, state: &mut State) -> Done {
     let column = &mut columns[absent.column];
-    let Some((bytes, read, schema)) = &absent.default else {
+    let Some(FieldDefault { bytes, read, schema }) = &absent.default else {
         null(column, state);
         return Ok(());
     };

@@ -79,8 +79,16 @@ pub(super) enum Step {
 #[derive(Debug, Clone)]
 pub(super) struct Absent {
     pub column: usize,
-    /// The default as bytes, and how they are read; `None`: NULL.
-    pub default: Option<(Arc<[u8]>, Box<Read>, Arc<Schema>)>,
+    /// `None`: NULL.
+    pub default: Option<FieldDefault>,
+}
+
+/// A default as bytes, and how they are read.
+#[derive(Debug, Clone)]
+pub(super) struct FieldDefault {
+    pub bytes: Arc<[u8]>,
+    pub read: Box<Read>,
+    pub schema: Arc<Schema>,
 }
 
 /// How records of `writer` become rows of `columns`.
@@ -155,7 +163,7 @@ impl Resolver<'_> {
                     put_default(schema, *node, value, &mut bytes, 0).map_err(|e| format!("field `{path}`: {e}"))?;
                     let own = Resolver { writer: schema, reader: None };
                     let read = own.value(*node, None, declared.data_type(), &path)?;
-                    Some((bytes.into(), Box::new(read), schema.clone()))
+                    Some(FieldDefault { bytes: bytes.into(), read: Box::new(read), schema: schema.clone() })
                 }
                 _ if declared.is_nullable() => None,
                 _ => {
