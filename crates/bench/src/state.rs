@@ -288,7 +288,9 @@ mod tests {
     #[test]
     fn a_tenth_of_the_memory_gives_the_same_results() {
         let place = tempfile::tempdir().expect("a directory");
-        let lines = measure(50_000, Some(&place.path().to_owned()), |line| println!("{}", row(line))).expect("runs");
+        let works = [Work::Window, Work::Over, Work::Sessions];
+        let lines = measure(50_000, &works, None, Some(&place.path().to_owned()), |line| println!("{}", row(line)))
+            .expect("runs");
         assert_eq!(lines.len(), 12);
         for pair in lines.chunks(2) {
             assert_eq!((pair[0].scratch_written > 0, pair[1].scratch_written > 0), (false, true));
