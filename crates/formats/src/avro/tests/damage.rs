@@ -2,7 +2,6 @@
 
 use super::super::wire::{NOTHINGS_MAX, put_long};
 use super::*;
-use std::time::{Duration, Instant};
 
 fn one_field(of: &str) -> String {
     format!(r#"{{"type": "record", "name": "r", "fields": [{{"name": "f", "type": {of}}}]}}"#)
@@ -14,7 +13,7 @@ fn list(of: DataType) -> SchemaRef {
 
 #[test]
 fn an_array_that_claims_more_than_is_there_is_damage_and_takes_no_time() {
-    let begin = Instant::now();
+    // Were 2^60 items made or passed over one by one, this would not end.
     for (items, table) in [
         (r#"{"type": "array", "items": "long"}"#, list(DataType::Int64)),
         (r#"{"type": "array", "items": "null"}"#, list(DataType::Int64)),
@@ -37,7 +36,6 @@ fn an_array_that_claims_more_than_is_there_is_damage_and_takes_no_time() {
             assert_eq!((read.rows.num_rows(), read.faults.len()), (0, 1), "{items} {count}");
         }
     }
-    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
 
 #[test]

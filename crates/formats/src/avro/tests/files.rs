@@ -211,7 +211,7 @@ fn what_is_no_file_of_avro_says_so_whatever_becomes_of_bad_rows() {
         assert!(why(b"PAR1 and more").contains("none of Avro"));
         assert!(why(b"Ob").contains("none of Avro"));
         assert!(why(b"Obj\x01").contains("cannot be read: it ends too early"));
-        let mut bytes = file(Codec::Null, &table, &[batch.clone()]);
+        let mut bytes = file(Codec::Null, &table, std::slice::from_ref(&batch));
         let at = memchr::memmem::find(&bytes, b"\x08null").unwrap();
         bytes[at..at + 5].copy_from_slice(b"\x08bzip");
         assert!(why(&bytes).contains("packed with 'bzip'"), "{}", why(&bytes));
