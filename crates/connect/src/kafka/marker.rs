@@ -138,7 +138,15 @@ pub fn make_topic(settings: &Settings) -> Result<()> {
 pub fn read(settings: &Settings, id: &str, settled: bool) -> Result<Option<Note>> {
     let topic = &settings.sink.marker_topic;
     let (reader, said) = client(settings, "read_committed")?;
-    let failed = |e: &KafkaError| explain(&settings.properties, "read the topic of committed epochs", e, &said);
+    let failed = |e: &KafkaError| match e.rdkafka_error_code() {
+        // It is there: it was looked for, or made, before. Brokers hear of a topic that has just been made one after the other.
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Error::io(format!(
+            "a broker of Kafka at {} does not know the topic '{topic}'",
+            settings.properties.brokers()
+        ))
+        .remedy("see that it was not deleted: it says which epochs are committed"),
+        _ => explain(&settings.properties, "read the topic of committed epochs", e, &said),
+    };
     let ends = || patiently(|| reader.fetch_watermarks(topic, PARTITION, ASK_SLICE).map_err(|e| failed(&e)));
     let (beginning, mut end) = ends()?;
     if settled {
@@ -184,9 +192,9 @@ pub fn read(settings: &Settings, id: &str, settled: bool) -> Result<Option<Note>
                     return Ok(note);
                 }
             }
-            Some(Err(KafkaError::MessageConsumption(
-                code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::UnknownTopicOrPartition),
-            ))) => return Err(failed(&KafkaError::MessageConsumption(code))),
+            Some(Err(KafkaError::MessageConsumption(code @ RDKafkaErrorCode::TopicAuthorizationFailed))) => {
+                return Err(failed(&KafkaError::MessageConsumption(code)));
+            }
             Some(Err(_)) | None if heard.elapsed() > PATIENCE => {
                 return Err(Error::io(format!(
                     "the topic '{topic}' gives nothing for {}",
