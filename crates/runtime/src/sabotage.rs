@@ -13,8 +13,6 @@ pub enum Bug {
     InFlightForgotten,
     /// The watermark that a node was handed is not saved.
     WatermarkNotSaved,
-    /// That marks have brought an operator beyond it is not saved.
-    ReachNotSaved,
     /// A source's partitions begin with no promise after a restore.
     PartitionWatermarkReset,
     /// A source goes on one row before the place that was saved.
@@ -59,12 +57,11 @@ mod switch {
     }
 
     impl Bug {
-        pub const ALL: [Bug; 21] = [
+        pub const ALL: [Bug; 20] = [
             Bug::BarrierNotAligned,
             Bug::HeldRowsLost,
             Bug::InFlightForgotten,
             Bug::WatermarkNotSaved,
-            Bug::ReachNotSaved,
             Bug::PartitionWatermarkReset,
             Bug::OffsetOffByOne,
             Bug::EndedPartitionReadAgain,

@@ -297,7 +297,7 @@ impl Task {
                 Part::Operator(operator) => {
                     let mut saver = Saver::reading_later(whole).within(saving.room.clone());
                     operator.save(&mut saver)?;
-                    if !on(Bug::WatermarkNotSaved) && !on(Bug::ReachNotSaved) {
+                    if !on(Bug::WatermarkNotSaved) {
                         node.watermarks.advance_to(operator.reached());
                     }
                     node.tables = operator.tables();
