@@ -178,6 +178,9 @@ pub fn explain(properties: &Properties, doing: &str, e: &KafkaError, said: &Said
     }
 }
 
+/// How the client says that a broker has closed the connection: it depends on who notices first.
+const CLOSED: [&str; 4] = ["security.protocol", "closed by peer", "reset by peer", "Broken pipe"];
+
 pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode, said: &Said) -> Error {
     use RDKafkaErrorCode as Code;
     let brokers = properties.brokers();
@@ -185,7 +188,7 @@ pub fn explain_code(properties: &Properties, doing: &str, code: RDKafkaErrorCode
     match code {
         // A broker that wants a login, or TLS, closes the connection of whoever speaks otherwise, and says nothing.
         Code::AllBrokersDown | Code::BrokerTransportFailure | Code::OperationTimedOut
-            if ["security.protocol", "closed by peer"].iter().any(|sign| last.contains(sign)) =>
+            if CLOSED.iter().any(|sign| last.contains(sign)) =>
         {
             Error::io(format!("the brokers of Kafka at {brokers} close the connection, asked to {doing}{last}")).remedy(
                 "if they are up, they may want a login or TLS: set 'properties.security.protocol', \

@@ -26,7 +26,6 @@ mod offsets;
 mod options;
 mod produce;
 mod properties;
-mod queue;
 mod reader;
 mod rows;
 mod sink;

@@ -6,14 +6,16 @@
 //! A bounded partition ends with its last record, or, where only records are left that nobody may see (those of aborted
 //! transactions, and the marks of transactions), with the client's word that it has come to the end.
 
+use super::client::{ReadClient, Said};
 use super::offsets::{Partition, gone};
-use super::queue::Queue;
 use super::rows::Gather;
 use super::source::Hub;
 use crate::position;
 use millstream_core::{Behind, PartitionReader, Polled, Result};
 use rdkafka::consumer::Consumer;
+use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +52,7 @@ pub struct Reader {
     pub partition: Partition,
     pub name: String,
     /// `None`: there is nothing to be read.
-    pub queue: Option<Queue>,
+    pub queue: Option<PartitionQueue<Said>>,
     pub hub: Arc<Hub>,
     pub gather: Gather,
     pub position: Position,
@@ -73,10 +75,10 @@ impl Reader {
 
     /// Takes in what has come. True when the partition has come to its end.
     fn take_in(&mut self) -> Result<bool> {
-        // Record by record, since that is how they lie in the client; they become columns behind this loop.
+        let Some(queue) = &self.queue else { return Ok(true) };
+        // Record by record, since that is how the client hands them out; they become columns behind this loop.
         while self.gather.len() < self.rows_max && self.gather.bytes() < BATCH_BYTES_MAX {
-            let Some(queue) = &mut self.queue else { return Ok(true) };
-            let said = match queue.next() {
+            match queue.poll(Duration::ZERO) {
                 None => return Ok(false),
                 Some(Ok(record)) => {
                     if self.stop.is_some_and(|stop| record.offset() >= stop.before) {
@@ -87,12 +89,8 @@ impl Reader {
                     if self.stop.is_some_and(|stop| self.position.next >= stop.before) {
                         return Ok(true);
                     }
-                    continue;
                 }
-                Some(Err(said)) => said,
-            };
-            match said {
-                KafkaError::PartitionEOF(_) => {
+                Some(Err(KafkaError::PartitionEOF(_))) => {
                     let high = self.hub.high_watermark(&self.partition);
                     self.read_to = high.unwrap_or(self.read_to);
                     // A leader that has just been elected may know of fewer records for a moment than were there when the
@@ -101,7 +99,7 @@ impl Reader {
                         return Ok(true);
                     }
                 }
-                e => self.hear(&e)?,
+                Some(Err(e)) => self.hear(&e)?,
             }
         }
         Ok(self.at_end())
@@ -175,4 +173,11 @@ impl PartitionReader for Reader {
     fn found(&mut self) -> Result<Vec<Box<dyn PartitionReader>>> {
         if self.finds { self.hub.clone().readers_found() } else { Ok(Vec::new()) }
     }
+}
+
+/// The queue of a partition, apart from those of the others.
+pub fn queue_of(client: &Arc<ReadClient>, partition: &Partition) -> Result<PartitionQueue<Said>> {
+    client.split_partition_queue(&partition.topic, partition.number).ok_or_else(|| {
+        millstream_core::Error::io(format!("the Kafka client has no room for {}", partition.name())).remedy("try again")
+    })
 }

@@ -8,7 +8,6 @@
 //! an error with its place, a bad row, or a count.
 
 use super::layout::{Beside, Column, Reading};
-use super::queue::Record;
 use arrow::array::{
     ArrayRef, BooleanArray, Int8Array, Int32Array, Int64Array, MapArray, RecordBatch, RecordBatchOptions, StringArray,
     StructArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array,
@@ -21,7 +20,7 @@ use millstream_core::{BadRow, ChangeKind, Error, Place, Result, SourceRows};
 use millstream_formats::OnBadRow;
 use millstream_formats::bad::remedy;
 use millstream_formats::records::{RecordDecoder, Records};
-use rdkafka::message::Timestamp;
+use rdkafka::message::{BorrowedMessage, Headers, Message, Timestamp};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -124,8 +123,8 @@ impl Gather {
         self.skipped
     }
 
-    pub fn push(&mut self, record: &Record<'_>) {
-        let (key, value) = (record.key(), record.value());
+    pub fn push(&mut self, record: &BorrowedMessage<'_>) {
+        let (key, value) = (record.key(), record.payload());
         self.count += 1;
         self.bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
         self.value.push(value);
@@ -143,17 +142,19 @@ impl Gather {
             self.time_types.push(kind);
         }
         if self.with_headers {
-            let all = record.headers();
-            let mut pairs = HeaderPairs::with_capacity(all.len());
-            for (name, value) in all {
-                let value = value.map(<[u8]>::to_vec);
-                // A map has each key once; of a header given twice the last one counts, as in Flink.
-                match pairs.iter_mut().find(|(key, _)| key == name) {
-                    Some(pair) => pair.1 = value,
-                    None => pairs.push((name.to_owned(), value)),
+            let found = record.headers().map(|all| {
+                let mut pairs = HeaderPairs::with_capacity(all.count());
+                for header in all.iter() {
+                    let value = header.value.map(<[u8]>::to_vec);
+                    // A map has each key once; of a header given twice the last one counts, as in Flink.
+                    match pairs.iter_mut().find(|(key, _)| key == header.key) {
+                        Some(pair) => pair.1 = value,
+                        None => pairs.push((header.key.to_owned(), value)),
+                    }
                 }
-            }
-            self.headers.push(pairs);
+                pairs
+            });
+            self.headers.push(found.unwrap_or_default());
         }
     }
 

@@ -16,8 +16,7 @@ use super::client::{
 use super::layout::Reading;
 use super::offsets::{Asking, Offsets, Partition};
 use super::options::{End, Settings, TOPIC, TOPIC_PATTERN, Topics};
-use super::queue::Queue;
-use super::reader::{Position, ROWS_MAX, Reader, Stop};
+use super::reader::{Position, ROWS_MAX, Reader, Stop, queue_of};
 use super::rows::Gather;
 use crate::position;
 use millstream_core::{Error, PartitionReader, Result, SavedPartition, Source, TableSpec};
@@ -271,7 +270,7 @@ impl Hub {
         for (partition, (position, stop)) in positions {
             let empty = stop.is_some_and(|stop| position.next >= stop.before);
             // Before it is assigned: what is fetched then goes into its own queue from the first record on.
-            let queue = if empty { None } else { Some(Queue::of(&self.client, &partition)?) };
+            let queue = if empty { None } else { Some(queue_of(&self.client, &partition)?) };
             if !empty {
                 list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(position.next))
                     .map_err(|e| explain(&settings.properties, "assign partitions", &e, &self.said))?;

@@ -29,7 +29,9 @@ Sink(result)
         "
 Sink(result)
 └─ Calc(price, seller, name)
+      │ changes +I -U +U -D
    └─ MultiJoin(auction: LEFT id, INNER id)
+         │ changes +I -U +U -D
       ├─ hash(auction) ─ Calc(auction, price)
       │  └─ Source(bid)
       │        reads auction, price, ts
