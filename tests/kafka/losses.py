@@ -309,6 +309,9 @@ INSERT INTO sink SELECT v FROM source;
 TESTS = [broker_killed, rolling_restart, broker_stands_still, disk_full, all_brokers_killed, new_partitions,
          brokers_away_at_the_start, transaction_runs_out, second_job_refused, wrong_input]
 
+# In a third of the time. What the others do to a job these do too, or the connector's own tests.
+SHORT = [broker_killed, broker_stands_still, disk_full, transaction_runs_out, second_job_refused]
+
 
 class Disk:
     """A small disk of its own, which can be filled and freed. Without the right to mount: none."""
@@ -388,8 +391,11 @@ def main():
     parser.add_argument("binary", type=Path)
     parser.add_argument("names", nargs="*", help="only these tests")
     parser.add_argument("--kafka", type=Path, required=True, help="the folder with Kafka's jars")
+    parser.add_argument("--short", action="store_true", help="only these: " + ", ".join(t.__name__ for t in SHORT))
     parser.add_argument("--keep", action="store_true", help="leave logs and states behind")
     args = parser.parse_intermixed_args()
+    if args.short:
+        args.names += [t.__name__ for t in SHORT]
     # Whoever ends it wants brokers and mounts gone.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
