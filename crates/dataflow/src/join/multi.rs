@@ -15,13 +15,12 @@
 use super::held::HeldKeys;
 use super::memory::{Act, Chains, Memory, matchable};
 use super::saved::Ledger;
-use super::side::Side;
+use super::side::{Side, of_table};
 use super::store::NONE;
 use crate::graph;
 use crate::operator::{Event, Operator, Output, ROWS_MAX};
 use crate::rows::conform;
 use arrow::array::{ArrayRef, Int8Array, RecordBatch, UInt32Array};
-use arrow::buffer::NullBuffer;
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, ChangeKind, Error, Result, TimeDomain, Watermark};
@@ -31,6 +30,8 @@ use millstream_state::table::{Saver, TableDef};
 /// The operator of [`graph::MultiJoin`].
 pub(super) struct Multi {
     keys: HeldKeys,
+    /// Of no key.
+    null_equals_null: Vec<bool>,
     sides: Vec<Side>,
     /// Of each input by LEFT JOIN: how many rows each key has.
     outer: Vec<Option<Vec<u32>>>,
@@ -74,6 +75,7 @@ impl Multi {
         }
         Ok(Multi {
             keys: HeldKeys::new(KeyCodec::new(&types)?),
+            null_equals_null: vec![false; types.len()],
             sides: (0..inputs.len()).map(side).collect::<Result<_>>()?,
             outer: spec.outer.iter().map(|outer| outer.then(Vec::new)).collect(),
             shape: Shape { output: output.clone(), wanted, places },
@@ -81,14 +83,9 @@ impl Multi {
         })
     }
 
-    /// For each row, whether its key can be equal to another's.
-    fn matchable(&self, columns: &[ArrayRef]) -> Option<NullBuffer> {
-        matchable(columns, &vec![false; columns.len()])
-    }
-
     fn take_in(&mut self, input: usize, batch: &Batch, out: &mut dyn Output) -> Result<()> {
         let columns = self.sides[input].key_columns(&batch.rows);
-        let nulls = self.matchable(&columns);
+        let nulls = matchable(&columns, &self.null_equals_null);
         self.keys.assign(&columns, batch.len())?;
         let Multi { keys, sides, outer, shape, .. } = self;
         let is_matchable = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
@@ -294,23 +291,16 @@ impl Operator for Multi {
     }
 
     fn load(&mut self, table: &str, _: u32, rows: &RecordBatch) -> Result<()> {
-        let input = self.sides.iter().position(|s| s.ledger.table.name == table);
-        let input = input.ok_or_else(|| Error::internal(format!("there is no table `{table}` to load")))?;
-        let own = &mut self.sides[input];
-        let (rows, slots) = own.ledger.load(&mut own.memory, rows)?;
-        let columns = own.key_columns(&rows);
-        let nulls = self.matchable(&columns);
-        self.keys.assign(&columns, rows.num_rows())?;
-        let is_matchable = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
-        let own = &mut self.sides[input];
+        let input = of_table(&self.sides, table)?;
+        let (slots, nulls) = self.sides[input].load(rows, &self.null_equals_null, &mut self.keys)?;
         if let Some(counts) = &mut self.outer[input] {
+            let is_matchable = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
             for (row, slot) in slots.iter().enumerate().filter(|(row, _)| is_matchable(*row)) {
                 let key = self.keys.ids[row] as usize;
                 counts.resize(counts.len().max(key + 1), 0);
-                counts[key] = counts[key].saturating_add(own.memory.copies(*slot));
+                counts[key] = counts[key].saturating_add(self.sides[input].memory.copies(*slot));
             }
         }
-        own.link(slots.into_iter().enumerate(), &self.keys.ids, None, is_matchable, &mut self.keys.rows);
         self.release(nulls.is_some());
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::held::HeldKeys;
 use super::memory::{Act, Blocks, Chains, Memory, matchable, times};
 use super::pairs::{LEFT, Probe, RIGHT, Shape};
 use super::saved::Ledger;
-use super::side::{Side, Ttl};
+use super::side::{Side, Ttl, of_table};
 use super::store::NONE;
 use crate::graph::{self, StateTtl};
 use crate::operator::{Event, Operator, Output, Watermarks};
@@ -228,23 +228,8 @@ impl Operator for Regular {
     }
 
     fn load(&mut self, table: &str, _: u32, rows: &RecordBatch) -> Result<()> {
-        let side = self.sides.iter().position(|s| s.ledger.table.name == table);
-        let side = side.ok_or_else(|| Error::internal(format!("there is no table `{table}` to load")))?;
-        let own = &mut self.sides[side];
-        let (rows, slots) = own.ledger.load(&mut own.memory, rows)?;
-        let columns = own.key_columns(&rows);
-        let row_times = own.ttl.as_ref().map(|t| times(&rows, t.column)).transpose()?;
-        let nulls = matchable(&columns, &self.null_equals_null);
-        self.keys.assign(&columns, rows.num_rows())?;
-        let own = &mut self.sides[side];
-        let is_matchable = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
-        own.link(
-            slots.into_iter().enumerate(),
-            &self.keys.ids,
-            row_times.as_deref(),
-            is_matchable,
-            &mut self.keys.rows,
-        );
+        let side = of_table(&self.sides, table)?;
+        let (_, nulls) = self.sides[side].load(rows, &self.null_equals_null, &mut self.keys)?;
         self.release(nulls.is_some());
         Ok(())
     }

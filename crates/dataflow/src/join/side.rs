@@ -1,10 +1,12 @@
 //! One input of a join that is kept up to date: its rows, linked by key.
 
-use super::memory::{Blocks, Chains, Memory};
+use super::held::HeldKeys;
+use super::memory::{Blocks, Chains, Memory, matchable, times};
 use super::saved::Ledger;
 use super::store::NONE;
 use arrow::array::{ArrayRef, RecordBatch};
-use millstream_core::{Millis, Result, Watermark};
+use arrow::buffer::NullBuffer;
+use millstream_core::{Error, Millis, Result, Watermark};
 
 /// The rows of one input of a join that is kept up to date, by key.
 pub(super) struct Side {
@@ -31,6 +33,12 @@ impl Ttl {
     pub fn has_expired(&self, time: Millis, mark: Watermark) -> bool {
         mark.0 >= time.saturating_add(self.keep)
     }
+}
+
+/// The side whose table has this name.
+pub(super) fn of_table(sides: &[Side], table: &str) -> Result<usize> {
+    let side = sides.iter().position(|s| s.ledger.table.name == table);
+    side.ok_or_else(|| Error::internal(format!("there is no table `{table}` to load")))
 }
 
 impl Side {
@@ -68,6 +76,25 @@ impl Side {
                 held[key as usize] += 1;
             }
         }
+    }
+
+    /// Takes rows of the table in and links them. What comes back are their slots, and whose key can be equal to another.
+    /// The keys of the batch are to be released where rows may have been linked to none.
+    pub fn load(
+        &mut self,
+        saved: &RecordBatch,
+        null_equals_null: &[bool],
+        keys: &mut HeldKeys,
+    ) -> Result<(Vec<u32>, Option<NullBuffer>)> {
+        let (rows, slots) = self.ledger.load(&mut self.memory, saved)?;
+        let columns = self.key_columns(&rows);
+        let row_times = self.ttl.as_ref().map(|t| times(&rows, t.column)).transpose()?;
+        let nulls = matchable(&columns, null_equals_null);
+        keys.assign(&columns, rows.num_rows())?;
+        let is_matchable = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
+        let linked = slots.iter().copied().enumerate();
+        self.link(linked, &keys.ids, row_times.as_deref(), is_matchable, &mut keys.rows);
+        Ok((slots, nulls))
     }
 
     /// Takes rows out of their chains, and tells their keys.
