@@ -174,10 +174,7 @@ class Cluster:
                     raise Failed(f"broker {broker.number} cannot be set up: {broker.said()}")
             if compiling.wait(timeout=PATIENCE) != 0:
                 raise Failed("client/Client.java does not compile")
-            for broker in self.brokers.values():
-                broker.start()
-            for broker in self.brokers.values():
-                broker.await_start()
+            self.start_all()
             self.admin = self.client()
             self.await_whole()
         except BaseException:
@@ -205,6 +202,13 @@ class Cluster:
             if client is not self.admin:
                 client.end()
         self.clients = [self.admin]
+
+    def start_all(self):
+        """All at once: none is up before most of them are."""
+        for broker in self.brokers.values():
+            broker.start()
+        for broker in self.brokers.values():
+            broker.await_start()
 
     def await_whole(self):
         """All brokers are up, and no copy of any partition lags."""

@@ -155,10 +155,7 @@ def all_brokers_killed(world):
             world.cluster.brokers[number].kill()
         time.sleep(8)
         run.check()
-    for broker in world.cluster.brokers.values():
-        broker.start()
-    for broker in world.cluster.brokers.values():
-        broker.await_start()
+    world.cluster.start_all()
     tell("all brokers came back", run.await_results("after all came back", load.sent))
     world.finish(run, load)
 
@@ -205,10 +202,7 @@ def brokers_away_at_the_start(world):
     run.start()
     time.sleep(8)
     run.check()
-    for broker in world.cluster.brokers.values():
-        broker.start()
-    for broker in world.cluster.brokers.values():
-        broker.await_start()
+    world.cluster.start_all()
     tell("all brokers away at the start", run.await_results("after all came", load.sent))
     world.finish(run, load)
 

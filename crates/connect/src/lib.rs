@@ -22,6 +22,8 @@ pub mod nexmark;
 pub mod options;
 #[cfg(any(feature = "kafka", feature = "postgres"))]
 mod outbox;
+#[cfg(any(feature = "kafka", feature = "s3"))]
+mod percent;
 mod position;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -4,6 +4,7 @@
 //! signature and its own HTTP. They only read, so each may be repeated.
 
 use super::{Access, TRIES_MAX};
+use crate::percent::encoded;
 use millstream_core::{Error, Result};
 use object_store::aws::AwsAuthorizer;
 use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector};
@@ -174,18 +175,6 @@ pub(super) fn http(
         }
     }
     ReqwestConnector::default().connect(&options)
-}
-
-/// A value in a query, all but plain letters and digits as `%` and two hexadecimal digits.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
 }
 
 /// The insides of all elements of a name, none of which holds another of the same.

@@ -14,6 +14,7 @@
 mod http;
 mod options;
 
+use crate::percent::encoded;
 use millstream_core::{Error, Result};
 use millstream_formats::avro::Schemas;
 use options::Settings;
@@ -246,18 +247,6 @@ impl Schemas for Registry {
         }
         Ok(fetched)
     }
-}
-
-/// A name as it stands in a path.
-fn encoded(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 #[cfg(all(test, feature = "schema-registry"))]
