@@ -7,6 +7,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion_common::DataFusionError;
+use datafusion_common::tree_node::TreeNode;
 use datafusion_expr::LogicalPlan;
 use futures::StreamExt;
 use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, SinkContext, TableSpec};
@@ -42,6 +43,9 @@ pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> R
     let guards: Vec<_> = planned.statements.iter().map(|s| Guard::new(&s.sink, s.not_null)).collect();
     let mut ready: Vec<(TableSpec, LogicalPlan)> = Vec::with_capacity(planned.statements.len());
     for statement in planned.statements {
+        if statement.logical.exists(|node| Ok(is_of_versions(node))).map_err(ours)? {
+            return Err(no_versions().at(statement.place));
+        }
         let plan = unnest::lower(statement.logical).map_err(ours)?;
         let plan = windows::lower(plan, zone).map_err(ours)?;
         let plan = resolve(plan, &planned.scans, &scans).map_err(ours)?;
@@ -76,6 +80,18 @@ pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> R
     let thread = std::thread::Builder::new().name("millstream-batch".into()).spawn(work);
     let thread = thread.map_err(|e| Error::io(format!("cannot start a thread: {e}")))?;
     Ok(Job { thread: Some(thread), cancelled, metrics, clock, started_at })
+}
+
+/// Rows of which a temporal join chooses one. Our own operators do that, where the result is not one that is updated.
+fn is_of_versions(node: &LogicalPlan) -> bool {
+    matches!(node, LogicalPlan::Extension(e) if e.node.name() == "Versions")
+}
+
+fn no_versions() -> Error {
+    Error::sql(
+        "FOR SYSTEM_TIME AS OF in a query whose result is updated while rows come: that is not there in batch mode",
+    )
+    .remedy("run it in streaming mode: over bounded input it ends too, and what stands then is the answer")
 }
 
 fn session(zone: &str) -> SessionState {

@@ -73,6 +73,7 @@ pub struct SourceFeed {
     watermark: Option<WatermarkSpec>,
     idle_timeout: Option<Millis>,
     wall_clock_fallback: Option<Millis>,
+    nothing_late: bool,
     null_time_set_aside: bool,
     /// Rows that are gone may know no time.
     by_key: bool,
@@ -115,6 +116,7 @@ impl SourceFeed {
             watermark: node.watermark.clone(),
             idle_timeout: node.idle_timeout,
             wall_clock_fallback: node.wall_clock_fallback,
+            nothing_late: node.nothing_late,
             null_time_set_aside: node.null_time_set_aside,
             by_key: node.brings == Changes::Upsert,
             output,
@@ -229,10 +231,11 @@ impl SourceFeed {
         }
         if let Some((rows, kinds)) = rows {
             let (rows, marks, reached) = self.mark(partition, before, rows)?;
+            let marks = marks.filter(|_| !self.nothing_late);
             effects.push(Effect::Batch(Batch { rows, marks, kinds }));
             risen = self.merge.advance(partition, reached).or(risen);
         }
-        effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+        effects.extend(self.risen(risen));
         self.tell_time(&mut effects);
         Ok(effects)
     }
@@ -253,7 +256,7 @@ impl SourceFeed {
         }
         // The end of a partition is told by `on_end`, and by nothing else.
         risen = self.merge.advance(partition, Watermark(watermark.0.min(TIME_MAX))).or(risen);
-        effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+        effects.extend(self.risen(risen));
         effects
     }
 
@@ -269,7 +272,7 @@ impl SourceFeed {
             for i in 0..self.partitions.len() {
                 if self.merge.is_active(i) && self.now.saturating_sub(self.partitions[i].heard_at) >= timeout {
                     let risen = self.merge.set_active(i, false);
-                    effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+                    effects.extend(self.risen(risen));
                 }
             }
         }
@@ -277,7 +280,7 @@ impl SourceFeed {
             // A task that follows the clock is not idle: its watermark moves, and others wait for it.
             if !self.partitions.is_empty() && self.silent_for(self.idle_timeout.unwrap_or(behind)) {
                 let risen = self.merge.lift(Watermark(self.now.saturating_sub(behind)));
-                effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+                effects.extend(self.risen(risen));
             }
         } else if self.merge.idle() && !self.idle {
             self.idle = true;
@@ -322,9 +325,14 @@ impl SourceFeed {
     fn after_end(&mut self, risen: Option<Watermark>) -> Vec<Effect> {
         let mut effects = Vec::new();
         if !self.finish(&mut effects) {
-            effects.extend(risen.map(|wm| Effect::Watermark(TimeDomain::Event, wm)));
+            effects.extend(self.risen(risen));
         }
         effects
+    }
+
+    /// What is told of the watermark of event time.
+    fn risen(&self, to: Option<Watermark>) -> Option<Effect> {
+        to.filter(|_| !self.nothing_late).map(|to| Effect::Watermark(TimeDomain::Event, to))
     }
 
     fn see(&mut self, now: Millis) {

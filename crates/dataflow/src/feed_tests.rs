@@ -43,6 +43,7 @@ fn node(delay: Option<Millis>) -> SourceNode {
         watermark: Some(watermark),
         idle_timeout: None,
         wall_clock_fallback: None,
+        nothing_late: false,
         null_time_set_aside: false,
         row_watermarks: false,
         brings: Changes::Insert,
@@ -79,6 +80,14 @@ fn said(effects: Vec<Effect>) -> Vec<String> {
         }
     };
     effects.into_iter().map(one).collect()
+}
+
+#[test]
+fn where_nothing_is_late_event_time_stands_still_until_the_end() {
+    let mut feed = feed(&SourceNode { nothing_late: true, row_watermarks: false, ..node(Some(0)) }, 1);
+    assert_eq!(said(feed.on_rows(0, at(&[10, 30, 11]), 0).unwrap()), ["rows 10 30 11"]);
+    assert_eq!(said(feed.on_rows(0, at(&[5]), 0).unwrap()), ["rows 5"]);
+    assert_eq!(said(feed.on_end(0, 0)), ["event max", "clock max", "end"]);
 }
 
 #[test]

@@ -144,6 +144,8 @@ pub struct SourceNode {
     pub idle_timeout: Option<Millis>,
     /// When every partition is silent, let the watermark follow the clock this far behind it. `None`: never.
     pub wall_clock_fallback: Option<Millis>,
+    /// Event time stands still until everything has been read, so that no row is late: batch mode.
+    pub nothing_late: bool,
     /// Set a row with a NULL event time aside instead of failing the job.
     pub null_time_set_aside: bool,
     /// Adds [`ROW_WATERMARK`](millstream_core::metadata::ROW_WATERMARK) as the last column. Needs a watermark.

@@ -76,7 +76,8 @@ pub struct Settings {
     pub late_fire: bool,
     /// `table.exec.emit.late-fire.delay`: how often, by the clock; 0 ms: with each row. `None` unless set.
     pub late_fire_delay: Option<Millis>,
-    /// Windows are told once, when they close, whatever `EMIT` says: a bounded job in batch mode, run by our own operators.
+    /// A bounded job in batch mode, run by our own operators: no row is late, and windows are told once, when they close,
+    /// whatever `EMIT` says.
     pub final_results: bool,
     /// `table.exec.source.cdc-events-duplicate`: the rows of tables that bring changes are remembered by their primary key, so that
     /// changes may come twice, and need not say what they replace.

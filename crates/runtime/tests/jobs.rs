@@ -82,6 +82,7 @@ fn dataflow() -> Dataflow {
         watermark: Some(WatermarkSpec { column: 1, expression: Expr::column(&schema(), 1), delay: Some(0) }),
         idle_timeout: None,
         wall_clock_fallback: None,
+        nothing_late: false,
         null_time_set_aside: false,
         row_watermarks: false,
         brings: Changes::Insert,

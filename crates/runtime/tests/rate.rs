@@ -156,6 +156,7 @@ fn dataflow(rate: &str) -> Dataflow {
         watermark: None,
         idle_timeout: None,
         wall_clock_fallback: None,
+        nothing_late: false,
         null_time_set_aside: false,
         row_watermarks: false,
         brings: Changes::Insert,

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod architecture;
+mod batch;
 mod bucket;
 mod changes;
 mod cli;

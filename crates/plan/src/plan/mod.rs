@@ -142,7 +142,7 @@ fn plan_on_stack(
     if catalog.settings.batch && provider.asks(connectors)? {
         // A table that cannot be read is asked in batch mode too, which our own operators do.
         let mut catalog = catalog.clone();
-        catalog.settings.batch = false;
+        (catalog.settings.batch, catalog.settings.final_results) = (false, true);
         let planned = plan_on_stack(&catalog, job, file, connectors, start)?;
         return Ok(Planned { ordered: true, ..planned });
     }

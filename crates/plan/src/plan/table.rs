@@ -379,6 +379,7 @@ impl DeclaredTable {
             watermark,
             idle_timeout: (settings.idle_timeout > 0).then_some(settings.idle_timeout),
             wall_clock_fallback: settings.wall_clock_fallback,
+            nothing_late: settings.final_results,
             null_time_set_aside: settings.bad_rows_table.is_some(),
             row_watermarks,
             brings: match (brings, &by_key) {
