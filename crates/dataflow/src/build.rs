@@ -9,8 +9,8 @@ use millstream_core::{Error, Result};
 
 /// The operator of one task of a node.
 ///
-/// `inputs`: columns of each input; `output`: columns that it emits. `partials`: input 1 of a window aggregation brings
-/// what a [local aggregation](crate::window::local) has summed up.
+/// `inputs`: columns of each input; `output`: columns that it emits. `partials`: input 1 of an aggregation brings what a
+/// [local half](crate::local) has summed up.
 ///
 /// # Errors
 /// A column type that the operator has no way with. Sources and sinks are no operators: asking for one is our mistake.
@@ -26,7 +26,7 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
         NodeKind::WindowPanes(panes) => Box::new(window::panes::WindowPanes::new(panes, input?)?),
         NodeKind::Over(over) => over::build(over, input?, output.clone())?,
-        NodeKind::GroupAggregate(group) => group::build(group, input?, output.clone())?,
+        NodeKind::GroupAggregate(group) => group::build(group, input?, output.clone(), partials)?,
         NodeKind::Join(join) => join::join(join, inputs, output)?,
         NodeKind::MultiJoin(join) => join::multi(join, inputs, output)?,
         NodeKind::TemporalJoin(join) => join::temporal(join, inputs, output)?,

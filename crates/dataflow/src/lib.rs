@@ -21,6 +21,7 @@ pub mod group;
 pub mod join;
 mod kept;
 pub mod limit;
+pub mod local;
 pub mod normalize;
 pub mod not_null;
 pub mod operator;

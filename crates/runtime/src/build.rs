@@ -367,8 +367,8 @@ impl Build {
                     }
                     Part::Operator(operator)
                 }
-                Work::LocalAggregate { node, spec } => {
-                    let mut local = millstream_dataflow::window::local::build_local(node, &input_schemas[0], spec)?;
+                Work::LocalAggregate { of, spec } => {
+                    let mut local = of.build_local(&input_schemas[0], spec)?;
                     // Valves before it do not say again what they had said, and there may have been no such node before.
                     let before = &self.placement.nodes[placed.inputs[0].node].id;
                     if let Some(before) = restored.and_then(|r| r.node(before)) {

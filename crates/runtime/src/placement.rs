@@ -5,9 +5,8 @@
 
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Connectors, Result};
-use millstream_dataflow::graph::WindowAggregate;
-use millstream_dataflow::graph::{Dataflow, Exchange, Input, NodeKind, Window};
-use millstream_dataflow::window::{LocalSpec, split};
+use millstream_dataflow::graph::{Dataflow, Exchange, Input, Node, NodeKind, Window};
+use millstream_dataflow::local::{LocalSpec, Whole};
 use std::fmt::Write;
 
 /// A graph with its tasks.
@@ -42,7 +41,7 @@ pub enum Work {
         partials: bool,
     },
     LocalAggregate {
-        node: WindowAggregate,
+        of: Whole,
         spec: LocalSpec,
     },
 }
@@ -56,13 +55,11 @@ pub struct Stage {
 
 /// Places `dataflow` on `parallelism` workers.
 pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connectors) -> Result<Placement> {
-    // A local aggregation sees single rows no more. Where a channel may go idle and come back, its rows are judged one
-    // by one as late or not, so there rows travel as they are.
-    let may_split = parallelism > 1
-        && dataflow.nodes.iter().all(|n| match &n.kind {
-            NodeKind::Source(s) => s.idle_timeout.is_none() && s.wall_clock_fallback.is_none(),
-            _ => true,
-        });
+    // Where a channel may go idle and come back, its rows are judged one by one as late or not.
+    let judged = dataflow.nodes.iter().any(|n| match &n.kind {
+        NodeKind::Source(s) => s.idle_timeout.is_some() || s.wall_clock_fallback.is_some(),
+        _ => false,
+    });
     let mut nodes: Vec<Placed> = Vec::with_capacity(dataflow.nodes.len());
     let mut place_of: Vec<usize> = Vec::with_capacity(dataflow.nodes.len());
     for node in &dataflow.nodes {
@@ -93,7 +90,10 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                 by_key(&mut inputs, &nodes, &keys, n)
             }
             (NodeKind::Over(over), n) => by_key(&mut inputs, &nodes, &over.keys, n),
-            (NodeKind::GroupAggregate(a), n) => by_key(&mut inputs, &nodes, &a.keys, n),
+            (NodeKind::GroupAggregate(a), n) => {
+                partials = sum_up_first(&mut inputs, &mut nodes, node, Whole::Group(a.clone()));
+                if partials { tasks_of(&a.keys, n) } else { by_key(&mut inputs, &nodes, &a.keys, n) }
+            }
             (NodeKind::TopN(t), n) => by_key(&mut inputs, &nodes, &t.partition, n),
             (NodeKind::Deduplicate(d), n) => by_key(&mut inputs, &nodes, &d.keys, n),
             (NodeKind::UpsertMaterialize { keys, .. } | NodeKind::Normalize { keys, .. }, n) => {
@@ -114,31 +114,8 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
                 if let Window::Attached { start, end } = aggregate.window {
                     keys.extend([start, end]);
                 }
-                let from = inputs[0].node;
-                let split =
-                    if may_split && nodes[from].tasks > 1 { split(aggregate, &nodes[from].schema) } else { None };
-                match split {
-                    None => by_key(&mut inputs, &nodes, &keys, n),
-                    Some(spec) => {
-                        let (raw_keys, partial_keys) = (spec.raw_keys.clone(), spec.keys.clone());
-                        nodes.push(Placed {
-                            id: format!("{}-local", node.id),
-                            label: format!("Local{}", node.label),
-                            schema: spec.partials.clone(),
-                            work: Work::LocalAggregate { node: aggregate.clone(), spec },
-                            tasks: nodes[from].tasks,
-                            // Before the exchange, whatever the plan asks for: that is its point.
-                            inputs: vec![Input { exchange: Exchange::Forward, ..inputs[0].clone() }],
-                            stage: 0,
-                        });
-                        let local = nodes.len() - 1;
-                        partials = true;
-                        let raw = Input { node: local, port: 1, exchange: hash(&raw_keys) };
-                        let summed = Input { node: local, port: 0, exchange: hash(&partial_keys) };
-                        inputs = vec![raw, summed];
-                        if keys.is_empty() { 1 } else { n }
-                    }
-                }
+                partials = !judged && sum_up_first(&mut inputs, &mut nodes, node, Whole::Window(aggregate.clone()));
+                if partials { tasks_of(&keys, n) } else { by_key(&mut inputs, &nodes, &keys, n) }
             }
             (NodeKind::LookupJoin(_), n) => feeders.unwrap_or(n),
             (NodeKind::Calc(_) | NodeKind::Union | NodeKind::Unnest(_) | NodeKind::Expand(_), n) => {
@@ -166,6 +143,36 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
     }
     let stages = cut_into_stages(&mut nodes);
     Ok(Placement { nodes, stages, parallelism })
+}
+
+/// Puts a local half before the exchange of an aggregation where that pays, whose inputs are then raw rows and partials.
+fn sum_up_first(inputs: &mut Vec<Input>, nodes: &mut Vec<Placed>, node: &Node, of: Whole) -> bool {
+    let from = inputs[0].node;
+    if nodes[from].tasks == 1 {
+        return false;
+    }
+    let Some(spec) = of.split(&nodes[from].schema) else { return false };
+    let (raw_keys, partial_keys) = (spec.raw_keys.clone(), spec.keys.clone());
+    nodes.push(Placed {
+        id: format!("{}-local", node.id),
+        label: format!("Local{}", node.label),
+        schema: spec.partials.clone(),
+        work: Work::LocalAggregate { of, spec },
+        tasks: nodes[from].tasks,
+        // Before the exchange, whatever the plan asks for: that is its point.
+        inputs: vec![Input { exchange: Exchange::Forward, ..inputs[0].clone() }],
+        stage: 0,
+    });
+    let local = nodes.len() - 1;
+    let raw = Input { node: local, port: 1, exchange: hash(&raw_keys) };
+    let summed = Input { node: local, port: 0, exchange: hash(&partial_keys) };
+    *inputs = vec![raw, summed];
+    true
+}
+
+/// Tasks for these keys.
+fn tasks_of(keys: &[usize], parallelism: usize) -> usize {
+    if keys.is_empty() { 1 } else { parallelism }
 }
 
 fn hash(keys: &[usize]) -> Exchange {

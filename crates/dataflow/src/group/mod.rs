@@ -21,10 +21,13 @@
 //! Without keys there is one group. It is never deleted: it goes to COUNT 0 and NULLs, and is told of at the end of the input
 //! even if no row ever came. It is never forgotten either: after its time to live it begins anew, as an update.
 //!
+//! Rows may come summed up, as partials that [`local`] has made of them: a partial is as many rows at once.
+//!
 //! What a checkpoint has of it stands in [`saved`].
 
 mod emit;
 mod expiry;
+pub mod local;
 #[cfg(test)]
 mod model;
 mod saved;
@@ -48,11 +51,21 @@ use std::sync::Arc;
 /// Groups below which nothing is gained by giving memory back.
 const SHRINK_MIN: usize = 1024;
 
-/// The operator of a node, which goes to disk by shelves. `input`, `output`: see [`GroupAggregate::new`].
-pub fn build(node: &graph::GroupAggregate, input: &SchemaRef, output: SchemaRef) -> Result<Box<dyn Operator>> {
-    let (node, of, keys) = (node.clone(), input.clone(), node.keys.clone());
-    let make: shelves::Make = Box::new(move || Ok(Box::new(GroupAggregate::new(&node, &of, output.clone())?)));
-    shelves::wrap(make, std::slice::from_ref(input), &[&keys])
+/// The operator of a node, which goes to disk by shelves. `input`, `output`: see [`GroupAggregate::new`]. `partials`: input 1
+/// brings what [local halves](local) have summed up.
+pub fn build(
+    node: &graph::GroupAggregate,
+    input: &SchemaRef,
+    output: SchemaRef,
+    partials: bool,
+) -> Result<Box<dyn Operator>> {
+    let (made, of, keys) = (node.clone(), input.clone(), node.keys.clone());
+    let make: shelves::Make = Box::new(move || Ok(Box::new(GroupAggregate::new(&made, &of, output.clone())?)));
+    if !partials {
+        return shelves::wrap(make, std::slice::from_ref(input), &[&keys]);
+    }
+    let spec = local::split(node, input).ok_or_else(|| Error::internal("partials of what cannot be split"))?;
+    shelves::wrap(make, &[input.clone(), spec.partials], &[&keys, &spec.keys])
 }
 
 /// The operator of [`graph::GroupAggregate`].
@@ -208,6 +221,24 @@ impl GroupAggregate {
         Ok(())
     }
 
+    /// Takes in what local halves have made of rows: keys and records.
+    fn take_in_partials(&mut self, batch: &Batch, out: &mut dyn Output) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (keys, records) = batch.rows.columns().split_at(self.keys.len());
+        let keys = self.codec.encode(keys, batch.len())?;
+        let mut ids = std::mem::take(&mut self.ids);
+        self.table.assign(&keys, 0..batch.len(), &mut ids);
+        self.make_room();
+        self.touched.clear();
+        ids.iter().for_each(|group| self.touch(*group));
+        let old = if self.counts_rows && !self.update_before { None } else { Some(self.results_before()?) };
+        self.state.merge_partials(&ids, records, 0..batch.len())?;
+        self.ids = ids;
+        self.tell(old, out)
+    }
+
     /// The event times of a batch, where groups are forgotten by them.
     fn times<'a>(&self, batch: &'a Batch) -> Result<Option<&'a [Millis]>> {
         let Some(ttl) = &self.ttl else { return Ok(None) };
@@ -247,12 +278,7 @@ impl GroupAggregate {
         self.takes.clear();
         if rows.kinds.is_none() && rows.times.is_none() {
             let ids = if self.keyed() { rows.ids } else { &rows.ids[..1] };
-            for group in ids {
-                let at = self.slot(*group);
-                let t = &mut self.touched[at];
-                t.live = t.live.max(1);
-                t.stays |= self.keys.is_empty();
-            }
+            ids.iter().for_each(|group| self.touch(*group));
             return rows.ids.len();
         }
         let mut to = from;
@@ -315,6 +341,15 @@ impl GroupAggregate {
         to
     }
 
+    /// A group gets rows.
+    #[inline]
+    fn touch(&mut self, group: u32) {
+        let at = self.slot(group);
+        let t = &mut self.touched[at];
+        t.live = t.live.max(1);
+        t.stays |= self.keys.is_empty();
+    }
+
     /// The place of a group among those that are touched.
     #[inline]
     fn slot(&mut self, group: u32) -> usize {
@@ -361,6 +396,11 @@ impl GroupAggregate {
         } else {
             self.change(&rows.ids[from..to], from, prepared)?;
         }
+        self.tell(old, out)
+    }
+
+    /// Tells of the touched groups, and notes what has become of them.
+    fn tell(&mut self, old: Option<emit::Old>, out: &mut dyn Output) -> Result<()> {
         self.emit_changes(old, out)?;
         if self.keys.is_empty() {
             self.exists = self.touched.iter().any(Touched::exists);
@@ -476,6 +516,7 @@ impl GroupAggregate {
 impl Operator for GroupAggregate {
     fn step(&mut self, event: Event, out: &mut dyn Output) -> Result<()> {
         match event {
+            Event::Batch { input: 1.., batch } => self.take_in_partials(&batch, out),
             Event::Batch { batch, .. } => self.take_in(&batch, out),
             Event::Watermark(domain, to) => {
                 if domain == TimeDomain::Event && to > self.watermark {

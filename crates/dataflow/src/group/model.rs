@@ -154,7 +154,7 @@ fn output(node: &graph::GroupAggregate) -> SchemaRef {
 
 /// `every`: how often all memory is to be given back, in steps; 0 for never.
 fn make(node: &graph::GroupAggregate, every: usize, space: &Arc<MemorySpace>) -> Box<dyn Operator> {
-    pressed_if(build(node, &schema(), output(node)).expect("the node is sound"), every, space)
+    pressed_if(build(node, &schema(), output(node), false).expect("the node is sound"), every, space)
 }
 
 /// A group's rows.
@@ -428,8 +428,47 @@ fn play(acts: &[Act], case: Case, tasks: &[usize], crash: bool, every: usize) {
     }
 }
 
+/// Rows that are only added, in turns through local halves of two tasks and the exchange. `crash`: both sides after each batch.
+fn play_summed_up(acts: &[Act], update_before: bool, tasks: &[usize], crash: bool, every: usize) {
+    let node = node(false, false, update_before, false);
+    let spec = local::split(&node, &schema()).expect("these calls can be split");
+    let make_local = || local::build_local(&node, &schema(), &spec).expect("builds");
+    let space = Arc::<MemorySpace>::default();
+    let make = || pressed_if(build(&node, &schema(), output(&node), true).expect("the node is sound"), every, &space);
+    let mut locals = [make_local(), make_local()];
+    let mut crew = Crew::new(&make, tasks[0]);
+    let mut reader = Reader { update_before, ..Reader::default() };
+    let mut model: BTreeMap<String, Model> = BTreeMap::new();
+    for (at, rows) in script(acts, false, false).iter().enumerate() {
+        for (row, _) in rows {
+            model.entry(key_of(row)).or_default().change(row, false, false);
+        }
+        let mut exchanged = Capture::default();
+        locals[at % 2].step(Event::Batch { input: 0, batch: batch(rows) }, &mut exchanged).expect("steps");
+        for (port, batch) in exchanged.emitted {
+            let keys = if port == 0 { &spec.keys } else { &spec.raw_keys };
+            reader.read(&crew.step(keys, Event::Batch { input: 1 - port, batch }));
+        }
+        let wanted: BTreeMap<String, String> = model.iter().map(|(k, m)| (k.clone(), m.results(false))).collect();
+        assert_eq!(reader.rows, wanted, "after batch {at} (what came out left, from the rows right)");
+        if crash {
+            locals = [make_local(), make_local()];
+            crew = crew.crash(&make, tasks[(at + 1) % tasks.len()]);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_that_are_summed_up_before_the_exchange_count_the_same(
+        acts in acts(), update_before in any::<bool>(), every in presses(), crash in any::<bool>(),
+    ) {
+        for tasks in [&[1][..], &[2, 3]] {
+            play_summed_up(&acts, update_before, tasks, crash, every);
+        }
+    }
 
     #[test]
     fn results_are_those_of_the_rows_that_are_left(acts in acts(), case in case(), every in presses()) {

@@ -71,7 +71,7 @@ fn make(node: &graph::GroupAggregate) -> Box<dyn Operator> {
 
 /// As a job has it: it goes to disk by shelves.
 fn by_shelves(node: &graph::GroupAggregate) -> Box<dyn Operator> {
-    build(node, &Arc::new(schema()), output(node)).expect("the node is sound")
+    build(node, &Arc::new(schema()), output(node), false).expect("the node is sound")
 }
 
 fn said(capture: &Capture) -> Vec<String> {
@@ -458,4 +458,52 @@ fn an_aggregate_of_the_library_is_refused_where_rows_are_taken_back() {
     let mut group = make(&graph::GroupAggregate { retracts: false, ..node(&[1], vec![kernel]) });
     assert_eq!(step(group.as_mut(), rows(&[(Insert, 5), (Insert, 3)])), ["+I 1 6"]);
     assert_eq!(step(group.as_mut(), rows(&[(Insert, 1)])), ["-U 1 6", "+U 1 7"]);
+}
+
+// ---- Summed up before the exchange
+
+/// The ports that a batch of these keys leaves a local half by, with the rows.
+fn leaves(half: &mut dyn Operator, keys: &[i64]) -> Vec<(usize, usize)> {
+    let rows: Vec<Row> = keys.iter().map(|key| (Insert, 0, Some(*key), Some(1))).collect();
+    let mut capture = Capture::default();
+    half.step(Event::Batch { input: 0, batch: batch(&rows) }, &mut capture).expect("steps");
+    capture.emitted.iter().map(|(port, batch)| (*port, batch.len())).collect()
+}
+
+fn adds_only(keys: &[usize], calls: Vec<AggregateCall>) -> graph::GroupAggregate {
+    graph::GroupAggregate { retracts: false, ..node(keys, calls) }
+}
+
+fn half(node: &graph::GroupAggregate) -> Box<dyn Operator> {
+    let spec = local::split(node, &schema()).expect("it can be split");
+    local::build_local(node, &schema(), &spec).expect("the node is sound")
+}
+
+#[test]
+fn rows_of_a_key_become_one_before_the_exchange_where_that_pays() {
+    let mut half = half(&adds_only(&[1], vec![count(), sum()]));
+    assert_eq!(leaves(half.as_mut(), &[1, 2, 1, 1, 2]), [(0, 2)]);
+    // As many keys as rows: this batch goes by, and so do the next rows until one is looked at again.
+    assert_eq!(leaves(half.as_mut(), &[1, 2, 3]), [(1, 3)]);
+    let passed = (0..100).take_while(|_| leaves(half.as_mut(), &[1, 1, 1, 1]) == [(1, 4)]).count();
+    assert!((1..=40).contains(&passed), "{passed} batches went by");
+    assert_eq!(leaves(half.as_mut(), &[1, 1, 1, 1]), [(0, 1)]);
+}
+
+#[test]
+fn without_keys_each_batch_becomes_one_row() {
+    let mut half = half(&adds_only(&[], vec![count()]));
+    assert_eq!(leaves(half.as_mut(), &[1]), [(0, 1)]);
+    assert_eq!(leaves(half.as_mut(), &[1, 2, 3]), [(0, 1)]);
+}
+
+#[test]
+fn what_counts_row_by_row_is_not_split() {
+    let split = |node: &graph::GroupAggregate| local::split(node, &schema()).is_some();
+    let plain = adds_only(&[1], vec![count(), sum()]);
+    assert!(split(&plain));
+    assert!(!split(&node(&[1], vec![count()])), "rows may be taken back");
+    assert!(!split(&with_ttl(50, &[1], vec![count()])), "groups are forgotten");
+    let distinct = AggregateCall { distinct: true, ..call(AggregateFunction::Count, Some(2)) };
+    assert!(!split(&adds_only(&[1], vec![distinct])), "values are remembered beside the record");
 }

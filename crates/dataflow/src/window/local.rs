@@ -14,6 +14,7 @@ use super::table::{Grouping, Rows, Table};
 use super::{Timing, all_within};
 use crate::aggregate::{Accumulators, Plan};
 use crate::graph;
+use crate::local::LocalSpec;
 use crate::operator::{Event, Operator, Output, ROWS_MAX, Watermarks};
 use arrow::array::*;
 use arrow::compute::take_record_batch;
@@ -25,18 +26,6 @@ use std::sync::Arc;
 
 /// Bytes that a local aggregation holds at most before it hands everything on.
 pub const HELD_BYTES_MAX: ByteSize = ByteSize::mib(16);
-
-/// What the runtime needs to know to put a local aggregation before an exchange.
-#[derive(Debug, Clone)]
-pub struct LocalSpec {
-    /// Columns of port 0.
-    pub partials: SchemaRef,
-    /// The columns among them that the exchange hashes: the keys, then start and end of a window that rows bring along.
-    /// Empty: all to one task.
-    pub keys: Vec<usize>,
-    /// The same columns of the raw rows of port 1.
-    pub raw_keys: Vec<usize>,
-}
 
 /// How a window aggregation is split in two; `None` where it cannot be: sessions, and calls whose state is more than
 /// a record of fixed size.

@@ -63,8 +63,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use table::{Grouping, Table};
 
-pub use local::{LocalSpec, split};
-
 /// Makes the operator of a node. With `local_partials` it has a second input, of what local aggregations of the same
 /// node (see [`split`]) have made of the rows.
 pub fn build(node: &graph::WindowAggregate, input: &Schema, local_partials: bool) -> Result<Box<dyn Operator>> {

@@ -309,7 +309,7 @@ fn play_with(mut operator: Box<dyn Operator>, acts: &[Act]) -> (Results, Vec<i64
 
 /// The same through local aggregations, each of a share of the rows, and the exchange.
 fn play_split(node: &graph::WindowAggregate, acts: &[Act]) -> (Results, Vec<i64>) {
-    let spec = split(node, &schema()).expect("these calls can be split");
+    let spec = local::split(node, &schema()).expect("these calls can be split");
     let mut local = local::build_local(node, &schema(), &spec).expect("builds");
     let mut operator = build(node, &schema(), true).expect("builds");
     let (mut results, mut late) = (Results::new(), Vec::new());
@@ -348,7 +348,7 @@ fn play_crashing(node: &graph::WindowAggregate, acts: &[Act], tasks: &[usize]) -
 
 /// The same with a local aggregation, which is thrown away too.
 fn play_split_crashing(node: &graph::WindowAggregate, acts: &[Act], tasks: &[usize]) -> (Results, Vec<i64>) {
-    let spec = split(node, &schema()).expect("these calls can be split");
+    let spec = local::split(node, &schema()).expect("these calls can be split");
     let make_local = || local::build_local(node, &schema(), &spec).expect("builds");
     let make = || build(node, &schema(), true).expect("builds");
     let (mut local, mut crew) = (make_local(), Crew::new(&make, tasks[0]));

@@ -2,7 +2,7 @@
 //! compare as text, and the text of a double tells every bit.
 
 use crate::support::{difference, run};
-use millstream::Mode;
+use millstream::{Mode, Program, RunOptions, Runner, Step};
 
 const ROWS: u64 = 3_000;
 
@@ -133,4 +133,50 @@ fn percentiles_have_the_words_of_the_standard_too() {
                  DESC), APPROX_PERCENTILE(x, 0.25), APPROX_MEDIAN(x) FROM v";
     let answer = run(&format!("{rows}{query}"), Mode::Batch, 1).expect("runs");
     assert_eq!(answer, ["1.75|3.25|1.75|2.5"]);
+}
+
+/// Rows are summed up before they change hands where a task has many of a key, and not where it has few: both in one query.
+#[test]
+fn rows_that_are_summed_up_before_the_exchange_give_the_same_bits() {
+    agree("SELECT k, COUNT(*), SUM(d), AVG(c), MIN(n), MAX(d) FROM t GROUP BY k");
+    agree("SELECT n, w, COUNT(*), SUM(d) FROM t GROUP BY n, w");
+    agree("SELECT COUNT(*), SUM(d), MAX(n), MIN(c) FROM t");
+    agree("SELECT k, n, SUM(d) FROM t GROUP BY GROUPING SETS ((k), (n), ())");
+    agree("SELECT DISTINCT k, n FROM t");
+    agree("SELECT k, COUNT(*), SUM(d) FROM t GROUP BY k HAVING SUM(n) > 10");
+}
+
+/// Rows that the local halves of a job were given, and those that they handed on.
+fn summed_up(query: &str, parallelism: usize) -> Option<(u64, u64)> {
+    let sql = format!(
+        "CREATE TABLE t (k BIGINT, n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '10000', 'rows-per-second' = '100000000', \
+           'fields.k.min' = '1', 'fields.k.max' = '5');
+         CREATE TABLE nothing (k BIGINT, c BIGINT) WITH ('connector' = 'blackhole');
+         INSERT INTO nothing {query};"
+    );
+    let program = Program::parse(&sql, "test.sql").unwrap_or_else(|e| panic!("{e}"));
+    let options = RunOptions { parallelism: Some(parallelism), ..RunOptions::default() };
+    let mut runner = Runner::new(program, options);
+    while let Some(step) = runner.step() {
+        if let Step::Running(running) = step.unwrap_or_else(|e| panic!("{e}")) {
+            let summary = running.wait().unwrap_or_else(|e| panic!("{e}"));
+            return summary
+                .snapshot
+                .nodes
+                .iter()
+                .find(|n| n.label.starts_with("Local"))
+                .map(|n| (n.rows_in, n.rows_out));
+        }
+    }
+    panic!("no job has run")
+}
+
+#[test]
+fn few_keys_cross_the_exchange_as_few_rows() {
+    let (rows, partials) = summed_up("SELECT k, COUNT(*) AS c FROM t GROUP BY k", 2).expect("a local half");
+    assert_eq!(rows, 10_000);
+    assert!(partials < 1_000, "{partials} rows have crossed");
+    let (rows, partials) = summed_up("SELECT n, COUNT(*) AS c FROM t GROUP BY n", 2).expect("a local half");
+    assert_eq!((rows, partials), (10_000, 10_000), "all keys differ");
+    assert_eq!(summed_up("SELECT k, COUNT(*) AS c FROM t GROUP BY k", 1), None, "there is no exchange");
 }
