@@ -24,7 +24,7 @@ pub fn build(kind: &NodeKind, inputs: &[SchemaRef], output: &SchemaRef, partials
         NodeKind::Limit(rows) => Box::new(limit::Limit::new(*rows)),
         NodeKind::WindowRows(rows) => window_rows::build(rows, input?, output.clone())?,
         NodeKind::WindowAggregate(aggregate) => window::build(aggregate, input?, partials)?,
-        NodeKind::WindowPanes(panes) => Box::new(window::panes::WindowPanes::new(panes, input?)?),
+        NodeKind::WindowPanes(panes) => window::panes::build(panes, input?)?,
         NodeKind::Over(over) => over::build(over, input?, output.clone())?,
         NodeKind::GroupAggregate(group) => group::build(group, input?, output.clone(), partials)?,
         NodeKind::Join(join) => join::join(join, inputs, output)?,

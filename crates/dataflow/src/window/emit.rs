@@ -140,6 +140,31 @@ impl Emitter {
         out.emit(0, Batch { rows, marks: None, kinds })
     }
 
+    fn windows(&self, windows: &[(Millis, Millis)]) -> [ArrayRef; 3] {
+        let ends = windows.iter().map(|w| self.zone.to_epoch(w.1.saturating_sub(1)));
+        [
+            times(windows.iter().map(|w| w.0).collect(), &PLAIN),
+            times(windows.iter().map(|w| w.1).collect(), &PLAIN),
+            times(ends.collect(), &self.time),
+        ]
+    }
+
+    /// Rows with a window and a change each.
+    pub fn emit_changes_each(
+        &self,
+        grouping: &Grouping,
+        table: &Table,
+        windows: &[(Millis, Millis)],
+        Changed { keys, results, kinds }: Changed<'_>,
+        out: &mut dyn Output,
+    ) -> Result<()> {
+        let mut columns = grouping.codec.decode_ids(&table.keys, keys)?;
+        columns.extend(self.windows(windows));
+        columns.extend(results);
+        let rows = crate::rows::conform(&self.schema, columns, keys.len())?;
+        out.emit(0, Batch { rows, marks: None, kinds })
+    }
+
     /// Results of windows of their own.
     pub fn emit_each(
         &self,
@@ -151,14 +176,7 @@ impl Emitter {
     ) -> Result<()> {
         for from in (0..groups.len()).step_by(ROWS_MAX) {
             let range = from..(from + ROWS_MAX).min(groups.len());
-            let window = [
-                times(windows[range.clone()].iter().map(|w| w.0).collect(), &PLAIN),
-                times(windows[range.clone()].iter().map(|w| w.1).collect(), &PLAIN),
-                times(
-                    windows[range.clone()].iter().map(|w| self.zone.to_epoch(w.1.saturating_sub(1))).collect(),
-                    &self.time,
-                ),
-            ];
+            let window = self.windows(&windows[range.clone()]);
             let columns = grouping.codec.decode_ids(&table.keys, &keys[range.clone()])?;
             let results = table.state.finish_ids(&groups[range.clone()])?;
             self.push(columns, window, results, range.len(), again, out)?;

@@ -1,7 +1,7 @@
 //! Window aggregation against a naive reading of the rules, row by row, over random events, cuts and windows.
 
 use super::*;
-use crate::graph::{AggregateCall, AggregateFunction, WindowTime};
+use crate::graph::{AggregateCall, AggregateFunction, Trigger, WindowTime};
 use crate::testing::{Capture, Crew, pressed, render, timestamp};
 use arrow::datatypes::{DataType, Field};
 use millstream_state::tier::MemorySpace;
@@ -332,14 +332,17 @@ fn play_split(node: &graph::WindowAggregate, acts: &[Act]) -> (Results, Vec<i64>
 
 /// The same on several tasks, which are saved, thrown away and restored after every event.
 fn play_crashing(node: &graph::WindowAggregate, acts: &[Act], tasks: &[usize]) -> (Results, Vec<i64>) {
-    let make = || build(node, &schema(), false).expect("builds");
-    let mut crew = Crew::new(&make, tasks[0]);
+    play_crashing_with(&|| build(node, &schema(), false).expect("builds"), acts, tasks)
+}
+
+fn play_crashing_with(make: &impl Fn() -> Box<dyn Operator>, acts: &[Act], tasks: &[usize]) -> (Results, Vec<i64>) {
+    let mut crew = Crew::new(make, tasks[0]);
     let (mut results, mut late) = (Results::new(), Vec::new());
     for (at, event) in events(acts).into_iter().enumerate() {
         let last = matches!(event, Event::End);
         take_results(&crew.step(&[1], event), &mut results, &mut late);
         if !last {
-            crew = crew.crash(&make, tasks[(at + 1) % tasks.len()]);
+            crew = crew.crash(make, tasks[(at + 1) % tasks.len()]);
         }
     }
     late.sort_unstable();
@@ -444,6 +447,37 @@ proptest! {
     }
 }
 
+fn any_trigger() -> impl Strategy<Value = Trigger> {
+    prop_oneof![Just(Trigger::Change), (1u64..4).prop_map(Trigger::Rows), Just(Trigger::Every(1000))]
+}
+
+/// The panes of a node, each of which takes the one before it back.
+fn told(
+    node: &graph::WindowAggregate,
+    (early, late, update_before): (Option<Trigger>, Trigger, bool),
+) -> impl Fn() -> Box<dyn Operator> {
+    let panes = graph::Panes::Retracting;
+    let node = graph::WindowPanes { windows: node.clone(), early, late, panes, update_before };
+    move || super::panes::build(&node, &schema()).expect("builds")
+}
+
+fn any_telling() -> impl Strategy<Value = (Option<Trigger>, Trigger, bool)> {
+    (prop::option::weighted(0.8, any_trigger()), any_trigger(), any::<bool>())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn told_in_panes_the_last_word_is_the_same(
+        window in any_window(), acts in acts(), lateness in prop_oneof![Just(0i64), 1i64..15], rich in any::<bool>(),
+        telling in any_telling(),
+    ) {
+        let node = node(window, lateness, rich);
+        prop_assert_eq!(play_with(told(&node, telling)(), &acts), model(&node, &acts, rich));
+    }
+}
+
 fn any_tasks() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(1usize..5, 1..4)
 }
@@ -458,6 +492,15 @@ proptest! {
     ) {
         let node = node(window, lateness, rich);
         prop_assert_eq!(play_crashing(&node, &acts, &tasks), model(&node, &acts, rich));
+    }
+
+    #[test]
+    fn crashes_change_nothing_about_the_last_word_of_panes(
+        window in any_window(), acts in acts(), lateness in prop_oneof![Just(0i64), 1i64..15], rich in any::<bool>(),
+        tasks in any_tasks(), telling in any_telling(),
+    ) {
+        let node = node(window, lateness, rich);
+        prop_assert_eq!(play_crashing_with(&told(&node, telling), &acts, &tasks), model(&node, &acts, rich));
     }
 
     #[test]

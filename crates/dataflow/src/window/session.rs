@@ -19,7 +19,10 @@
 //!   batch is cut where a row's mark has closed what the row could reach, so the answer is that of row by row.
 //! - With allowed lateness a closed session is kept that long. When a row changes it, its old result is taken back (a
 //!   delete), since its window is another one from now on.
+//!
+//! With `EMIT` a session is told while it grows: [`panes`].
 
+mod panes;
 mod saved;
 
 use super::emit::{Each, Emitter};
@@ -34,6 +37,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, ChangeKind, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::keys::{KeyBatch, KeyTable};
 use millstream_state::table::{Saver, TableDef};
+use panes::Telling;
 use saved::Book;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -45,6 +49,7 @@ pub(crate) struct SessionAggregate {
     timing: Timing,
     grouping: Grouping,
     emitter: Emitter,
+    input: SchemaRef,
     gap: Millis,
     lateness: Millis,
     table: Table,
@@ -59,6 +64,8 @@ pub(crate) struct SessionAggregate {
     local_watermark: Watermark,
     /// What stands in the tables of a checkpoint.
     book: Book,
+    /// With `EMIT`.
+    telling: Option<Telling>,
     /// Scratch of a block: sessions that went into others, and ids to give back.
     merged: Vec<(u32, u32)>,
     ids: Vec<u32>,
@@ -182,6 +189,8 @@ impl SessionAggregate {
         Ok(SessionAggregate {
             emitter: Emitter::new(node, input, &timing.zone),
             book: Book::new(&grouping, input),
+            telling: None,
+            input: input.clone(),
             timing,
             gap,
             lateness: node.lateness.max(0),
@@ -208,7 +217,7 @@ impl SessionAggregate {
         }
         let times = self.timing.read(&batch)?;
         let rows = self.grouping.read(&batch.rows)?;
-        let refire = self.lateness > 0;
+        let refire = self.lateness > 0 && self.telling.is_none();
         let mut from = 0;
         while from < batch.len() {
             let mark = self.mark(&times, from);
@@ -288,14 +297,25 @@ impl SessionAggregate {
         if self.sessions.len() < ids {
             self.sessions.resize(ids, Session::default());
         }
+        if let Some(telling) = &mut self.telling {
+            telling.resize(ids);
+        }
         self.table.state.resize(ids);
     }
 
     /// Adds rows of which none is late.
     fn add(&mut self, rows: &Rows, times: &[Millis], range: Range<usize>, out: &mut dyn Output) -> Result<()> {
+        if self.telling.is_some() {
+            return self.add_told(rows, times, range, out);
+        }
         if rows.keys.is_plain() && self.table.state.counts_only().is_some() {
             return self.add_counts(rows, times, range, out);
         }
+        self.add_all(rows, times, range, out)
+    }
+
+    /// Adds rows, and leaves the session of each in `ids`.
+    fn add_all(&mut self, rows: &Rows, times: &[Millis], range: Range<usize>, out: &mut dyn Output) -> Result<()> {
         let mut ids = std::mem::take(&mut self.ids);
         self.table.keys.assign(&rows.keys, range.clone(), &mut ids);
         self.grow();
@@ -375,8 +395,9 @@ impl SessionAggregate {
             self.sessions[key as usize].many = true;
             return Ok(id);
         };
+        let at_once = self.telling.is_none();
         for id in &reached {
-            if self.sessions[*id as usize].fired {
+            if at_once && self.sessions[*id as usize].fired {
                 self.take_back(*id, out)?;
             }
         }
@@ -387,6 +408,9 @@ impl SessionAggregate {
             session.first = session.first.min(gone.first);
             session.last = session.last.max(gone.last);
             self.table.state.merge_within(*into, *other)?;
+            if let Some(telling) = &mut self.telling {
+                telling.merge(key, *other, *into);
+            }
             self.unlink(key, *other);
             self.merged.push((*other, *into));
         }
@@ -466,7 +490,9 @@ impl SessionAggregate {
         for (id, due) in again {
             self.wait(id, due);
         }
-        if !fire.is_empty() {
+        if self.telling.is_some() {
+            self.tell_closed(&mut fire, &drop, out)?;
+        } else if !fire.is_empty() {
             fire.sort_unstable();
             let windows: Vec<_> = fire.iter().map(|f| (f.1, f.0)).collect();
             let keys: Vec<u32> = fire.iter().map(|f| f.2).collect();
@@ -497,6 +523,9 @@ impl SessionAggregate {
             match extra.and_then(|extra| extra.first().copied()) {
                 Some(next) => {
                     self.table.state.merge_within(id, next)?;
+                    if let Some(telling) = &mut self.telling {
+                        telling.merge(id, next, id);
+                    }
                     self.book.rename(next, id);
                     self.table.mark(&[id]);
                     let moved = self.sessions[next as usize];
@@ -576,6 +605,9 @@ impl Operator for SessionAggregate {
                 if domain == self.timing.domain {
                     self.advance(to, out)?;
                 }
+                if domain == TimeDomain::Processing {
+                    self.tick(to, out)?;
+                }
                 out.advance(domain, to)
             }
             Event::End => Ok(()),
@@ -611,6 +643,7 @@ impl Operator for SessionAggregate {
     fn state_bytes(&self) -> usize {
         self.table.bytes()
             + self.book.bytes()
+            + self.telling.as_ref().map_or(0, Telling::bytes)
             + self.sessions.capacity() * size_of::<Session>()
             + self.more.len() * 48
             + self.timers.bytes()

@@ -74,6 +74,38 @@ fn in_the_end_the_result_is_that_of_batch_whatever_the_triggers() {
     }
 }
 
+const SESSIONS: &str = "SELECT window_start, window_end, k, COUNT(*) AS c, SUM(n) AS s, SUM(d) AS x, COUNT(DISTINCT n) AS u \
+                        FROM TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '20' SECOND)) \
+                        GROUP BY window_start, window_end, k";
+
+#[test]
+fn in_the_end_sessions_are_those_of_batch_whatever_the_triggers() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let table = disordered(&folder);
+    let batch = run(&format!("{table}{SESSIONS}"), Mode::Batch, 1).unwrap_or_else(|e| panic!("{e}"));
+    assert!(batch.len() > 100, "{}", batch.len());
+    for clause in [
+        "EMIT",
+        "EMIT ON CHANGE",
+        "EMIT EARLY EVERY 5 ROWS LATE EVERY 3 ROWS",
+        "EMIT EARLY EVERY INTERVAL '0.002' SECOND LATE EVERY INTERVAL '0.005' SECOND",
+    ] {
+        let sql = format!("{table}{SESSIONS} {clause} ALLOWED LATENESS INTERVAL '1' HOUR");
+        for parallelism in [1, 2, 7] {
+            let streaming = run(&sql, Mode::Streaming, parallelism).unwrap_or_else(|e| panic!("{e}\n{sql}"));
+            assert!(batch == streaming, "{clause}, parallelism {parallelism}: {}", difference(&batch, &streaming));
+        }
+    }
+    // Panes that discard add up to all rows.
+    let counts = |rows: &[String]| -> u64 {
+        rows.iter().map(|row| row.split('|').nth(3).and_then(|c| c.parse::<u64>().ok()).expect("a count")).sum()
+    };
+    let sql = format!("{table}{SESSIONS} EMIT EARLY EVERY 3 ROWS ALLOWED LATENESS INTERVAL '1' HOUR DISCARDING");
+    let panes = run(&sql, Mode::Streaming, 2).unwrap_or_else(|e| panic!("{e}\n{sql}"));
+    assert_eq!((counts(&panes), counts(&batch)), (ROWS, ROWS));
+    assert!(panes.len() > 1_000, "{}", panes.len());
+}
+
 #[test]
 fn panes_by_rows_are_the_same_at_any_parallelism() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -25,22 +25,23 @@
 //! - Panes by the clock are due when it passes a multiple of the interval, and hold for all keys at once.
 //! - A window is remembered until the watermark forgets it, and then dropped as a whole.
 //!
-//! Not here: windows that rows make themselves (sessions), sharing between windows that overlap (each has its own groups), and
-//! scratch space for what does not fit into memory.
+//! Windows that rows make themselves are told by [`session`](super::session). Not here: sharing between windows that overlap (each
+//! has its own groups), and scratch space for what does not fit into memory.
 
 mod rounds;
-mod saved;
+pub(super) mod saved;
 #[cfg(test)]
 mod tests;
-mod told;
+pub(super) mod told;
 
 use super::emit::{Changed, Emitter};
 use super::grid::Grid;
 use super::saved::Tables;
+use super::session::SessionAggregate;
 use super::table::{Grouping, Table};
 use super::{Times, Timing, by_slice};
 use crate::aggregate::{Groups, Plan};
-use crate::graph::{self, Panes, Trigger};
+use crate::graph::{self, Panes, Trigger, Window};
 use crate::operator::{Event, Operator, Output, Watermarks};
 use arrow::array::{Int8Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -54,7 +55,15 @@ use told::{Results, Told};
 /// A window by its end and start: the next one to close comes first.
 type WindowId = (Millis, Millis);
 
-/// The operator of [`graph::WindowPanes`].
+/// Makes the operator of a node. `input`: columns of its rows.
+pub fn build(node: &graph::WindowPanes, input: &SchemaRef) -> Result<Box<dyn Operator>> {
+    Ok(match node.windows.window {
+        Window::Session { gap, .. } => Box::new(SessionAggregate::new(&node.windows, gap, input)?.told_by(node)?),
+        _ => Box::new(WindowPanes::new(node, input)?),
+    })
+}
+
+/// The operator of [`graph::WindowPanes`], but for sessions.
 pub struct WindowPanes {
     timing: Timing,
     grouping: Grouping,
@@ -80,15 +89,49 @@ pub struct WindowPanes {
 
 /// When panes are due and what they say.
 #[derive(Debug, Clone, Copy)]
-struct Rules {
-    early: Option<Trigger>,
-    late: Trigger,
-    panes: Panes,
-    update_before: bool,
+pub(super) struct Rules {
+    pub early: Option<Trigger>,
+    pub late: Trigger,
+    pub panes: Panes,
+    pub update_before: bool,
 }
 
 impl Rules {
-    fn trigger(&self, late: bool) -> Option<Trigger> {
+    /// # Errors
+    /// A trigger that is always due.
+    pub fn of(node: &graph::WindowPanes) -> Result<Rules> {
+        for trigger in node.early.iter().chain([&node.late]) {
+            if matches!(trigger, Trigger::Every(..=0) | Trigger::Rows(0)) {
+                return Err(Error::internal(format!("a trigger that is always due: {trigger:?}")));
+            }
+        }
+        Ok(Rules { early: node.early, late: node.late, panes: node.panes, update_before: node.update_before })
+    }
+
+    /// Whether the early panes by the clock are due, and the late ones, when it goes on from one reading to the next.
+    pub fn due_by_clock(&self, before: Watermark, to: Watermark) -> (bool, bool) {
+        // The first reading begins the count. At the end of the input windows close by themselves.
+        if before == Watermark::MIN || to == Watermark::MAX {
+            return (false, false);
+        }
+        // The watermark is a millisecond behind the clock.
+        let passes = |trigger: Option<Trigger>| match trigger {
+            Some(Trigger::Every(ms)) => (to.0 + 1).div_euclid(ms) > before.0.saturating_add(1).div_euclid(ms),
+            _ => false,
+        };
+        (passes(self.early), passes(Some(self.late)))
+    }
+
+    /// Whether a pane is due with the row that makes so many since the last one.
+    pub fn due_by_row(&self, late: bool, pending: u64) -> bool {
+        match self.trigger(late) {
+            None | Some(Trigger::Every(_)) => false,
+            Some(Trigger::Rows(rows)) => pending >= rows,
+            Some(Trigger::Change) => true,
+        }
+    }
+
+    pub fn trigger(&self, late: bool) -> Option<Trigger> {
         if late { Some(self.late) } else { self.early }
     }
 }
@@ -178,13 +221,8 @@ impl Open {
 impl WindowPanes {
     /// `input`: columns of the rows.
     pub fn new(node: &graph::WindowPanes, input: &SchemaRef) -> Result<WindowPanes> {
-        let graph::WindowPanes { windows: of, early, late, panes, update_before } = node;
-        let grid = Grid::new(&of.window)?.ok_or_else(|| Error::internal("sessions have no panes"))?;
-        for trigger in early.iter().chain([late]) {
-            if matches!(trigger, Trigger::Every(..=0) | Trigger::Rows(0)) {
-                return Err(Error::internal(format!("a trigger that is always due: {trigger:?}")));
-            }
-        }
+        let graph::WindowPanes { windows: of, panes, .. } = node;
+        let grid = Grid::new(&of.window)?.ok_or_else(|| Error::internal("sessions have no grid"))?;
         let plan = Plan::new(&of.calls, input, Some(of.time.column), of.order)?;
         let grouping = Grouping::new(&of.keys, plan, input)?;
         let timing = Timing::new(of, grid)?;
@@ -192,7 +230,7 @@ impl WindowPanes {
             emitter: Emitter::new(of, input, &timing.zone),
             results: Results::new(&grouping.plan, *panes)?,
             tables: saved::tables(&grouping, input, &grid, *panes),
-            rules: Rules { early: *early, late: *late, panes: *panes, update_before: *update_before },
+            rules: Rules::of(node)?,
             lateness: of.lateness.max(0),
             windows: BTreeMap::new(),
             tracked: false,
@@ -364,16 +402,7 @@ impl WindowPanes {
     /// Tells the panes that are due by the clock.
     fn tick(&mut self, to: Watermark, out: &mut dyn Output) -> Result<()> {
         let before = std::mem::replace(&mut self.clock, to);
-        // The first reading begins the count. At the end of the input windows close by themselves.
-        if before == Watermark::MIN || to == Watermark::MAX {
-            return Ok(());
-        }
-        // The watermark is a millisecond behind the clock.
-        let passes = |trigger: Option<Trigger>| match trigger {
-            Some(Trigger::Every(ms)) => (to.0 + 1).div_euclid(ms) > before.0.saturating_add(1).div_euclid(ms),
-            _ => false,
-        };
-        let (early, late) = (passes(self.rules.early), passes(Some(self.rules.late)));
+        let (early, late) = self.rules.due_by_clock(before, to);
         if !early && !late {
             return Ok(());
         }

@@ -59,12 +59,7 @@ impl Rounds {
             }
             rounds[group.round as usize].rows.push(row as u32);
             group.pending += 1;
-            let due = match rules.trigger(late) {
-                None | Some(Trigger::Every(_)) => false,
-                Some(Trigger::Rows(rows)) => group.pending >= rows,
-                Some(Trigger::Change) => true,
-            };
-            match due {
+            match rules.due_by_row(late, group.pending) {
                 true => Self::end_round(&mut rounds, group, *id),
                 false => list(group, *id, waiting),
             }

@@ -202,7 +202,7 @@ impl WindowPanes {
 }
 
 /// The values, each where `at` says so, and NULL elsewhere.
-fn spread(at: &BooleanArray, values: &ArrayRef) -> Result<ArrayRef> {
+pub(in crate::window) fn spread(at: &BooleanArray, values: &ArrayRef) -> Result<ArrayRef> {
     let mut next = 0;
     let indices: UInt32Array = at
         .values()

@@ -26,7 +26,7 @@ fn node(early: Option<Trigger>, late: Trigger, lateness: Millis, panes: Panes) -
 
 fn make(node: &graph::WindowPanes) -> Box<dyn Operator> {
     let schema = Timeline::new(&columns()).schema();
-    Box::new(WindowPanes::new(node, &schema).expect("the node is sound"))
+    build(node, &schema).expect("the node is sound")
 }
 
 /// Played in every cut, on several tasks and with crashes: every change is the same each time.
@@ -289,4 +289,109 @@ fn the_state_of_forgotten_windows_is_given_back() {
     assert!(panes.state_bytes() > empty);
     panes.step(Event::Watermark(TimeDomain::Event, Watermark::MAX), &mut capture).expect("the step succeeds");
     assert_eq!((panes.windows.len(), panes.state_bytes()), (0, empty));
+}
+
+// ---- Sessions
+
+fn sessions(early: Option<Trigger>, late: Trigger, lateness: Millis, panes: Panes) -> graph::WindowPanes {
+    let mut node = node(early, late, lateness, panes);
+    node.windows.window = Window::Session { gap: 5, partition: vec![1] };
+    node
+}
+
+#[test]
+fn a_session_is_told_while_it_grows_and_where_it_merges() {
+    let script = "
+        rows       10 7 1, 12 7 2        -> 7 10 15 1, -D 7 10 15 1, 7 10 17 3
+        rows       12 7 4                -> -U 7 10 17 3, +U 7 10 17 7   # the same window
+        rows       12 7 0                # and the same sum: nothing is told
+        rows       20 7 8                -> 7 20 25 8
+        rows       16 7 16               -> -D 7 20 25 8, -D 7 10 17 7, 7 10 25 31
+        watermark  24                    # told before
+        rows       16 7 1                -> late 16 7 1
+        end";
+    check(&sessions(Some(Trigger::Change), Trigger::Change, 0, Retracting), script);
+    let script = "
+        rows       10 7 1, 12 7 2        -> 7 10 15 1, 7 10 17 3
+        rows       20 7 8, 16 7 16       -> 7 20 25 8, 7 10 25 27
+        watermark  24
+        end";
+    check(&sessions(Some(Trigger::Change), Trigger::Change, 0, Accumulating), script);
+    let script = "
+        rows       10 7 1, 12 7 2        -> 7 10 15 1, 7 12 17 2
+        end";
+    check(&sessions(Some(Trigger::Change), Trigger::Change, 0, Discarding), &script.replace("7 12 17", "7 10 17"));
+}
+
+#[test]
+fn the_rows_of_sessions_that_merge_make_a_pane_together() {
+    let script = "
+        rows       10 7 1, 20 7 2, 15 7 4   -> 7 10 25 7
+        rows       15 7 8                   # the second row since
+        watermark  24                       -> -U 7 10 25 7, +U 7 10 25 15
+        end";
+    check(&sessions(Some(Trigger::Rows(3)), Trigger::Change, 0, Retracting), script);
+    check(
+        &sessions(Some(Trigger::Rows(3)), Trigger::Change, 0, Discarding),
+        &script.replace("-U 7 10 25 7, +U 7 10 25 15", "7 10 25 8"),
+    );
+}
+
+#[test]
+fn a_late_row_changes_a_closed_session_and_may_open_it_again() {
+    let script = "
+        rows       10 7 1
+        watermark  14                       -> 7 10 15 1
+        rows       9 7 2                    -> -D 7 10 15 1, 7 9 15 3
+        rows       15 7 4                   # open again, up to 20: told when it closes
+        watermark  18
+        watermark  19                       -> -D 7 9 15 3, 7 9 20 7
+        rows       3 8 1                    -> late 3 8 1
+        rows       12 8 1                   -> 8 12 17 1     # its first row is a late one
+        watermark  29
+        end";
+    check(&sessions(None, Trigger::Change, 10, Retracting), script);
+}
+
+#[test]
+fn late_rows_of_a_session_that_have_not_been_told_are_told_when_it_is_forgotten() {
+    let script = "
+        rows       10 7 1
+        watermark  14                       -> 7 10 15 1
+        rows       11 7 2, 9 7 2            # open again to 16
+        watermark  15                       -> -D 7 10 15 1, 7 9 16 5
+        rows       10 7 4
+        watermark  24
+        watermark  25                       -> -U 7 9 16 5, +U 7 9 16 9
+        end";
+    check(&sessions(None, Trigger::Rows(2), 10, Retracting), script);
+}
+
+#[test]
+fn by_the_clock_sessions_that_have_changed_are_told() {
+    let script = "
+        clock      1
+        rows       10 7 1, 12 7 2, 30 8 1
+        clock      10                       -> 7 10 17 3, 8 30 35 1
+        rows       13 7 4
+        clock      18
+        clock      19                       -> -D 7 10 17 3, 7 10 18 7
+        clock      30
+        end";
+    let node = sessions(Some(Trigger::Every(10)), Trigger::Change, 0, Retracting);
+    let timeline = Timeline::new(&columns()).show(&[0, 1, 2, 4]).keyed(&[1]);
+    timeline.check(|| make(&node), script);
+}
+
+#[test]
+fn a_session_that_discards_begins_its_distinct_values_anew() {
+    let mut node = sessions(Some(Trigger::Rows(2)), Trigger::Change, 0, Discarding);
+    node.windows.calls = vec![AggregateCall { distinct: true, ..call(AggregateFunction::Count, Some(2)) }];
+    let script = "
+        rows       10 7 1, 11 7 1           -> 7 10 16 1
+        rows       12 7 1, 13 7 2           -> 7 10 18 2
+        rows       14 7 1
+        watermark  18                       -> 7 10 19 1
+        end";
+    check(&node, script);
 }

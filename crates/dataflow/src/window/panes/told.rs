@@ -11,17 +11,17 @@ use millstream_core::{Error, Result};
 use std::sync::Arc;
 
 /// What was told of a group.
-pub(super) type Told = Box<[u8]>;
+pub(in crate::window) type Told = Box<[u8]>;
 
 /// How results become bytes.
-pub(super) struct Results {
+pub(in crate::window) struct Results {
     schema: SchemaRef,
     /// `None`: there are no calls, and every result is the same.
     codec: Option<RowBytes>,
 }
 
 /// Results as bytes, one for each group.
-pub(super) struct Encoded(Option<Rows>);
+pub(in crate::window) struct Encoded(Option<Rows>);
 
 impl Encoded {
     pub fn row(&self, at: usize) -> &[u8] {

@@ -106,13 +106,6 @@ impl Lowering<'_, '_> {
         if clause.is_none() && early.is_none() && late.is_none() {
             return Ok((None, settings.allowed_lateness));
         }
-        if matches!(kind, Some(WindowKind::Session { .. })) {
-            return refuse(
-                "EMIT is not there for SESSION windows: what a session is shows when it closes",
-                "take EMIT out (or RESET 'table.exec.emit.early-fire.enabled' and 'table.exec.emit.late-fire.enabled'), or \
-                 window by TUMBLE, HOP or CUMULATE",
-            );
-        }
         if late.is_some() && lateness == 0 {
             return refuse(
                 "late panes need an allowed lateness, and it is 0: a closed window takes no rows",

@@ -46,6 +46,23 @@ Sink(counts)
 }
 
 #[test]
+fn sessions_are_told_in_panes_too() {
+    check(
+        "SELECT bidder, window_end, count(*) AS n FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(ts), INTERVAL '10' SECOND)) \
+         GROUP BY bidder, window_start, window_end EMIT ON CHANGE",
+        "
+Sink(result)
+└─ Calc(bidder, window_end, count(*) AS n)
+      │ changes +I -U +U -D
+   └─ WindowPanes(SESSION gap 10 s, by bidder: count(*); early on change, retracting)
+         │ changes +I -U +U -D
+      └─ hash(bidder) ─ Source(bid)
+            reads bidder, ts
+            watermark ts - 4000 ms",
+    );
+}
+
+#[test]
 fn each_part_of_the_clause_says_one_thing() {
     let of = |clause: &str| {
         let p = panes(&select(clause));
@@ -226,15 +243,6 @@ EMIT tells when windows are told, and this aggregate has no windows: it is told 
 EMIT stands in a query without GROUP BY, which has no windows to tell of
   at q.sql:1:75
   help: write it behind GROUP BY window_start, window_end, ..",
-    );
-    refused(
-        "SELECT bidder, count(*) FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(ts), INTERVAL '1' HOUR)) \
-         GROUP BY bidder, window_start, window_end EMIT ON CHANGE",
-        "
-EMIT is not there for SESSION windows: what a session is shows when it closes
-  at q.sql:1:153
-  help: take EMIT out (or RESET 'table.exec.emit.early-fire.enabled' and 'table.exec.emit.late-fire.enabled'), or window by \
-         TUMBLE, HOP or CUMULATE",
     );
     refused(
         "SELECT auction, count(*) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(at), INTERVAL '1' HOUR)) \
