@@ -4,6 +4,7 @@
     run.py MILLSTREAM [QUERY ...] [--events N] [--parallelism 1,2] [--runs N] [--memory SIZE] [--checkpoints TIME] [--skew] [--markdown]
     run.py MILLSTREAM [QUERY ...] --ways     the same queries in all of these ways beside each other
     run.py MILLSTREAM [QUERY ...] --state    what they remember, and how many bytes that is for each row
+    run.py MILLSTREAM [QUERY ...] --flink DIR  beside Flink in the same run, over the same events (`./dev bench nexmark --flink`)
 
 Each run is a process of its own over the whole stream (46 bids, 3 auctions and 1 person in 50 events, 100,000 events for each
 second of event time), into a blackhole. CPU is user and system time of the process, the making of the events included; the
@@ -11,12 +12,18 @@ generator alone is measured beside it (`generator`), as a query that reads every
 is that of the last 80 %: of a run over all events less one over the first fifth of them, so that the start of the process and
 the planning, some tenths of a second, do not count for a job that runs for months. Of several --runs the median counts.
 
-Beside them stands what Apache Flink 2.3.0 took on a machine of 2 cores (heap state, no checkpoints, parallelism 1, the steady
+Without --flink, beside them stands what Apache Flink 2.3.0 took on a machine of 2 cores (heap state, no checkpoints, parallelism 1, the steady
 last 80 % of the events; docs/performance.md says how it was measured): figures of another run, good for factors and not for per cents.
 
 --memory gives the job so much, so that state goes to files. --checkpoints keeps its state in a folder with a checkpoint so often,
 and one at the end, which saves all that has changed since the one before; the folder is removed afterwards. --skew has half of all
 bids on one auction, three in four of them by one bidder, for good.
+
+--flink runs each query with Flink 2.2.1, too: the same SQL, the events of the same generator (bench/peers/flink-nexmark makes them in
+Java, value for value, which is looked at first), one thread, a blackhole. Its CPU is that of its process from the moment on when a
+fifth of the events have been made, so that the start of the JVM and the first compilations do not count. Twice: with its state on
+the heap and no checkpoints, and in RocksDB with a checkpoint each 10 s (incremental), beside ours in memory, and with a folder
+of state and a checkpoint each 10 s.
 """
 
 import argparse
@@ -44,6 +51,20 @@ GENERATOR = """
 CREATE TABLE nothing (n BIGINT) WITH ('connector' = 'blackhole');
 INSERT INTO nothing SELECT event_type FROM datagen
 WHERE CHAR_LENGTH(person.extra) + CHAR_LENGTH(auction.extra) + CHAR_LENGTH(bid.extra) + CHAR_LENGTH(bid.url) < 0;
+"""
+# Flink runs all but q6 (its OVER takes no updates) and those that read or write files.
+NOT_FLINK = {"q6", "q10", "q13"}
+FLINK_HEAP = "-Xmx4g"
+# Every field of every kind of event, summed up or by its least and greatest.
+SAME_EVENTS = """
+SELECT event_type, COUNT(*), SUM(bid.price), SUM(bid.auction), SUM(bid.bidder), SUM(CHAR_LENGTH(bid.url)), MAX(bid.url),
+  SUM(CHAR_LENGTH(bid.channel)), MAX(bid.channel), MAX(bid.extra), MIN(bid.extra), SUM(CHAR_LENGTH(bid.extra)),
+  SUM(auction.id), MAX(auction.itemName), MAX(auction.description), SUM(CHAR_LENGTH(auction.description)), SUM(auction.initialBid),
+  SUM(auction.reserve), CAST(MAX(auction.expires) AS STRING), SUM(auction.seller), SUM(auction.category), MIN(auction.extra),
+  SUM(CHAR_LENGTH(auction.extra)), SUM(person.id), MAX(person.name), SUM(CHAR_LENGTH(person.name)), MAX(person.emailAddress),
+  MAX(person.creditCard), MIN(person.creditCard), MAX(person.city), SUM(CHAR_LENGTH(person.city)), SUM(CHAR_LENGTH(person.state)),
+  MAX(person.extra), SUM(CHAR_LENGTH(person.extra)), CAST(MAX(dateTime) AS STRING)
+FROM datagen GROUP BY event_type;
 """
 # Seconds that a job whose input has an end may take to read it, before --state gives up.
 STATE_SECONDS_MAX = 600
@@ -184,6 +205,70 @@ class Bench:
         return [(name, memory[name] + disk.get(name, 0), rows_in.get(name, 0)) for name in memory if memory[name] + disk.get(name, 0)]
 
 
+class Flink:
+    """Flink, with our generator as a connector of its own, in a process for each run."""
+
+    def __init__(self, bench, built):
+        self.bench, self.built = bench, built.resolve()
+
+    def run(self, events, kind, interval, scripts):
+        """What the process printed, and its peak in MB. `kind` is `heap`, `rocksdb` or `check`."""
+        checkpoints = self.bench.folder / "checkpoints"
+        opens = [f"--add-opens=java.base/{p}=ALL-UNNAMED" for p in ("java.util", "java.lang", "java.net", "java.nio", "sun.nio.ch")]
+        classes = f"{HERE.parent}/kafka/quiet:{self.built}/peer.jar:{self.built}/lib/*"
+        files = []
+        for at, script in enumerate(scripts):
+            # A word of Flink's own.
+            files.append(self.bench.file(f"flink{at}.sql", re.sub(r"(?<![`\w])dateTime\b", "`dateTime`", script)))
+        command = ["java", FLINK_HEAP, *opens, "-cp", classes, "RunNexmark", 1, events, kind, interval or "-", checkpoints, *files]
+        process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        if status != 0:
+            raise SystemExit(f"Flink failed:\n{said[:4000]}")
+        return said, usage.ru_maxrss / 1024
+
+    def cost(self, events, query, kind, interval):
+        """CPU microseconds for an event, peak MB."""
+        said, peak = self.run(events, kind, interval, [tables(events), query.read_text()])
+        return json.loads(said.strip().splitlines()[-1])["cpu_us"], peak
+
+    def makes_the_same_events(self):
+        events = 100_000
+        ddl, query = self.bench.file("ddl.sql", tables(events)), self.bench.file("same.sql", SAME_EVENTS)
+        command = [self.bench.binary, "run", "--mode", "batch", "--init", ddl, query, "--format", "csv", "--progress", "none"]
+        ours = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+        theirs = re.findall(r"(?m)^\+I\[(.*)\]$", self.run(events, "check", None, [tables(events), SAME_EVENTS])[0])
+        theirs = ["," .join("" if v == "null" else v for v in row.split(", ")) for row in theirs]
+        if sorted(ours) != sorted(theirs) or len(ours) != 3:
+            raise SystemExit("Flink's generator makes other events:\n" + "\n".join(["ours", *sorted(ours), "Flink's", *sorted(theirs)]))
+
+
+def beside_flink(bench, queries, args):
+    flink = Flink(bench, args.flink)
+    flink.makes_the_same_events()
+    interval = args.checkpoints or "10s"
+    ways = [Way(), Way(checkpoints=interval)]
+    print(f"CPU µs for an event (peak MB), {args.events:,} events, 1 thread, medians of {args.runs}; load {os.getloadavg()[0]:.0f}\n")
+    head = ["query", "ours", "Flink, heap", "times", f"ours, {interval}", f"Flink, RocksDB, {interval}", "times"]
+    table = Table(head, args.markdown)
+    for query in (q for q in queries if q.stem not in NOT_FLINK):
+        theirs = {kind: [] for kind in ("heap", "rocksdb")}
+        ours = {way: [] for way in ways}
+        for _ in range(args.runs):
+            for way, kind, every in zip(ways, theirs, (None, interval)):
+                each, _, run = bench.cost(query, [way], args.events, 1)[way]
+                ours[way].append((each, run.peak_mb))
+                theirs[kind].append(flink.cost(args.events, query, kind, every))
+        cells = [f"{query.stem:9}"]
+        for mine, its in zip(ours.values(), theirs.values()):
+            (a, a_mb), (b, b_mb) = (tuple(map(statistics.median, zip(*runs))) for runs in (mine, its))
+            cells += [f"{a:.3f} ({a_mb:.0f})", f"{b:.2f} ({b_mb:.0f})", f"{b / a:.0f}"]
+        table.line(cells)
+
+
 def metrics(where):
     """Those that --state looks at, by operator."""
     found = {f"millstream_{n}": {} for n in ["source_rows_total", "state_memory_bytes", "state_disk_bytes", "operator_rows_in_total"]}
@@ -268,6 +353,7 @@ def main():
     parser.add_argument("--skew", action="store_true", help="half of all bids on one auction, three in four by one bidder")
     parser.add_argument("--ways", action="store_true", help="each query in all ways: 1 and 2 threads, --memory (128MB), --checkpoints (10s), both, --skew")
     parser.add_argument("--state", action="store_true", help="bytes that each operator remembers when all events are read")
+    parser.add_argument("--flink", type=Path, metavar="DIR", help="where bench/peers/flink-nexmark was built: run it beside ours")
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
     if args.events < 5 or args.runs < 1:
@@ -280,7 +366,9 @@ def main():
     files = [f for f in files if not args.queries or f.stem in args.queries]
     with tempfile.TemporaryDirectory(prefix="millstream-nexmark-") as folder:
         bench = Bench(args.binary, folder)
-        if args.state:
+        if args.flink:
+            beside_flink(bench, files, args)
+        elif args.state:
             states(bench, files, args)
         elif args.ways:
             all_ways(bench, files, args)
