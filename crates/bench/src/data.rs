@@ -1,6 +1,6 @@
 //! The bids that loops and engine work on: made by the nexmark connector, kept in memory as Arrow batches.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use millstream_core::{Error, Polled, Result, TableSpec};
 use std::collections::BTreeMap;
@@ -55,25 +55,76 @@ pub fn generator_spec(events: usize, rate: u64, projection: Option<Vec<usize>>) 
     }
 }
 
-/// The generator's table of all events, persons and auctions too, each with all of its columns.
-pub fn all_events_spec(events: usize) -> TableSpec {
+/// Which fields of the events are read: `person`, `auction` and `bid`, each with some of its fields.
+pub type Fields = &'static [(&'static str, &'static [&'static str])];
+
+/// The columns of the table of all events, persons and auctions too, as `bench/nexmark/ddl.sql` declares them.
+pub fn events_schema() -> Schema {
     let big = |n: &str| Field::new(n, DataType::Int64, true);
     let text = |n: &str| Field::new(n, DataType::Utf8, true);
     let time = |n: &str| Field::new(n, DataType::Timestamp(TimeUnit::Millisecond, None), true);
     let row = |n: &str, fields: Vec<Field>| Field::new(n, DataType::Struct(fields.into()), true);
-    let person = ["name", "emailAddress", "creditCard", "city", "state", "extra"].map(text);
-    let auction = ["id", "initialBid", "reserve", "seller", "category"].map(big);
-    let auction_text = ["itemName", "description", "extra"].map(text);
-    let schema = Schema::new(vec![
+    let person = ["name", "emailAddress", "creditCard", "city", "state"].map(text);
+    let person = [big("id")].into_iter().chain(person).chain([time("dateTime"), text("extra")]);
+    let auction = [
+        "id",
+        "itemName",
+        "description",
+        "initialBid",
+        "reserve",
+        "dateTime",
+        "expires",
+        "seller",
+        "category",
+        "extra",
+    ];
+    let auction = auction.map(|n| match n {
+        "itemName" | "description" | "extra" => text(n),
+        "dateTime" | "expires" => time(n),
+        _ => big(n),
+    });
+    Schema::new(vec![
         Field::new("event_type", DataType::Int32, true),
-        row("person", [big("id"), time("dateTime")].into_iter().chain(person).collect()),
-        row("auction", auction.into_iter().chain(auction_text).chain(["dateTime", "expires"].map(time)).collect()),
+        row("person", person.collect()),
+        row("auction", auction.into()),
         Field::new("bid", DataType::Struct(bid_schema().fields().clone()), true),
-    ]);
-    let mut spec = TableSpec { schema: Arc::new(schema), ..generator_spec(0, 100_000, None) };
-    spec.options.remove("nexmark.table");
-    spec.options.insert("events.num".into(), events.to_string());
-    spec
+    ])
+}
+
+/// Options of the generator that makes `events` events of all kinds at `rate` of them a second of event time.
+pub fn events_options(events: usize, rate: u64) -> BTreeMap<String, String> {
+    let mut options = generator_options(0, rate);
+    options.remove("nexmark.table");
+    options.insert("events.num".into(), events.to_string());
+    options
+}
+
+/// The generator's table of all events, with these fields of them or with all.
+pub fn events_spec(events: usize, rate: u64, fields: Option<Fields>) -> TableSpec {
+    let all = events_schema();
+    let schema = match fields {
+        None => all,
+        Some(fields) => {
+            let narrow = all.fields().iter().filter_map(|column| {
+                let DataType::Struct(own) = column.data_type() else { return Some(column.as_ref().clone()) };
+                let (_, names) = fields.iter().find(|(name, _)| name == column.name())?;
+                let own = own.iter().filter(|f| names.contains(&f.name().as_str())).cloned();
+                Some(column.as_ref().clone().with_data_type(DataType::Struct(own.collect())))
+            });
+            Schema::new(narrow.collect::<Vec<_>>())
+        }
+    };
+    TableSpec {
+        name: "datagen".into(),
+        schema: Arc::new(schema),
+        options: events_options(events, rate),
+        ..generator_spec(0, rate, None)
+    }
+}
+
+/// Events of all kinds in memory, with all their columns.
+pub fn events_in_memory(events: usize, rate: u64) -> Result<Arc<Vec<RecordBatch>>> {
+    Ok(Arc::new(read(&events_spec(events, rate, None))?.collect::<Result<_>>()?))
 }
 
 /// The generator's bids, as a loop takes them in that has the generator as its source.
@@ -141,7 +192,11 @@ impl<'a> Text<'a> {
 
 /// The number column `name`, or an empty slice where the batch was made without it.
 pub fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> &'a [i64] {
-    match batch.column_by_name(name) {
+    numbers_of(batch.column_by_name(name))
+}
+
+pub fn numbers_of(column: Option<&ArrayRef>) -> &[i64] {
+    match column {
         None => &[],
         Some(c) if c.data_type() == &DataType::Int64 => c.as_primitive::<Int64Type>().values(),
         Some(c) => c.as_primitive::<TimestampMillisecondType>().values(),
@@ -150,7 +205,11 @@ pub fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> &'a [i64] {
 
 /// The text column `name`, or one without rows where the batch was made without it.
 pub fn text<'a>(batch: &'a RecordBatch, name: &str) -> Text<'a> {
-    match batch.column_by_name(name) {
+    text_of(batch.column_by_name(name))
+}
+
+pub fn text_of(column: Option<&ArrayRef>) -> Text<'_> {
+    match column {
         None => Text { offsets: &[0], bytes: &[] },
         Some(c) => {
             let c = c.as_string::<i32>();

@@ -1,14 +1,13 @@
 //! What the engine needs to run the same queries: batches in memory as a source, a sink that only counts.
 
-use crate::loops::out::checksum;
+use crate::loops::out::{checksum_of_changes, rows};
 use crate::measure::{peak_mb, reset_peak, timed};
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StructArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::metadata::ROW_ORDER;
-use millstream_core::table::TableUse;
+use millstream_core::table::{TableUse, Takes};
 use millstream_core::{
-    Batch, ChangeKind, Connectors, Error, PartitionReader, Polled, Result, Sink, SinkContext, Source, SourceRows,
-    TableSpec,
+    Batch, Connectors, Error, PartitionReader, Polled, Result, Sink, SinkContext, Source, SourceRows, TableSpec,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,7 +35,7 @@ impl SourceKind {
 pub struct RunResult {
     pub events: u64,
     pub rows_out: u64,
-    /// As of [`checksum`] over all rows out; 0 unless the run was asked to check.
+    /// As of [`checksum_of_changes`] over all rows out; 0 unless the run was asked to check.
     pub checksum: u64,
     pub wall_s: f64,
     pub cpu_s: f64,
@@ -109,6 +108,14 @@ impl Connectors for BenchConnectors {
             "memory" | "nexmark" => vec![Field::new(ROW_ORDER, arrow::datatypes::DataType::Int64, false)],
             _ => vec![],
         })
+    }
+
+    fn finds_fields_by_name(&self, _: &TableSpec) -> bool {
+        true
+    }
+
+    fn takes(&self, _: &TableSpec) -> Takes {
+        Takes::All
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
@@ -184,6 +191,18 @@ impl Source for Memory {
     }
 }
 
+/// A ROW column with only those of its fields that are wanted.
+fn narrow(column: &ArrayRef, wanted: &Field) -> Result<ArrayRef> {
+    let DataType::Struct(fields) = wanted.data_type() else { return Ok(column.clone()) };
+    let own = column.as_struct();
+    let child = |field: &Arc<Field>| {
+        let found = own.column_by_name(field.name());
+        found.cloned().ok_or_else(|| Error::internal(format!("there is no field {}", field.name())))
+    };
+    let children = fields.iter().map(child).collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(StructArray::try_new(fields.clone(), children, own.nulls().cloned())?))
+}
+
 struct MemoryReader {
     name: String,
     batches: Arc<Vec<RecordBatch>>,
@@ -205,7 +224,8 @@ impl PartitionReader for MemoryReader {
         let Some(batch) = self.batches.get(self.next) else { return Ok(Polled::End) };
         let first = self.firsts[self.next];
         self.next += self.step;
-        let mut columns: Vec<ArrayRef> = self.columns.iter().map(|&c| batch.column(c).clone()).collect();
+        let fields = self.columns.iter().zip(self.schema.fields());
+        let mut columns = fields.map(|(&c, field)| narrow(batch.column(c), field)).collect::<Result<Vec<_>>>()?;
         let numbers = || Int64Array::from_iter_values(first..first + batch.num_rows() as i64);
         columns.extend((0..self.orders).map(|_| Arc::new(numbers()) as ArrayRef));
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -215,7 +235,7 @@ impl PartitionReader for MemoryReader {
     }
 }
 
-/// Counts rows and lets them go.
+/// Counts the rows of the result that is left, and lets them go.
 struct Blackhole {
     counts: Arc<Counts>,
     rows: u64,
@@ -224,14 +244,9 @@ struct Blackhole {
 
 impl Sink for Blackhole {
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        if let Some(kinds) = &batch.kinds
-            && kinds.values().iter().any(|k| *k != ChangeKind::Insert as i8)
-        {
-            return Err(Error::internal("a query of the bench gave a row that is no insert"));
-        }
-        self.rows += batch.len() as u64;
+        self.rows = self.rows.wrapping_add_signed(rows(batch));
         if self.counts.check.load(Ordering::Relaxed) {
-            self.checksum = self.checksum.wrapping_add(checksum(&batch.rows)?);
+            self.checksum = self.checksum.wrapping_add(checksum_of_changes(batch)?);
         }
         Ok(())
     }
@@ -241,8 +256,8 @@ impl Sink for Blackhole {
     }
 
     fn finish(&mut self) -> Result<()> {
+        // Both wrap around: one writer may take back what another has told.
         self.counts.rows.fetch_add(self.rows, Ordering::Relaxed);
-        // Wraps around, as the checksum itself does.
         self.counts.checksum.fetch_add(self.checksum, Ordering::Relaxed);
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! `millstream-bench`: see the library for what is measured and how.
 
 use clap::Parser;
-use millstream_bench::data::{Bids, all_events_spec, generator_spec, read};
+use millstream_bench::data::{Bids, events_in_memory, events_spec, generator_spec, read};
 use millstream_bench::engine::{EngineRunner, SourceKind};
 use millstream_bench::formats;
 use millstream_bench::measure::{median, timed};
-use millstream_bench::queries::{BENCHES, Bench};
+use millstream_bench::queries::{BENCHES, Bench, STATEFUL};
 use millstream_bench::report::{HEAD, Line, measure, row};
 use millstream_bench::runner::Engine;
 use millstream_bench::state::Work;
@@ -24,20 +24,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Bids for each query or file.
+    /// Bids for each query or file; events of all kinds where the whole stream is read.
     #[arg(long, global = true, default_value_t = 4_000_000)]
     events: usize,
     /// Only these queries, by name.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, global = true, value_delimiter = ',')]
     queries: Vec<String>,
     /// Worker threads of the engine, one run for each number.
-    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    #[arg(long, global = true, value_delimiter = ',', default_value = "1,2")]
     parallelism: Vec<usize>,
     /// Runs of loop and engine, in turns; medians are reported.
     #[arg(long, global = true, default_value_t = 5)]
     reps: usize,
-    /// Where bids come from: batches in memory, or the generator at work.
-    #[arg(long, value_delimiter = ',', default_value = "memory,generator")]
+    /// Where events come from: batches in memory, or the generator at work.
+    #[arg(long, global = true, value_delimiter = ',', default_value = "memory,generator")]
     source: Vec<Source>,
     /// Writes the report to this file too, as a list of objects.
     #[arg(long, global = true, value_name = "FILE")]
@@ -46,6 +46,8 @@ struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Measures the queries that keep state, as they are in bench/nexmark, over the one stream of persons, auctions and bids.
+    Stateful,
     /// Measures how fast CSV, JSON and Parquet are decoded, in MB/s.
     Formats,
     /// Measures how long a row takes from arrival to emission at 50,000 rows a second.
@@ -94,7 +96,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let benches = chosen(&args.queries)?;
+    let stateful = matches!(args.command, Some(Command::Stateful));
+    let benches = chosen(if stateful { STATEFUL } else { BENCHES }, &args.queries)?;
     if args.events == 0 || args.reps == 0 || args.parallelism.contains(&0) {
         return Err(Error::usage("--events, --reps and --parallelism count from 1"));
     }
@@ -120,33 +123,62 @@ fn run(args: &Args) -> Result<()> {
         Some(Command::Flat) => return flat(args),
         _ => {}
     }
-    let engine: Option<Box<dyn EngineRunner>> = Some(Box::new(Engine));
-    let mut lines: Vec<Line> = Vec::new();
+    let what = if stateful { "events" } else { "bids" };
+    println!("{} {what} a query, median of {} runs, CPU time; Mev/s by the wall clock", args.events, args.reps);
+    let lines = if stateful { all_events(args, &benches)? } else { bids(args, &benches)? };
+    write_json(args, &lines)
+}
 
-    println!("{} bids a query, median of {} runs, CPU time; Mev/s by the wall clock", args.events, args.reps);
+/// The queries over bids.
+fn bids(args: &Args, benches: &[&Bench]) -> Result<Vec<Line>> {
     generator(args)?;
     println!("\n{HEAD}");
     let mut bids = match args.source.contains(&Source::Memory) {
         true => Some(Bids::make(args.events, benches[0].rate)?),
         false => None,
     };
+    let mut lines = Vec::new();
     for bench in benches {
         for source in &args.source {
             let source = match (source, &mut bids) {
                 (Source::Memory, Some(bids)) => SourceKind::Memory(bids.at_rate(bench.rate)?),
                 _ => SourceKind::Generator { events: args.events, rate: bench.rate },
             };
-            for &parallelism in &args.parallelism {
-                let line = measure(bench, &source, args.events, parallelism, args.reps, engine.as_deref())?;
-                println!("{}", row(&line));
-                lines.push(line);
-                if engine.is_none() {
-                    break; // The loop has one thread: more lines would say the same.
-                }
-            }
+            measure_all(args, bench, &source, &mut lines)?;
         }
     }
-    write_json(args, &lines)
+    Ok(lines)
+}
+
+/// The queries over all events; they have one rate.
+fn all_events(args: &Args, benches: &[&Bench]) -> Result<Vec<Line>> {
+    println!("\n{HEAD}");
+    let rate = benches[0].rate;
+    let memory = match args.source.contains(&Source::Memory) {
+        true => Some(events_in_memory(args.events, rate)?),
+        false => None,
+    };
+    let mut lines = Vec::new();
+    for bench in benches {
+        for source in &args.source {
+            let source = match (source, &memory) {
+                (Source::Memory, Some(batches)) => SourceKind::Memory(batches.clone()),
+                _ => SourceKind::Generator { events: args.events, rate },
+            };
+            measure_all(args, bench, &source, &mut lines)?;
+        }
+    }
+    Ok(lines)
+}
+
+fn measure_all(args: &Args, bench: &Bench, source: &SourceKind, lines: &mut Vec<Line>) -> Result<()> {
+    for &parallelism in &args.parallelism {
+        let engine: &dyn EngineRunner = &Engine;
+        let line = measure(bench, source, args.events, parallelism, args.reps, Some(engine))?;
+        println!("{}", row(&line));
+        lines.push(line);
+    }
+    Ok(())
 }
 
 fn write_json(args: &Args, lines: &[impl Serialize]) -> Result<()> {
@@ -181,13 +213,13 @@ fn flat(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {
+fn chosen(all: &'static [Bench], names: &[String]) -> Result<Vec<&'static Bench>> {
     if names.is_empty() {
-        return Ok(BENCHES.iter().collect());
+        return Ok(all.iter().collect());
     }
     let find = |name: &String| {
-        BENCHES.iter().find(|b| b.name == name).ok_or_else(|| {
-            let known: Vec<&str> = BENCHES.iter().map(|b| b.name).collect();
+        all.iter().find(|b| b.name == name).ok_or_else(|| {
+            let known: Vec<&str> = all.iter().map(|b| b.name).collect();
             let error = Error::usage(format!("no query `{name}`"));
             match did_you_mean(name, known.iter().copied()) {
                 Some(close) => error.remedy(format!("did you mean `{close}`?")),
@@ -202,7 +234,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {
 fn generator(args: &Args) -> Result<()> {
     let numbers: Vec<usize> = (0..3).chain([5]).collect();
     for (name, spec) in [
-        ("events of all kinds, all columns", all_events_spec(args.events)),
+        ("events of all kinds, all columns", events_spec(args.events, 100_000, None)),
         ("bids, all columns", generator_spec(args.events, 100_000, None)),
         ("bids, number columns", generator_spec(args.events, 100_000, Some(numbers))),
     ] {

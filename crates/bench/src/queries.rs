@@ -1,22 +1,42 @@
 //! The queries: SQL, loop, and the rate of event time that each is run at.
 
-use crate::data::generator_options;
+use crate::data::{Fields, events_options, events_spec, generator_options, generator_spec};
 use crate::engine::SourceKind;
-use crate::loops::{Loop, days, over, stateless, windows};
+use crate::loops::{Loop, days, joins, newest, over, rounds, stateless, totals, windows};
+use millstream_core::TableSpec;
 
 /// One query of the bench.
 pub struct Bench {
     pub name: &'static str,
-    /// The statements behind the declaration of `bid`: the result table and the `INSERT INTO` it.
+    /// The statements behind the declaration of what it reads: the result table and the `INSERT INTO` it.
     pub sql: &'static str,
     pub loop_fn: Loop,
-    /// The columns of `bid` that it reads, by position: what a source has to make.
-    pub columns: &'static [usize],
+    /// What a source has to make for it.
+    pub reads: Reads,
     /// Nexmark events per second of event time, 46 of 50 of them bids. Chosen so that many windows close and the rows
     /// out stay in proportion to the rows in; noted where that is not plain.
     pub rate: u64,
     /// False where rows depend on the wall clock, so that only their number of events can be compared.
     pub repeatable: bool,
+}
+
+/// What a query reads.
+#[derive(Clone, Copy)]
+pub enum Reads {
+    /// These columns of table `bid`, by position.
+    Bids(&'static [usize]),
+    /// These fields of the one stream of persons, auctions and bids.
+    Events(Fields),
+}
+
+impl Reads {
+    /// The generator's table for it, with as many bids or events.
+    pub fn spec(self, events: usize, rate: u64) -> TableSpec {
+        match self {
+            Reads::Bids(columns) => generator_spec(events, rate, Some(columns.to_vec())),
+            Reads::Events(fields) => events_spec(events, rate, Some(fields)),
+        }
+    }
 }
 
 macro_rules! bench {
@@ -25,7 +45,7 @@ macro_rules! bench {
             name: $name,
             sql: include_str!(concat!("../queries/", $name, ".sql")),
             loop_fn: $loop_fn,
-            columns: &$columns,
+            reads: Reads::Bids(&$columns),
             rate: $rate,
             repeatable: true,
         }
@@ -67,21 +87,98 @@ pub const BENCHES: &[Bench] = &[
     bench!("over30m", over::over30m, [BIDDER, PRICE, TIME], 1_000),
 ];
 
+macro_rules! stateful {
+    ($name:literal, $loop_fn:path, $fields:expr) => {
+        Bench {
+            name: $name,
+            sql: include_str!(concat!("../../../bench/nexmark/", $name, ".sql")),
+            loop_fn: $loop_fn,
+            reads: Reads::Events(&$fields),
+            rate: USUAL,
+            repeatable: true,
+        }
+    };
+}
+
+/// The queries that keep state, as they are written in `bench/nexmark`: over the one stream of all events, with results that
+/// are updated where the query says so.
+pub const STATEFUL: &[Bench] = &[
+    stateful!(
+        "q3",
+        joins::q3,
+        [("person", &["id", "name", "city", "state"]), ("auction", &["id", "seller", "category"])]
+    ),
+    stateful!(
+        "q4",
+        joins::q4,
+        [("auction", &["id", "dateTime", "expires", "category"]), ("bid", &["auction", "price", "dateTime"]),]
+    ),
+    stateful!(
+        "q5",
+        rounds::q5,
+        [("person", &["dateTime"]), ("auction", &["dateTime"]), ("bid", &["auction", "dateTime"])]
+    ),
+    stateful!(
+        "q7",
+        joins::q7,
+        [
+            ("person", &["dateTime"]),
+            ("auction", &["dateTime"]),
+            ("bid", &["auction", "bidder", "price", "dateTime", "extra"]),
+        ]
+    ),
+    stateful!(
+        "q8",
+        rounds::q8,
+        [("person", &["id", "name", "dateTime"]), ("auction", &["seller", "dateTime"]), ("bid", &["dateTime"]),]
+    ),
+    stateful!(
+        "q9",
+        joins::q9,
+        [("auction", AUCTION_FIELDS), ("bid", &["auction", "bidder", "price", "dateTime", "extra"]),]
+    ),
+    stateful!("q15", totals::q15, [("bid", &["auction", "bidder", "price", "dateTime"])]),
+    stateful!("q16", totals::q16, [("bid", &["auction", "bidder", "price", "channel", "dateTime"])]),
+    stateful!("q17", totals::q17, [("bid", &["auction", "price", "dateTime"])]),
+    stateful!("q18", newest::q18, [("bid", BID_FIELDS)]),
+    stateful!("q19", newest::q19, [("bid", BID_FIELDS)]),
+    stateful!("q20", joins::q20, [("auction", AUCTION_FIELDS), ("bid", BID_FIELDS)]),
+];
+
+const AUCTION_FIELDS: &[&str] =
+    &["id", "itemName", "description", "initialBid", "reserve", "dateTime", "expires", "seller", "category", "extra"];
+const BID_FIELDS: &[&str] = &["auction", "bidder", "price", "channel", "url", "dateTime", "extra"];
+
+/// The declaration of the one stream, and the views of persons, auctions and bids.
+const EVENTS: &str = include_str!("../../../bench/nexmark/ddl.sql");
+/// What it says of the source, which is another one here.
+const EVENTS_SOURCE: &str = "'connector' = 'nexmark', 'events.num' = '100000'";
+
 impl Bench {
-    /// The whole script: `bid` behind the given source, then the query.
+    /// The whole script: what is read, behind the given source, then the query.
     pub fn script(&self, source: &SourceKind) -> String {
         let options: Vec<String> = match source {
             SourceKind::Memory(_) => vec!["'connector' = 'memory'".into()],
             SourceKind::Generator { events, rate } => {
-                generator_options(*events, *rate).iter().map(|(k, v)| format!("'{k}' = '{v}'")).collect()
+                let options = match self.reads {
+                    Reads::Bids(_) => generator_options(*events, *rate),
+                    Reads::Events(_) => events_options(*events, *rate),
+                };
+                options.iter().map(|(k, v)| format!("'{k}' = '{v}'")).collect()
             }
         };
-        format!(
-            "CREATE TABLE bid (\n  auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING,\n  \
-             dateTime TIMESTAMP(3), extra STRING,\n  \
-             WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND\n) WITH ({});\n\n{}",
-            options.join(", "),
-            self.sql
-        )
+        let options = options.join(", ");
+        match self.reads {
+            Reads::Bids(_) => format!(
+                "CREATE TABLE bid (\n  auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING,\n  \
+                 dateTime TIMESTAMP(3), extra STRING,\n  \
+                 WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND\n) WITH ({options});\n\n{}",
+                self.sql
+            ),
+            Reads::Events(_) => {
+                assert!(EVENTS.contains(EVENTS_SOURCE), "ddl.sql declares its source as `{EVENTS_SOURCE}`");
+                format!("{}\n{}", EVENTS.replace(EVENTS_SOURCE, &options), self.sql)
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Runs loop and engine in turns, takes medians, and tells of them: a table for people, JSON for programs.
 
-use crate::data::generate;
+use crate::data::read;
 use crate::engine::{EngineRunner, RunResult, SourceKind};
 use crate::loops::out::Out;
 use crate::measure::{median, timed};
@@ -15,8 +15,9 @@ pub struct Line {
     /// `memory` or `generator`.
     pub source: &'static str,
     pub parallelism: usize,
-    /// Bids read by the query.
+    /// Bids, or events of all kinds, read by the query.
     pub events: u64,
+    /// Rows of the result in the end.
     pub rows_out: u64,
     /// Median seconds of one run of the engine; absent, as all of the engine's figures, where only the loop ran.
     pub wall_s: Option<f64>,
@@ -35,7 +36,7 @@ pub fn run_loop(bench: &Bench, source: &SourceKind, check: bool) -> Result<Out> 
         SourceKind::Memory(batches) => (bench.loop_fn)(&mut batches.iter().cloned(), &mut out),
         SourceKind::Generator { events, rate } => {
             let mut failed = None;
-            let batches = generate(*events, *rate, Some(bench.columns.to_vec()))?;
+            let batches = read(&bench.reads.spec(*events, *rate))?;
             let mut batches = batches.map_while(|b| b.map_err(|e| failed = Some(e)).ok());
             (bench.loop_fn)(&mut batches, &mut out);
             if let Some(error) = failed {

@@ -5,25 +5,25 @@ use super::out::{Out, TextOut};
 use super::tumble;
 use arrow::array::RecordBatch;
 
-const DAY: i64 = 86_400_000;
+pub(super) const DAY: i64 = 86_400_000;
 
 /// 0 below 10,000, 1 below 1,000,000, else 2.
 #[inline(always)]
-fn rank(price: i64) -> usize {
+pub(super) fn rank(price: i64) -> usize {
     usize::from(price >= 10_000) + usize::from(price >= 1_000_000)
 }
 
 /// Counts of bids, distinct bidders and distinct auctions: over all, then for each rank of price.
 #[derive(Clone, Copy, Default)]
-struct Counts {
-    bids: [i64; 4],
-    bidders: [i64; 4],
-    auctions: [i64; 4],
+pub(super) struct Counts {
+    pub bids: [i64; 4],
+    pub bidders: [i64; 4],
+    pub auctions: [i64; 4],
 }
 
 /// Counts a value of this rank where it is new; `seen` has a bit for each rank that the value was seen at.
 #[inline(always)]
-fn distinct(counts: &mut [i64; 4], seen: &mut Bits, value: u64, rank: usize) {
+pub(super) fn distinct(counts: &mut [i64; 4], seen: &mut Bits, value: u64, rank: usize) {
     let bit = 1u8 << rank;
     let before = seen.set(value, bit);
     counts[0] += i64::from(before == 0);
@@ -77,32 +77,38 @@ fn name_code(name: &[u8]) -> u128 {
     u128::from_le_bytes(bytes)
 }
 
+/// An id within a channel, as a key.
+#[inline(always)]
+pub(super) fn key(channel: u32, id: i64) -> u64 {
+    u64::from(channel) << 40 | id as u64
+}
+
 #[derive(Default)]
-struct Q16 {
+pub(super) struct Q16 {
     /// Channel number by a hash of its name; names that share a hash follow each other by `next`.
     numbers: Map<u32>,
-    channels: Vec<Channel>,
+    pub channels: Vec<Channel>,
     /// By channel number above and bidder or auction below.
-    bidders: Bits,
-    auctions: Bits,
+    pub bidders: Bits,
+    pub auctions: Bits,
     /// The channel number of each row at hand.
-    rows: Vec<u32>,
+    pub rows: Vec<u32>,
 }
 
 #[derive(Clone, Copy)]
-struct Channel {
-    name: u128,
-    length: usize,
+pub(super) struct Channel {
+    pub name: u128,
+    pub length: usize,
     next: u32,
-    last_minute: i64,
-    counts: Counts,
+    pub last_minute: i64,
+    pub counts: Counts,
 }
 
 const NO_CHANNEL: u32 = u32::MAX;
 
 impl Q16 {
     #[inline(always)]
-    fn number(&mut self, name: &[u8]) -> u32 {
+    pub fn number(&mut self, name: &[u8]) -> u32 {
         let code = name_code(name);
         let hash = (code as u64 ^ ((code >> 64) as u64).rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1;
         let (first, new) = self.numbers.entry(hash);
@@ -130,7 +136,6 @@ pub fn q16(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
             let mut numbers = std::mem::take(&mut s.rows);
             numbers.clear();
             numbers.extend(rows.clone().map(|i| s.number(b.channel.get(i))));
-            let key = |channel: u32, id: i64| u64::from(channel) << 40 | id as u64;
             for (n, i) in rows.clone().enumerate() {
                 if let (Some(channel), Some(ahead)) = (numbers.get(n + 16), b.auction.get(i + 16)) {
                     s.auctions.prefetch(key(*channel, *ahead));
@@ -170,12 +175,26 @@ pub fn q16(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Q17 {
-    count: i64,
-    ranks: [i64; 3],
-    min: i64,
-    max: i64,
-    sum: i64,
+pub(super) struct Q17 {
+    pub count: i64,
+    pub ranks: [i64; 3],
+    pub min: i64,
+    pub max: i64,
+    pub sum: i64,
+}
+
+impl Q17 {
+    #[inline(always)]
+    pub fn add(&mut self, price: i64) {
+        if self.count == 0 {
+            (self.min, self.max) = (price, price);
+        }
+        self.count += 1;
+        self.ranks[rank(price)] += 1;
+        self.min = self.min.min(price);
+        self.max = self.max.max(price);
+        self.sum += price;
+    }
 }
 
 pub fn q17(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
@@ -189,15 +208,7 @@ pub fn q17(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) {
                     auctions.prefetch(*ahead as u64);
                 }
                 let price = b.price[i];
-                let (s, new) = auctions.entry(b.auction[i] as u64);
-                if new {
-                    (s.min, s.max) = (price, price);
-                }
-                s.count += 1;
-                s.ranks[rank(price)] += 1;
-                s.min = s.min.min(price);
-                s.max = s.max.max(price);
-                s.sum += price;
+                auctions.entry(b.auction[i] as u64).0.add(price);
             }
         },
         |auctions, start, out| {

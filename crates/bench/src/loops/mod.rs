@@ -5,13 +5,27 @@
 //! four seconds) allows it. Unlike an engine a loop may know its data: rows come in time order, keys are 64-bit
 //! numbers, channels have at most 16 bytes, urls have seven parts.
 
+//!
+//! `joins`, `newest`, `rounds` and `totals` are over the one stream of all events (`events`), and their results are kept up to
+//! date: after each batch they tell what has changed, a row that is replaced and the one in its place. They know no more than
+//! the query does about keys and about which event comes first: an auction may come twice, and an hour behind its bids. Only
+//! the windows (`rounds`) rest on the order of time, as all windows here.
+
 pub mod days;
+pub mod events;
+pub mod joins;
+pub mod kept;
 pub mod map;
+pub mod newest;
 pub mod out;
 pub mod over;
+pub mod rounds;
+#[cfg(test)]
+mod stateful_tests;
 pub mod stateless;
 #[cfg(test)]
 mod tests;
+pub mod totals;
 pub mod windows;
 
 use crate::data::{Text, WATERMARK_DELAY_MS, numbers, text};

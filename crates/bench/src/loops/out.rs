@@ -4,7 +4,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMillisecondType,
 };
-use millstream_core::{Error, Result};
+use millstream_core::{Batch, ChangeKind, Error, Result};
 use std::hint::black_box;
 
 /// Counts the rows of a loop and, in a run that is not timed, sums up their checksum.
@@ -20,6 +20,22 @@ impl Out {
         Out { check, ..Out::default() }
     }
 
+    /// Gives away changes of a result that lie in `columns`: of each the kind, and `values` hands its values, coded as for
+    /// [`emit`](Out::emit), to what it is given. A row that is taken back no longer counts, neither in `rows` nor in
+    /// `checksum`, so that both tell of the result that is left in the end, however it came about.
+    pub fn change<C>(&mut self, columns: &C, kinds: &[i8], values: impl Fn(usize, &mut dyn FnMut(u64))) {
+        black_box(columns);
+        let gone = kinds.iter().filter(|k| is_removal(**k)).count() as u64;
+        self.rows = self.rows.wrapping_add(kinds.len() as u64).wrapping_sub(2 * gone);
+        if self.check {
+            for (i, kind) in kinds.iter().enumerate() {
+                let mut code = 0;
+                values(i, &mut |value| code = add(code, value));
+                self.checksum = count(self.checksum, finish(code), *kind);
+            }
+        }
+    }
+
     /// Gives away `rows` rows that lie in `columns`. `row` says what the `i`-th holds, column by column, as
     /// [`value`] codes: numbers as they are, text by [`text_code`]. Only a run that checks asks for it.
     #[inline(always)]
@@ -33,6 +49,21 @@ impl Out {
             }
         }
     }
+}
+
+fn is_removal(kind: i8) -> bool {
+    matches!(ChangeKind::from_code(kind), ChangeKind::UpdateBefore | ChangeKind::Delete)
+}
+
+/// A row that comes adds its code, one that goes takes it away.
+fn count(sum: u64, code: u64, kind: i8) -> u64 {
+    if is_removal(kind) { sum.wrapping_sub(code) } else { sum.wrapping_add(code) }
+}
+
+/// How many rows a batch adds to the result; less than nothing where it takes more back.
+pub fn rows(batch: &Batch) -> i64 {
+    let gone = batch.kinds.iter().flat_map(|k| k.values().iter()).filter(|k| is_removal(**k)).count();
+    batch.len() as i64 - 2 * gone as i64
 }
 
 fn add(code: u64, value: u64) -> u64 {
@@ -54,6 +85,16 @@ const NULL: u64 = 0x6e75_6c6c_6e75_6c6c;
 /// The sum over all rows of a code of the row's values, so that neither the order of rows nor their cut into batches
 /// matters. Decimals count by the lower 64 bits of their unscaled value.
 pub fn checksum(rows: &RecordBatch) -> Result<u64> {
+    Ok(codes(rows)?.into_iter().fold(0, u64::wrapping_add))
+}
+
+/// The same of changes: rows that are taken back are subtracted.
+pub fn checksum_of_changes(batch: &Batch) -> Result<u64> {
+    let Some(kinds) = &batch.kinds else { return checksum(&batch.rows) };
+    Ok(codes(&batch.rows)?.into_iter().zip(kinds.values()).fold(0, |sum, (code, kind)| count(sum, code, *kind)))
+}
+
+fn codes(rows: &RecordBatch) -> Result<Vec<u64>> {
     let mut codes = vec![0u64; rows.num_rows()];
     for column in rows.columns() {
         let values = values(column.as_ref())?;
@@ -61,7 +102,8 @@ pub fn checksum(rows: &RecordBatch) -> Result<u64> {
             *code = add(*code, if column.is_null(i) { NULL } else { value });
         }
     }
-    Ok(codes.into_iter().fold(0, |sum, code| sum.wrapping_add(finish(code))))
+    codes.iter_mut().for_each(|code| *code = finish(*code));
+    Ok(codes)
 }
 
 fn values(column: &dyn Array) -> Result<Vec<u64>> {

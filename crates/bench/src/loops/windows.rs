@@ -25,10 +25,10 @@ pub fn hop30m_1k(batches: &mut dyn Iterator<Item = RecordBatch>, out: &mut Out) 
 
 /// Counts of a window that moves on: keys and counts lie side by side, ready to be given away as columns.
 #[derive(Default)]
-struct Moving {
+pub(super) struct Moving {
     places: Map<u32>,
-    keys: Vec<i64>,
-    counts: Vec<i64>,
+    pub keys: Vec<i64>,
+    pub counts: Vec<i64>,
 }
 
 impl Moving {
@@ -68,6 +68,68 @@ impl Moving {
 
 /// Each row is counted in one pane of `slide` ms; a window adds the pane that it gains to the window before and takes
 /// away the one that it loses.
+pub(super) struct Hopping {
+    size: i64,
+    slide: i64,
+    /// Panes that still take rows, by their start.
+    open: VecDeque<(i64, Map<u32>)>,
+    /// Panes that are in the window, oldest first.
+    held: VecDeque<(i64, Vec<(u64, u32)>)>,
+    window: Moving,
+    spare: Vec<Map<u32>>,
+    next_end: Option<i64>,
+}
+
+impl Hopping {
+    pub fn new(size: i64, slide: i64) -> Hopping {
+        let (open, held, spare) = Default::default();
+        Hopping { size, slide, open, held, window: Moving::default(), spare, next_end: None }
+    }
+
+    /// The pane that starts at `start`, where rows of that time are counted.
+    #[inline(always)]
+    pub fn pane(&mut self, start: i64) -> &mut Map<u32> {
+        self.next_end.get_or_insert(start + self.slide);
+        if self.open.back().is_none_or(|p| p.0 < start) {
+            self.open.push_back((start, self.spare.pop().unwrap_or_else(|| Map::with_bits(11))));
+        }
+        let pane = self.open.iter_mut().rev().find(|p| p.0 == start);
+        &mut pane.expect("rows come in order of time, so their pane is among those that are open").1
+    }
+
+    /// Hands `give` the windows that are complete at this watermark, each with its end.
+    pub fn close_through(&mut self, watermark: i64, mut give: impl FnMut(&Moving, i64)) {
+        while let Some(end) = self.next_end.filter(|end| closes(watermark, *end)) {
+            self.move_to(end);
+            give(&self.window, end);
+            self.next_end = Some(end + self.slide);
+        }
+    }
+
+    /// The end of the input completes every window that still holds a row.
+    pub fn finish(mut self, mut give: impl FnMut(&Moving, i64)) {
+        while let Some(end) = self.next_end {
+            self.move_to(end);
+            give(&self.window, end);
+            let more = !self.window.keys.is_empty() || !self.open.is_empty();
+            self.next_end = more.then_some(end + self.slide);
+        }
+    }
+
+    fn move_to(&mut self, end: i64) {
+        if let Some((start, mut pane)) = self.open.pop_front_if(|p| p.0 == end - self.slide) {
+            let counted: Vec<(u64, u32)> = pane.iter().copied().collect();
+            pane.clear();
+            self.spare.push(pane);
+            self.window.add(&counted);
+            self.held.push_back((start, counted));
+        }
+        while let Some((_, lost)) = self.held.pop_front_if(|p| p.0 < end - self.size) {
+            self.window.take_away(&lost);
+        }
+    }
+}
+
 #[inline(always)]
 fn hop(
     batches: &mut dyn Iterator<Item = RecordBatch>,
@@ -77,27 +139,11 @@ fn hop(
     column: impl for<'a> Fn(&BidBatch<'a>) -> &'a [i64],
     group: impl Fn(u64) -> u64,
 ) {
-    // Panes that still take rows; panes that are in the window, oldest first; counts of the window.
-    let mut open: VecDeque<(i64, Map<u32>)> = VecDeque::new();
-    let mut held: VecDeque<(i64, Vec<(u64, u32)>)> = VecDeque::new();
-    let mut window = Moving::default();
-    let mut spare: Vec<Map<u32>> = Vec::new();
+    let mut windows = Hopping::new(size, slide);
     let (mut starts, mut ends): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
     let mut keys: Vec<i64> = Vec::new();
     let mut counts: Vec<i64> = Vec::new();
-    let mut next_end = None;
-
-    let mut close = |end: i64, open: &mut VecDeque<(i64, Map<u32>)>, spare: &mut Vec<Map<u32>>, out: &mut Out| {
-        if let Some((start, mut pane)) = open.pop_front_if(|p| p.0 == end - slide) {
-            let counted: Vec<(u64, u32)> = pane.iter().copied().collect();
-            pane.clear();
-            spare.push(pane);
-            window.add(&counted);
-            held.push_back((start, counted));
-        }
-        while let Some((_, lost)) = held.pop_front_if(|p| p.0 < end - size) {
-            window.take_away(&lost);
-        }
+    let mut give = |window: &Moving, end: i64, out: &mut Out| {
         let rows = window.keys.len();
         for (column, value) in [(&mut starts, end - size), (&mut ends, end)] {
             column.clear();
@@ -109,37 +155,22 @@ fn hop(
         out.emit(&(&keys, &counts, &starts, &ends), rows, |i| {
             [keys[i] as u64, counts[i] as u64, starts[i] as u64, ends[i] as u64]
         });
-        rows > 0
     };
-
     for batch in batches {
         let b = BidBatch::of(&batch);
         let mut i = 0;
         while i < b.time.len() {
             let start = b.time[i] - b.time[i].rem_euclid(slide);
             let to = i + b.time[i..].partition_point(|t| *t < start + slide);
-            next_end.get_or_insert(start + slide);
-            if open.back().is_none_or(|p| p.0 < start) {
-                open.push_back((start, spare.pop().unwrap_or_else(|| Map::with_bits(11))));
-            }
-            if let Some((_, pane)) = open.iter_mut().rev().find(|p| p.0 == start) {
-                for key in &column(&b)[i..to] {
-                    *pane.entry(group(*key as u64)).0 += 1;
-                }
+            let pane = windows.pane(start);
+            for key in &column(&b)[i..to] {
+                *pane.entry(group(*key as u64)).0 += 1;
             }
             i = to;
         }
-        let watermark = watermark(b.time);
-        while let Some(end) = next_end.filter(|end| closes(watermark, *end)) {
-            close(end, &mut open, &mut spare, out);
-            next_end = Some(end + slide);
-        }
+        windows.close_through(watermark(b.time), |window, end| give(window, end, out));
     }
-    // The end of the input completes every window that still holds a row.
-    while let Some(end) = next_end {
-        let gave = close(end, &mut open, &mut spare, out);
-        next_end = (gave || !open.is_empty()).then_some(end + slide);
-    }
+    windows.finish(|window, end| give(window, end, out));
 }
 
 /// The highest price of each 10 s.

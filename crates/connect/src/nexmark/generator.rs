@@ -87,6 +87,8 @@ struct Epoch {
     draws: u64,
     last_person: i64,
     last_auction: i64,
+    hot_person: i64,
+    hot_auction: i64,
 }
 
 impl Epoch {
@@ -126,6 +128,8 @@ pub(super) struct Generator {
     base: Millis,
     /// Microseconds of event time from one event to the next.
     step_us: f64,
+    /// The first auction and the first person are the hot ones for good.
+    skewed: bool,
     texts: &'static Texts,
 }
 
@@ -133,7 +137,8 @@ impl Generator {
     pub(super) fn new(layout: Layout, options: &Options) -> Generator {
         // Mixed, so that seeds next to each other do not give the same draws a few events apart.
         let state = mix(options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(STEP));
-        Generator { layout, state, base: options.base, step_us: 1e6 / options.event_rate, texts: Texts::get() }
+        let (base, step_us, skewed) = (options.base, 1e6 / options.event_rate, options.skewed);
+        Generator { layout, state, base, step_us, skewed, texts: Texts::get() }
     }
 
     pub(super) fn make(&self, rows: Rows) -> Result<RecordBatch> {
@@ -276,11 +281,15 @@ impl Generator {
     }
 
     fn epoch(&self, number: u64) -> Epoch {
+        let (last_person, last_auction) = (number as i64, (number * AUCTIONS + AUCTIONS - 1) as i64);
+        let hot = |last: i64| if self.skewed { 0 } else { last / HOT_SPAN * HOT_SPAN };
         Epoch {
             number,
             draws: self.state.wrapping_add(number.wrapping_mul(EPOCH_DRAWS).wrapping_mul(STEP)),
-            last_person: number as i64,
-            last_auction: (number * AUCTIONS + AUCTIONS - 1) as i64,
+            last_person,
+            last_auction,
+            hot_person: hot(last_person),
+            hot_auction: hot(last_auction),
         }
     }
 
@@ -306,7 +315,7 @@ fn bid_auction(e: &Epoch, r: u64) -> i64 {
     let oldest = (e.last_auction - AUCTIONS_IN_FLIGHT).max(0);
     let span = (e.last_auction - oldest + 1 + AUCTIONS_AHEAD) as u64;
     // Both are worked out and one is taken: the choice is random, a branch would be guessed wrong half of the time.
-    let (hot, cold) = (e.last_auction / HOT_SPAN * HOT_SPAN, oldest + below(r >> 8, span) as i64);
+    let (hot, cold) = (e.hot_auction, oldest + below(r >> 8, span) as i64);
     FIRST_ID + if r & 1 != 0 { hot } else { cold }
 }
 
@@ -314,7 +323,7 @@ fn bid_auction(e: &Epoch, r: u64) -> i64 {
 fn bid_bidder(e: &Epoch, r: u64) -> i64 {
     let persons = e.last_person + 1;
     let active = persons.min(PERSONS_ACTIVE);
-    let hot = e.last_person / HOT_SPAN * HOT_SPAN + 1;
+    let hot = e.hot_person + 1;
     let cold = persons - active + below(r >> 24, (active + PERSONS_AHEAD) as u64) as i64;
     FIRST_ID + if (r >> 1) & 3 != 0 { hot } else { cold }
 }
@@ -326,9 +335,8 @@ fn auction_id(e: &Epoch, place: u64) -> i64 {
 fn seller(e: &Epoch, r: u64) -> i64 {
     let persons = e.last_person + 1;
     let active = persons.min(PERSONS_ACTIVE);
-    let hot = e.last_person / HOT_SPAN * HOT_SPAN;
     let any = persons - active + below(r >> 4, (active + PERSONS_AHEAD) as u64) as i64;
-    FIRST_ID + if r & 3 != 0 { hot } else { any }
+    FIRST_ID + if r & 3 != 0 { e.hot_person } else { any }
 }
 
 /// The slot of a bid's channel and url in [`Texts`].

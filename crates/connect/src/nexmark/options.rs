@@ -16,6 +16,11 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("rows-per-second", "Rows of this table per second of the wall clock. Absent: as fast as they are taken"),
     ("base-time", "Event time of the first event, in ms since 1970. Default 1700000000000 (2023-11-14 22:13:20)"),
     ("seed", "A whole number that all values follow from. Default 0"),
+    (
+        "skewed",
+        "`true`: the first auction and the first two persons stay the hot ones for good, with half of the bids, three in four of \
+         them by one bidder. Default `false`: others are hot with every 100 that are new",
+    ),
     ("keep-alive", "`true`: the table stays open, silent, after the last event. Default `false`"),
 ];
 
@@ -51,6 +56,7 @@ pub(super) struct Options {
     pub row_rate: Option<f64>,
     pub base: Millis,
     pub seed: u64,
+    pub skewed: bool,
     pub keep_alive: bool,
 }
 
@@ -101,12 +107,6 @@ fn read(spec: &TableSpec) -> Result<Options> {
     {
         return Err(wrong("base-time", &base.to_string(), "milliseconds since 1970, up to the year 9999"));
     }
-    let keep_alive = match spec.option("keep-alive") {
-        None => false,
-        Some(v) if v.eq_ignore_ascii_case("true") => true,
-        Some(v) if v.eq_ignore_ascii_case("false") => false,
-        Some(v) => return Err(wrong("keep-alive", v, "`true` or `false`")),
-    };
     Ok(Options {
         kind,
         events,
@@ -114,7 +114,8 @@ fn read(spec: &TableSpec) -> Result<Options> {
         row_rate: rate(spec, "rows-per-second")?,
         base: base.unwrap_or(1_700_000_000_000),
         seed: number(spec, "seed", "a whole number, 0 or more")?.unwrap_or(0),
-        keep_alive,
+        skewed: flag(spec, "skewed")?,
+        keep_alive: flag(spec, "keep-alive")?,
     })
 }
 
@@ -127,6 +128,15 @@ fn number<T: std::str::FromStr>(spec: &TableSpec, key: &str, wanted: &str) -> Re
     match spec.option(key) {
         None => Ok(None),
         Some(v) => v.trim().parse().map(Some).map_err(|_| wrong(key, v, wanted)),
+    }
+}
+
+fn flag(spec: &TableSpec, key: &str) -> Result<bool> {
+    match spec.option(key) {
+        None => Ok(false),
+        Some(v) if v.eq_ignore_ascii_case("true") => Ok(true),
+        Some(v) if v.eq_ignore_ascii_case("false") => Ok(false),
+        Some(v) => Err(wrong(key, v, "`true` or `false`")),
     }
 }
 

@@ -232,6 +232,26 @@ fn hot_keys_are_as_hot_as_they_should_be() {
 }
 
 #[test]
+fn skewed_has_one_hot_key_for_good() {
+    let share = |skewed: &str, column: &str, table: &str| {
+        let rows = read(&spec(table, &[("events.num", "100000"), ("skewed", skewed)]), 1);
+        let mut counts: HashMap<i64, usize> = HashMap::new();
+        ints(&rows, column).values().iter().for_each(|id| *counts.entry(*id).or_default() += 1);
+        let (hot, most) = counts.into_iter().max_by_key(|(_, n)| *n).unwrap();
+        (hot, most as f64 / rows.num_rows() as f64)
+    };
+    for (column, table, hot, wanted) in
+        [("auction", "bid", 1000, 0.5), ("bidder", "bid", 1001, 0.75), ("seller", "auction", 1000, 0.75)]
+    {
+        let (id, found) = share("true", column, table);
+        assert_eq!(id, hot, "{column}");
+        assert!((found - wanted).abs() < 0.01, "{column}: {found}");
+        // 100,000 events open 6,000 auctions, and 2,000 persons come: the hot one has changed many times.
+        assert!(share("false", column, table).1 < 0.06, "{column}");
+    }
+}
+
+#[test]
 fn texts_look_like_what_they_are() {
     let bids = read(&spec("bid", &[("events.num", "5000")]), 1);
     let text = |b: &RecordBatch, c: &str| -> Vec<String> {
