@@ -1,6 +1,7 @@
-//! How fast files are decoded: bids written as CSV, JSON lines, Avro and Parquet, read back column by column.
+//! How fast files are decoded: bids written as CSV, JSON lines, Avro, Protobuf and Parquet, read back column by column.
 //!
-//! Text and Avro are decoded out of memory, so that no disk is timed; Parquet out of a file that was just written, which the
+//! Protobuf is a format of records: its file is one record behind the other, and where each begins is known, as a broker knows it.
+//! Text, Avro and records are decoded out of memory, so that no disk is timed; Parquet out of a file that was just written, which the
 //! system still holds. MB are those of the file (10^6 bytes), seconds those of the CPU, on one thread.
 
 use crate::data::{bid_schema, generate};
@@ -13,9 +14,12 @@ use millstream_formats::avro::{AvroOptions, Codec};
 use millstream_formats::changes::{ChangeFormat, ChangeOptions};
 use millstream_formats::options::{Compression, CsvOptions, JsonOptions, ParquetOptions};
 use millstream_formats::parquet::{ParquetReader, ParquetWriter};
+use millstream_formats::protobuf::Files;
+use millstream_formats::records::{RECORDS_MAX, RecordOptions};
 use millstream_formats::{FormatOptions, OnBadRow, decoder, encoder};
 use serde::Serialize;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,27 +59,52 @@ impl Drop for Folder {
     }
 }
 
+/// How bids are written.
+enum Written {
+    Files(FormatOptions),
+    Records(RecordOptions),
+}
+
+/// The description of a bid.
+struct Bid;
+
+const BID: &str = "syntax = \"proto3\"; import \"google/protobuf/timestamp.proto\"; message Bid { int64 auction = 1; int64 bidder = 2;
+    int64 price = 3; string channel = 4; string url = 5; google.protobuf.Timestamp dateTime = 6; string extra = 7; }";
+
+impl Files for Bid {
+    fn read(&self, path: &str) -> std::result::Result<Option<Vec<u8>>, String> {
+        Ok((path == "bid.proto").then(|| BID.into()))
+    }
+}
+
 /// Writes and reads `events` bids in each format, `reps` times, and hands each line to `tell`.
 pub fn measure(events: usize, reps: usize, mut tell: impl FnMut(&FormatLine)) -> Result<Vec<FormatLine>> {
     let batches = generate(events, 100_000, None)?.collect::<Result<Vec<_>>>()?;
     let folder = Folder(std::env::temp_dir().join(format!("millstream-bench-{}", std::process::id())));
     std::fs::create_dir_all(&folder.0).map_err(|e| io(&folder.0, e))?;
-    let avro = |codec| FormatOptions::Avro(AvroOptions { codec, ..AvroOptions::default() });
-    let parquet = |compression| FormatOptions::Parquet(ParquetOptions { compression });
+    let avro = |codec| Written::Files(FormatOptions::Avro(AvroOptions { codec, ..AvroOptions::default() }));
+    let parquet = |compression| Written::Files(FormatOptions::Parquet(ParquetOptions { compression }));
+    let changes = FormatOptions::Changes(ChangeOptions::parse(ChangeFormat::Debezium, &Default::default())?);
+    let described = [("protobuf.schema-file".to_owned(), "bid.proto".to_owned())].into();
     let mut lines = Vec::new();
     for (name, format) in [
-        ("csv", FormatOptions::Csv(CsvOptions::default())),
-        ("json", FormatOptions::Json(JsonOptions::default())),
-        ("debezium-json", FormatOptions::Changes(ChangeOptions::parse(ChangeFormat::Debezium, &Default::default())?)),
+        ("csv", Written::Files(FormatOptions::Csv(CsvOptions::default()))),
+        ("json", Written::Files(FormatOptions::Json(JsonOptions::default()))),
+        ("debezium-json", Written::Files(changes)),
         ("avro, plain", avro(Codec::Null)),
         ("avro, snappy", avro(Codec::Snappy)),
+        ("protobuf", Written::Records(RecordOptions::parse_with("protobuf", "", &described, &Bid)?)),
         ("parquet, plain", parquet(Compression::None)),
         ("parquet, snappy", parquet(Compression::Snappy)),
         ("parquet, zstd", parquet(Compression::Zstd)),
     ] {
         let path = folder.0.join(name.replace(", ", "."));
-        let (written, _, encode) = timed(|| write(&format, &batches, &path));
-        let bytes = written? as f64;
+        let (written, _, encode) = timed(|| match &format {
+            Written::Files(format) => Ok((write(format, &batches, &path)?, Vec::new())),
+            Written::Records(format) => write_records(format, &batches, &path),
+        });
+        let (bytes, ranges) = written?;
+        let bytes = bytes as f64;
         for projection in [(0..bid_schema().fields().len()).collect::<Vec<_>>(), vec![0, 2]] {
             let mut expected = 0u64;
             for batch in &batches {
@@ -84,11 +113,14 @@ pub fn measure(events: usize, reps: usize, mut tell: impl FnMut(&FormatLine)) ->
             let mut seconds = Vec::new();
             for rep in 0..=reps {
                 let content = match format {
-                    FormatOptions::Parquet(_) => Vec::new(),
+                    Written::Files(FormatOptions::Parquet(_)) => Vec::new(),
                     _ => std::fs::read(&path).map_err(|e| io(&path, e))?,
                 };
                 // The first run compares the rows and is not timed.
-                let (got, _, cpu) = timed(|| read(&format, &content, &path, &projection, rep == 0));
+                let (got, _, cpu) = timed(|| match &format {
+                    Written::Files(format) => read(format, &content, &path, &projection, rep == 0),
+                    Written::Records(format) => read_records(format, &content, &ranges, &projection, rep == 0),
+                });
                 let (rows, sum) = got?;
                 if rows != events as u64 || (rep == 0 && sum != expected) {
                     return Err(Error::internal(format!("{name}: what was read is not what was written")));
@@ -142,6 +174,44 @@ fn write(format: &FormatOptions, batches: &[RecordBatch], path: &Path) -> Result
     Ok(std::fs::metadata(path).map_err(|e| io(path, e))?.len())
 }
 
+/// Where each of some records stands.
+type Ranges = Vec<Option<Range<usize>>>;
+
+/// Writes the batches as records, one behind the other with a byte between them; the size of the file, and where they stand.
+fn write_records(format: &RecordOptions, batches: &[RecordBatch], path: &Path) -> Result<(u64, Ranges)> {
+    let mut encoder = format.encoder(&bid_schema())?;
+    let (mut laid, mut ranges) = (Vec::new(), Ranges::new());
+    for batch in batches {
+        for record in encoder.encode_records(batch, None)?.iter().flatten() {
+            ranges.push(Some(laid.len()..laid.len() + record.len()));
+            laid.extend_from_slice(record);
+            laid.push(0);
+        }
+    }
+    std::fs::write(path, &laid).map_err(|e| io(path, e))?;
+    Ok((laid.len() as u64, ranges))
+}
+
+fn read_records(
+    format: &RecordOptions,
+    content: &[u8],
+    ranges: &[Option<Range<usize>>],
+    projection: &[usize],
+    check: bool,
+) -> Result<(u64, u64)> {
+    let mut decoder = format.decoder(&bid_schema(), projection, OnBadRow::Fail)?;
+    let (mut rows, mut sum) = (0, 0u64);
+    for some in ranges.chunks(RECORDS_MAX.min(BATCH_ROWS)) {
+        let read = decoder.decode_records(content, some)?.rows;
+        rows += read.num_rows() as u64;
+        if check {
+            sum = sum.wrapping_add(checksum(&read)?);
+        }
+        std::hint::black_box(&read);
+    }
+    Ok((rows, sum))
+}
+
 /// Decodes all rows; their number and, if asked for, their checksum.
 fn read(format: &FormatOptions, content: &[u8], path: &Path, projection: &[usize], check: bool) -> Result<(u64, u64)> {
     let (mut rows, mut sum) = (0, 0u64);
@@ -182,8 +252,8 @@ mod tests {
     #[test]
     fn every_format_gives_back_what_was_written() {
         let lines = super::measure(20_000, 1, |_| ()).unwrap();
-        // Eight formats, with all columns and with two.
-        assert_eq!(lines.len(), 16);
+        // Nine formats, with all columns and with two.
+        assert_eq!(lines.len(), 18);
         assert!(lines.iter().all(|l| l.file_mb > 0.1));
     }
 }

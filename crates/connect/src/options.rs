@@ -124,6 +124,31 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A file that an option names; `None`: there is none. An error is half a sentence.
+pub fn small_file(path: &str, bytes_max: u64) -> std::result::Result<Option<Vec<u8>>, String> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(format!("cannot be read: {e}")),
+    };
+    let mut bytes = Vec::new();
+    let read = std::io::Read::read_to_end(&mut std::io::Read::take(file, bytes_max + 1), &mut bytes);
+    read.map_err(|e| format!("cannot be read: {e}"))?;
+    match bytes.len() as u64 > bytes_max {
+        true => Err(format!("has more than {} KiB", bytes_max >> 10)),
+        false => Ok(Some(bytes)),
+    }
+}
+
+/// The files of this machine, for formats that are described in files.
+pub struct LocalFiles;
+
+impl millstream_formats::protobuf::Files for LocalFiles {
+    fn read(&self, path: &str) -> std::result::Result<Option<Vec<u8>>, String> {
+        small_file(path, millstream_formats::protobuf::SCHEMA_BYTES_MAX as u64)
+    }
+}
+
 /// A value, or that of the environment variable it refers to: `${NAME}`.
 pub fn referenced(key: &str, value: &str) -> Result<String> {
     let Some(name) = value.strip_prefix("${").and_then(|v| v.strip_suffix('}')) else { return Ok(value.to_owned()) };

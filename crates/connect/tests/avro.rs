@@ -9,9 +9,9 @@ use millstream_connect::Registry;
 use millstream_core::table::{Connectors, TableUse};
 use millstream_core::{Batch, Polled, Result, SinkContext, TableSpec};
 use millstream_formats::OnBadRow;
-use millstream_formats::avro::Schemas;
 use millstream_formats::changes::Beyond;
 use millstream_formats::records::RecordOptions;
+use millstream_formats::registry::{Registered, Schemas};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -275,8 +275,8 @@ fn what_is_written_another_reads() {
 struct One(String);
 
 impl Schemas for One {
-    fn schema(&self, _: u32) -> Result<std::result::Result<Arc<str>, String>> {
-        Ok(Ok(self.0.as_str().into()))
+    fn schema(&self, _: u32) -> Result<std::result::Result<Arc<Registered>, String>> {
+        Ok(Ok(Registered::alone(self.0.as_str())))
     }
 }
 

@@ -5,6 +5,8 @@
 
 #[path = "kafka/broker.rs"]
 mod broker;
+#[path = "kafka/protobuf.rs"]
+mod protobuf;
 #[path = "kafka/reading.rs"]
 mod reading;
 #[cfg(feature = "schema-registry")]

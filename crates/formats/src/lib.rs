@@ -24,14 +24,17 @@
 pub mod avro;
 pub mod bad;
 pub mod changes;
+mod columns;
 pub mod csv;
 pub mod fuzz;
 pub mod json;
 mod lines;
 pub mod options;
 pub mod parquet;
+pub mod protobuf;
 pub mod raw;
 pub mod records;
+pub mod registry;
 pub mod text;
 pub mod types;
 

@@ -21,6 +21,9 @@ use crate::changes::{Beyond, ChangeFormat, ChangeOptions, ChangesDecoder, Change
 use crate::csv::{CsvDecoder, CsvEncoder};
 use crate::json::{JsonDecoder, JsonEncoder};
 use crate::options::{CsvOptions, Header, JsonOptions};
+use crate::protobuf::{
+    Files, NoFiles, PROTOBUF, PROTOBUF_CONFLUENT, ProtobufDecoder, ProtobufEncoder, ProtobufOptions,
+};
 use crate::raw::{RawDecoder, RawEncoder, RawOptions};
 use crate::{Format, FormatOptions, OnBadRow};
 use arrow::array::{BinaryArray, Int8Array, RecordBatch};
@@ -31,8 +34,19 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The formats that records may have.
-pub const NAMES: [&str; 9] =
-    ["csv", "json", "raw", "avro", CONFLUENT, "debezium-json", DEBEZIUM_CONFLUENT, "maxwell-json", "canal-json"];
+pub const NAMES: [&str; 11] = [
+    "csv",
+    "json",
+    "raw",
+    "avro",
+    CONFLUENT,
+    PROTOBUF,
+    PROTOBUF_CONFLUENT,
+    "debezium-json",
+    DEBEZIUM_CONFLUENT,
+    "maxwell-json",
+    "canal-json",
+];
 
 /// Whether records of the format `name` say what has become of rows.
 pub fn tells_changes(name: &str) -> bool {
@@ -103,12 +117,24 @@ pub enum RecordOptions {
     Avro(AvroOptions),
     Confluent(ConfluentOptions),
     DebeziumConfluent(ConfluentOptions),
+    Protobuf(ProtobufOptions),
+    ProtobufConfluent(ProtobufOptions),
     Changes(ChangeOptions),
 }
 
 impl RecordOptions {
     /// Reads the options of the format `name`: all that begin with `prefix` (`key.`, `value.` or nothing).
     pub fn parse(name: &str, prefix: &str, options: &BTreeMap<String, String>) -> Result<RecordOptions> {
+        RecordOptions::parse_with(name, prefix, options, &NoFiles)
+    }
+
+    /// The same, where options may name files.
+    pub fn parse_with(
+        name: &str,
+        prefix: &str,
+        options: &BTreeMap<String, String>,
+        files: &dyn Files,
+    ) -> Result<RecordOptions> {
         let mine: BTreeMap<String, String> = options
             .iter()
             .filter_map(|(key, value)| Some((key.strip_prefix(prefix)?.to_owned(), value.clone())))
@@ -120,6 +146,11 @@ impl RecordOptions {
             DEBEZIUM_CONFLUENT => {
                 let options = ConfluentOptions::parse(DEBEZIUM_CONFLUENT, &mine)?;
                 return Ok(RecordOptions::DebeziumConfluent(options));
+            }
+            PROTOBUF => return Ok(RecordOptions::Protobuf(ProtobufOptions::parse(PROTOBUF, &mine, files)?)),
+            PROTOBUF_CONFLUENT => {
+                let options = ProtobufOptions::parse(PROTOBUF_CONFLUENT, &mine, files)?;
+                return Ok(RecordOptions::ProtobufConfluent(options));
             }
             "csv" => Format::Csv,
             "json" => Format::Json,
@@ -153,6 +184,7 @@ impl RecordOptions {
             "json" => Format::Json.keys(),
             "avro" => Format::Avro.keys(),
             CONFLUENT | DEBEZIUM_CONFLUENT => ConfluentOptions::keys(name),
+            PROTOBUF | PROTOBUF_CONFLUENT => ProtobufOptions::keys(name),
             _ => ChangeFormat::of(name).map_or(&[], ChangeFormat::keys),
         }
     }
@@ -165,6 +197,8 @@ impl RecordOptions {
             RecordOptions::Avro(_) => "avro",
             RecordOptions::Confluent(_) => CONFLUENT,
             RecordOptions::DebeziumConfluent(_) => DEBEZIUM_CONFLUENT,
+            RecordOptions::Protobuf(_) => PROTOBUF,
+            RecordOptions::ProtobufConfluent(_) => PROTOBUF_CONFLUENT,
             RecordOptions::Changes(o) => o.format.name(),
         }
     }
@@ -177,6 +211,7 @@ impl RecordOptions {
             RecordOptions::Raw(_) => false,
             RecordOptions::Avro(o) => o.ignore_parse_errors,
             RecordOptions::Confluent(o) | RecordOptions::DebeziumConfluent(o) => o.ignore_parse_errors,
+            RecordOptions::Protobuf(o) | RecordOptions::ProtobufConfluent(o) => o.ignore_parse_errors,
             RecordOptions::Changes(o) => o.json.ignore_parse_errors,
         }
     }
@@ -191,13 +226,17 @@ impl RecordOptions {
         match self {
             RecordOptions::Confluent(o) => o.schema_text(declared).map(Some),
             RecordOptions::DebeziumConfluent(o) => o.schema_text(&avro::envelope(declared.fields())).map(Some),
+            RecordOptions::ProtobufConfluent(o) => o.schema_text().map(Some),
             _ => Ok(None),
         }
     }
 
     /// Whether its records name their schemas by numbers.
     pub fn asks_for_schemas(&self) -> bool {
-        matches!(self, RecordOptions::Confluent(_) | RecordOptions::DebeziumConfluent(_))
+        matches!(
+            self,
+            RecordOptions::Confluent(_) | RecordOptions::DebeziumConfluent(_) | RecordOptions::ProtobufConfluent(_)
+        )
     }
 
     /// Checks that the format can hold these columns.
@@ -206,6 +245,7 @@ impl RecordOptions {
             RecordOptions::Raw(_) => crate::raw::check(schema),
             RecordOptions::Avro(_) => avro::check(schema.fields()),
             RecordOptions::Confluent(_) | RecordOptions::DebeziumConfluent(_) => avro::check_types(schema.fields()),
+            RecordOptions::Protobuf(o) | RecordOptions::ProtobufConfluent(o) => o.check(schema),
             _ => Ok(()),
         }
     }
@@ -215,6 +255,7 @@ impl RecordOptions {
         match self {
             RecordOptions::Confluent(o) => o.check_written(schema),
             RecordOptions::DebeziumConfluent(o) => o.check_written(&avro::envelope(schema.fields())),
+            RecordOptions::Protobuf(o) | RecordOptions::ProtobufConfluent(o) => o.check_written(schema),
             _ => self.check(schema),
         }
     }
@@ -237,6 +278,10 @@ impl RecordOptions {
         beyond: &Beyond,
         on_bad_row: OnBadRow,
     ) -> Result<Box<dyn RecordDecoder>> {
+        let schemas = || {
+            let known = beyond.schemas.clone();
+            known.ok_or_else(|| Error::internal("records with numbers, and nobody who knows them"))
+        };
         Ok(match self {
             RecordOptions::Changes(o) => Box::new(ChangesDecoder::new(o, schema, projection, beyond, on_bad_row)?),
             RecordOptions::Csv(o) => {
@@ -247,17 +292,13 @@ impl RecordOptions {
             RecordOptions::Json(o) => Box::new(JsonDecoder::new(o.clone(), schema, projection, on_bad_row)?),
             RecordOptions::Raw(o) => Box::new(RawDecoder::new(o.clone(), schema, projection)?),
             RecordOptions::Avro(o) => Box::new(AvroRecordDecoder::plain(o, schema, projection)?),
-            RecordOptions::Confluent(o) => {
-                let schemas = beyond.schemas.clone();
-                let schemas =
-                    schemas.ok_or_else(|| Error::internal("records with numbers, and nobody who knows them"))?;
-                Box::new(AvroRecordDecoder::numbered(o, schemas, schema, projection)?)
-            }
+            RecordOptions::Confluent(o) => Box::new(AvroRecordDecoder::numbered(o, schemas()?, schema, projection)?),
             RecordOptions::DebeziumConfluent(o) => {
-                let schemas = beyond.schemas.clone();
-                let schemas =
-                    schemas.ok_or_else(|| Error::internal("records with numbers, and nobody who knows them"))?;
-                Box::new(AvroChangesDecoder::new(o, schemas, schema, projection, beyond)?)
+                Box::new(AvroChangesDecoder::new(o, schemas()?, schema, projection, beyond)?)
+            }
+            RecordOptions::Protobuf(o) => Box::new(ProtobufDecoder::plain(o, schema, projection)?),
+            RecordOptions::ProtobufConfluent(o) => {
+                Box::new(ProtobufDecoder::numbered(o, schemas()?, schema, projection)?)
             }
         })
     }
@@ -271,19 +312,16 @@ impl RecordOptions {
     /// the rows.
     pub fn encoder_as(&self, schema: &SchemaRef, id: Option<u32>) -> Result<Box<dyn RecordEncoder>> {
         self.check(schema)?;
+        let number = || id.ok_or_else(|| Error::internal("a schema without its number"));
         Ok(match self {
             RecordOptions::Csv(o) => Box::new(CsvEncoder::new(o.clone(), schema.clone())),
             RecordOptions::Json(o) => Box::new(JsonEncoder::new(o.clone(), schema.clone())),
             RecordOptions::Raw(o) => Box::new(RawEncoder::new(o.clone())),
             RecordOptions::Avro(o) => Box::new(AvroRecordEncoder::plain(o, schema)?),
-            RecordOptions::Confluent(o) => {
-                let id = id.ok_or_else(|| Error::internal("a schema without its number"))?;
-                Box::new(AvroRecordEncoder::numbered(o, schema, id)?)
-            }
-            RecordOptions::DebeziumConfluent(o) => {
-                let id = id.ok_or_else(|| Error::internal("a schema without its number"))?;
-                Box::new(AvroChangesEncoder::new(o, schema, id)?)
-            }
+            RecordOptions::Confluent(o) => Box::new(AvroRecordEncoder::numbered(o, schema, number()?)?),
+            RecordOptions::DebeziumConfluent(o) => Box::new(AvroChangesEncoder::new(o, schema, number()?)?),
+            RecordOptions::Protobuf(o) => Box::new(ProtobufEncoder::new(o, schema, None)?),
+            RecordOptions::ProtobufConfluent(o) => Box::new(ProtobufEncoder::new(o, schema, Some(number()?))?),
             RecordOptions::Changes(o) => Box::new(ChangesEncoder::new(o, schema.clone())),
         })
     }

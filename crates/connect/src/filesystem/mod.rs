@@ -26,6 +26,7 @@ use millstream_core::error::did_you_mean;
 use millstream_core::table::{Brings, TableUse, Takes};
 use millstream_core::{Committer, Error, JobRun, LookedUp, Result, Sink, SinkContext, Source, TableSpec, metadata};
 use millstream_formats::changes::ChangeFormat;
+use millstream_formats::records;
 use millstream_formats::{Format, FormatOptions};
 use partition::{Rule, Waiting};
 use std::io;
@@ -262,6 +263,12 @@ fn format_options(table: &TableSpec) -> Result<FormatOptions> {
     let name = required(table, FORMAT, "csv")?;
     let format: Format = name.parse().map_err(|()| {
         let guess = did_you_mean(name, Format::NAMES).map(|g| format!("did you mean '{g}'? ")).unwrap_or_default();
+        if records::NAMES.contains(&name) {
+            return Error::sql(format!(
+                "'{name}' is a format of records, and says nothing of where in a file one ends"
+            ))
+            .remedy(format!("for files there are {}", Format::NAMES.join(", ")));
+        }
         Error::sql(format!("there is no format '{name}'"))
             .remedy(format!("{guess}There are {}", Format::NAMES.join(", ")))
     })?;

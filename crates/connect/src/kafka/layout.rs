@@ -6,9 +6,10 @@ use crate::schemas::Registry;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use millstream_core::metadata::{ROW_ORDER, ltz_millis};
 use millstream_core::{Error, Result, TableSpec};
-use millstream_formats::avro::Schemas;
-use millstream_formats::changes::{Beyond, ChangeFormat};
+use millstream_formats::avro::DEBEZIUM_CONFLUENT;
+use millstream_formats::changes::{Beyond, ChangeFormat, metadata_in_avro};
 use millstream_formats::records::RecordOptions;
+use millstream_formats::registry::Schemas;
 use std::sync::Arc;
 
 /// What can be read beside key and value.
@@ -77,8 +78,10 @@ impl Beside {
 const OF_VALUE: &str = "value.";
 
 fn format_metadata(table: &TableSpec) -> Vec<Field> {
-    let format = table.option(FORMAT).or(table.option(VALUE_FORMAT)).and_then(ChangeFormat::of);
-    format.map_or_else(Vec::new, ChangeFormat::metadata)
+    match table.option(FORMAT).or(table.option(VALUE_FORMAT)) {
+        Some(DEBEZIUM_CONFLUENT) => metadata_in_avro(),
+        format => format.and_then(ChangeFormat::of).map_or_else(Vec::new, ChangeFormat::metadata),
+    }
 }
 
 /// The metadata of a table, each with the declared type where the column can have it.

@@ -37,6 +37,7 @@ use arrow::datatypes::Field;
 use millstream_core::table::{Brings, TableUse, Takes, cannot_be_looked_up};
 use millstream_core::{Committer, JobRun, Result, Sink, SinkContext, Source, TableSpec};
 use millstream_formats::avro::{CONFLUENT, DEBEZIUM_CONFLUENT};
+use millstream_formats::protobuf::{PROTOBUF, PROTOBUF_CONFLUENT};
 use options::Settings;
 
 /// Opens a topic that goes on where a history ends.
@@ -70,7 +71,9 @@ impl Connector for Kafka {
         // The key's columns may have another format. Records of `avro` say nothing of their fields, so all of them have to be known.
         let formats = ["format", "value.format", "key.format"].into_iter().filter_map(|key| table.options.get(key));
         formats.clone().count() > 0
-            && formats.clone().all(|format| ["json", CONFLUENT, DEBEZIUM_CONFLUENT].contains(&format.as_str()))
+            && formats.clone().all(|format| {
+                ["json", CONFLUENT, DEBEZIUM_CONFLUENT, PROTOBUF, PROTOBUF_CONFLUENT].contains(&format.as_str())
+            })
     }
 
     fn takes(&self, table: &TableSpec) -> Takes {

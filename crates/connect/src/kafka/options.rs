@@ -1,7 +1,7 @@
 //! The options of a `kafka` or `upsert-kafka` table, read once: what is wrong with them is said at the declaration.
 
 use super::properties::Properties;
-use crate::options::{BAD_ROWS, GUARANTEE, Guarantee, check_keys, duration, number, required, size};
+use crate::options::{BAD_ROWS, GUARANTEE, Guarantee, LocalFiles, check_keys, duration, number, required, size};
 use crate::outbox::{OUTBOX_BYTES, OUTBOX_BYTES_MAX_DEFAULT};
 use crate::schemas::Registry;
 use millstream_core::error::did_you_mean;
@@ -287,7 +287,8 @@ fn parts(table: &TableSpec, upsert: bool) -> Result<(Option<Part>, Part)> {
         .collect();
     let name = |i: usize| table.schema.field(i).name().as_str();
     let format = |option: &str, prefix: &str| {
-        table.option(option).map(|name| RecordOptions::parse(name, prefix, &table.options)).transpose()
+        let name = table.option(option);
+        name.map(|name| RecordOptions::parse_with(name, prefix, &table.options, &LocalFiles)).transpose()
     };
     let value_format = match (table.option(FORMAT), table.option(VALUE_FORMAT)) {
         (Some(_), Some(_)) => {

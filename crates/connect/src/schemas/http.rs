@@ -29,8 +29,20 @@ pub(super) fn ask(settings: &Settings, url: &str, path: &str, body: Option<&str>
 }
 
 async fn request(settings: &Settings, url: &str, path: &str, body: Option<&str>) -> Result<Answer, String> {
-    let client = reqwest::Client::builder().timeout(REQUEST_MAX).connect_timeout(CONNECT_MAX).build();
-    let client = client.map_err(|e| told(&e))?;
+    let mut client = reqwest::Client::builder().timeout(REQUEST_MAX).connect_timeout(CONNECT_MAX);
+    if let Some(trusted) = &settings.tls.trusted {
+        client = client.tls_built_in_root_certs(false);
+        for certificate in reqwest::Certificate::from_pem_bundle(trusted).map_err(|e| told(&e))? {
+            client = client.add_root_certificate(certificate);
+        }
+    }
+    if let Some(own) = &settings.tls.own {
+        // What the parser says of a key is kept back: it may quote it.
+        let identity = reqwest::Identity::from_pem(own.reveal().as_bytes());
+        client = client
+            .identity(identity.map_err(|_| "the certificate and key of 'ssl.keystore.location' are not understood")?);
+    }
+    let client = client.build().map_err(|e| told(&e))?;
     let url = format!("{url}{path}");
     let request = match body {
         None => client.get(url),

@@ -5,7 +5,7 @@
 //!  writing:  the table's schema, once, when the table is opened ─▶ POST /subjects/orders-value/versions ─▶ its number
 //! ```
 //!
-//! What a number means never changes, so an answer is asked for once. A request that was not answered, or that the server was not fit
+//! What a number means never changes, so an answer is asked for once; what a schema refers to is asked for with it. A request that was not answered, or that the server was not fit
 //! for, is made again as [`RETRY`] says; several addresses are tried in turn. A number that the registry does not know makes
 //! the record bad and nothing else; a registry that cannot be reached, or that does not let us in, ends the job's run with an
 //! error that says so. What was given to log in is never shown.
@@ -13,10 +13,12 @@
 #[cfg(feature = "schema-registry")]
 mod http;
 mod options;
+mod tls;
 
 use crate::percent::encoded;
 use millstream_core::{Error, Result};
-use millstream_formats::avro::Schemas;
+use millstream_formats::protobuf::PROTOBUF_CONFLUENT;
+use millstream_formats::registry::{Registered, Schemas};
 use options::Settings;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +32,10 @@ use std::time::Duration;
 const SCHEMAS_MAX: usize = 1000;
 const SCHEMAS_BYTES_MAX: usize = 32 << 20;
 
+/// Schemas that one schema may refer to, and how many may be behind one another.
+const REFERENCES_MAX: usize = 200;
+const REFERENCES_DEPTH_MAX: usize = 32;
+
 /// About half a minute in all, in which a registry is started again.
 #[cfg(feature = "schema-registry")]
 const RETRY: RetryPolicy =
@@ -39,6 +45,8 @@ const RETRY: RetryPolicy =
 #[derive(Debug)]
 pub(crate) struct Registry {
     settings: Settings,
+    /// What the registry calls schemas of this kind.
+    kind: &'static str,
     #[cfg(feature = "schema-registry")]
     retry: RetryPolicy,
     known: Mutex<Known>,
@@ -46,7 +54,7 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct Known {
-    schemas: BTreeMap<u32, Arc<str>>,
+    schemas: BTreeMap<u32, Arc<Registered>>,
     bytes: usize,
 }
 
@@ -82,6 +90,7 @@ impl Registry {
         let settings = Settings::of(options, &format!("{prefix}{format}."), subject, secrets)?;
         Ok(Arc::new(Registry {
             settings,
+            kind: if format == PROTOBUF_CONFLUENT { "PROTOBUF" } else { "AVRO" },
             #[cfg(feature = "schema-registry")]
             retry: RETRY,
             known: Mutex::default(),
@@ -97,7 +106,12 @@ impl Registry {
             true => (format!("/subjects/{}/versions", encoded(subject)), "register a schema"),
             false => (format!("/subjects/{}", encoded(subject)), "look up a schema"),
         };
-        let body = serde_json::json!({ "schema": schema }).to_string();
+        // Without a type it is one of Avro: what was before there were others understands that.
+        let body = match self.kind {
+            "AVRO" => serde_json::json!({ "schema": schema }),
+            kind => serde_json::json!({ "schema": schema, "schemaType": kind }),
+        };
+        let body = body.to_string();
         let answer = self.ask(&path, Some(body), doing)?;
         match answer.status {
             200..300 => {
@@ -135,7 +149,7 @@ impl Registry {
         }
     }
 
-    fn fetch(&self, id: u32) -> Result<std::result::Result<Arc<str>, String>> {
+    fn fetch(&self, id: u32) -> Result<std::result::Result<Arc<Registered>, String>> {
         let doing = format!("give schema {id}");
         let answer = self.ask(&format!("/schemas/ids/{id}"), None, &doing)?;
         if answer.status == 404 {
@@ -148,18 +162,60 @@ impl Registry {
         let json: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
         let Some(json) = json.filter(|_| answer.status == 200) else { return Err(self.strange(&doing, &answer)) };
         let kind = json["schemaType"].as_str().unwrap_or("AVRO");
-        if kind != "AVRO" {
-            return Ok(Err(format!("schema {id} of the registry is {kind}, and records of Avro were asked for")));
-        }
-        if json["references"].as_array().is_some_and(|r| !r.is_empty()) {
+        if kind != self.kind {
             return Ok(Err(format!(
-                "schema {id} refers to other subjects of the registry, which is not followed here"
+                "schema {id} of the registry is {kind}, and the table's format reads {}",
+                self.kind
             )));
         }
-        match json["schema"].as_str() {
-            Some(text) => Ok(Ok(text.into())),
-            None => Err(self.strange(&doing, &answer)),
+        let Some(text) = json["schema"].as_str() else { return Err(self.strange(&doing, &answer)) };
+        let mut schema = Registered { text: text.to_owned(), references: Vec::new() };
+        match self.follow(&json, 0, &mut schema)? {
+            Ok(()) => Ok(Ok(Arc::new(schema))),
+            Err(why) => Ok(Err(format!("schema {id} of the registry {why}"))),
         }
+    }
+
+    /// Adds what a schema refers to, each behind what it needs itself. What is wrong with it comes back as a half sentence.
+    fn follow(
+        &self,
+        json: &serde_json::Value,
+        depth: usize,
+        of: &mut Registered,
+    ) -> Result<std::result::Result<(), String>> {
+        for reference in json["references"].as_array().into_iter().flatten() {
+            let (name, subject, version) =
+                (reference["name"].as_str(), reference["subject"].as_str(), reference["version"].as_u64());
+            let (Some(name), Some(subject), Some(version)) = (name, subject, version) else {
+                return Ok(Err("has a reference without a name, a subject or a version".into()));
+            };
+            if of.reference(name).is_some() {
+                continue;
+            }
+            if depth >= REFERENCES_DEPTH_MAX || of.references.len() >= REFERENCES_MAX || of.bytes() > SCHEMAS_BYTES_MAX
+            {
+                return Ok(Err(format!(
+                    "refers to more than {REFERENCES_MAX} others, {REFERENCES_DEPTH_MAX} of them behind one another or {} MiB",
+                    SCHEMAS_BYTES_MAX >> 20
+                )));
+            }
+            let doing = format!("give version {version} of the subject '{subject}'");
+            let answer = self.ask(&format!("/subjects/{}/versions/{version}", encoded(subject)), None, &doing)?;
+            if answer.status == 404 {
+                return Ok(Err(format!(
+                    "refers to version {version} of the subject '{subject}', which is not there: {}",
+                    answer.said()
+                )));
+            }
+            let found: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
+            let Some(found) = found.filter(|_| answer.status == 200) else { return Err(self.strange(&doing, &answer)) };
+            if let Err(why) = self.follow(&found, depth + 1, of)? {
+                return Ok(Err(why));
+            }
+            let Some(text) = found["schema"].as_str() else { return Err(self.strange(&doing, &answer)) };
+            of.references.push((name.to_owned(), text.to_owned()));
+        }
+        Ok(Ok(()))
     }
 
     fn strange(&self, doing: &str, answer: &Answer) -> Error {
@@ -231,19 +287,19 @@ impl Registry {
 }
 
 impl Schemas for Registry {
-    fn schema(&self, id: u32) -> Result<std::result::Result<Arc<str>, String>> {
+    fn schema(&self, id: u32) -> Result<std::result::Result<Arc<Registered>, String>> {
         // Held while the answer comes: who wants the same schema at the same time need not ask for it too.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(text) = known.schemas.get(&id) {
-            return Ok(Ok(text.clone()));
+        if let Some(schema) = known.schemas.get(&id) {
+            return Ok(Ok(schema.clone()));
         }
         let fetched = self.fetch(id)?;
-        if let Ok(text) = &fetched {
-            if known.schemas.len() >= SCHEMAS_MAX || known.bytes + text.len() > SCHEMAS_BYTES_MAX {
+        if let Ok(schema) = &fetched {
+            if known.schemas.len() >= SCHEMAS_MAX || known.bytes + schema.bytes() > SCHEMAS_BYTES_MAX {
                 *known = Known::default();
             }
-            known.bytes += text.len();
-            known.schemas.insert(id, text.clone());
+            known.bytes += schema.bytes();
+            known.schemas.insert(id, schema.clone());
         }
         Ok(fetched)
     }

@@ -1,5 +1,6 @@
 //! Where a registry is and how to log in, from the options of a table.
 
+use super::tls::Tls;
 use crate::options::{Secret, referenced};
 use millstream_core::{Error, Result};
 use millstream_formats::options::flag;
@@ -25,6 +26,23 @@ pub(super) struct Settings {
     /// Whether a schema that is new is registered.
     pub registers: bool,
     pub login: Login,
+    pub tls: Tls,
+}
+
+/// The options of one format.
+pub(super) struct Lookup<'a> {
+    options: &'a BTreeMap<String, String>,
+    prefix: &'a str,
+}
+
+impl Lookup<'_> {
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.options.get(&self.key(name)).map(|v| v.trim()).filter(|v| !v.is_empty())
+    }
 }
 
 #[derive(Debug)]
@@ -48,8 +66,9 @@ impl Settings {
                 "build it with `cargo build -p millstream --features schema-registry`, or without --no-default-features",
             ));
         }
-        let key = |name: &str| format!("{prefix}{name}");
-        let get = |name: &str| options.get(&key(name)).map(|v| v.trim()).filter(|v| !v.is_empty());
+        let lookup = Lookup { options, prefix };
+        let key = |name: &str| lookup.key(name);
+        let get = |name: &str| lookup.get(name);
         let Some(listed) = get(URL) else {
             return Err(Error::sql(format!("a format with a schema registry needs the option '{}'", key(URL)))
                 .remedy(format!("add '{}' = 'http://localhost:8081'", key(URL))));
@@ -113,12 +132,15 @@ impl Settings {
             (None, Some(token)) => login = Login::Bearer(Secret(token)),
             (None, None) => {}
         }
+        let https = urls.iter().any(|url| url.starts_with("https://"));
+        let tls = Tls::of(&lookup, https, secrets)?;
         Ok(Settings {
             prefix: prefix.to_owned(),
             urls,
             subject: get(SUBJECT).map(str::to_owned).or(subject),
             registers: flag(options, &key(REGISTERS))?.unwrap_or(true),
             login,
+            tls,
         })
     }
 

@@ -338,3 +338,93 @@ fn options_are_checked_before_anything_is_asked() {
     Registry::new().validate(&spec(&[url]), TableUse::Source).expect("valid");
     Registry::new().validate(&spec(&[url]), TableUse::Sink).expect("valid");
 }
+
+const ORDER: &str = "syntax = \"proto3\"; package shop; import \"line.proto\"; message Other { int32 x = 1; }
+message Order { int64 id = 1; string v = 2; Line line = 3; }";
+
+fn registered_with(url: &str, subject: &str, body: serde_json::Value) -> u32 {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (status, answer) = asked(url, "POST", &format!("/subjects/{subject}/versions"), &body.to_string());
+        if status == 200 {
+            return answer["id"].as_u64().and_then(|id| u32::try_from(id).ok()).expect("a number");
+        }
+        assert!(status == 500 && Instant::now() < until, "{status}: {answer}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn messages_go_through_a_topic_under_a_schema_that_the_registry_has() {
+    let Some((broker, url)) = servers() else { return };
+    let dir = tempfile::TempDir::new().expect("a folder");
+    let file = dir.path().join("order.proto");
+    let text = "syntax = \"proto3\";\n\npackage shop;\n\nmessage Other {\n  int32 x = 1;\n}\nmessage Order {\n  int64 id = 1;\n  optional string v = 2;\n}\n";
+    std::fs::write(&file, text).expect("written");
+    let topic = broker.topic("protobuf-registry", 1, &[]);
+    let file = file.display().to_string();
+    let options = [
+        ("format", "protobuf-confluent"),
+        ("protobuf-confluent.url", url.as_str()),
+        ("protobuf-confluent.schema-file", file.as_str()),
+        ("protobuf-confluent.message-name", "shop.Order"),
+        ("scan.startup.mode", "earliest-offset"),
+        ("scan.bounded.mode", "latest-offset"),
+    ];
+    let spec = broker.spec("kafka", &topic, fields(), &options);
+    write(&spec, &rows(&[1, 2, 3, 1 << 40])).expect("written");
+    let (status, value) = asked(&url, "GET", &format!("/subjects/{topic}-value/versions/latest"), "");
+    assert_eq!((status, value["schemaType"].as_str()), (200, Some("PROTOBUF")), "{value}");
+    let expected = ["1, v1", "1099511627776, v1099511627776", "2, v2", "3, null"];
+    assert_eq!(read(&spec).expect("read").0, expected);
+    // Without a description of its own a table reads them as well: each record names its schema, and its message in it.
+    let bare = [options[0], options[1], options[4], options[5]];
+    assert_eq!(read(&broker.spec("kafka", &topic, fields(), &bare)).expect("read").0, expected);
+    // A table that reads another kind is told so.
+    let avro = table(&broker, &url, &topic, fields(), &[]);
+    let error = read(&avro).expect_err("another kind");
+    assert!(error.to_string().contains("is PROTOBUF, and the table's format reads AVRO"), "{error}");
+}
+
+#[test]
+fn schemas_that_refer_to_others_are_read_with_them() {
+    let Some((broker, url)) = servers() else { return };
+    let reference = |name: &str, subject: &str| serde_json::json!([{"name": name, "subject": subject, "version": 1}]);
+    let name = broker.name("referred");
+    // Of Avro: a type of another subject, by its name.
+    let line =
+        r#"{"type": "record", "name": "Line", "namespace": "shop", "fields": [{"name": "sku", "type": "string"}]}"#;
+    registered_with(&url, &format!("{name}-avro"), serde_json::json!({ "schema": line }));
+    let order = r#"{"type": "record", "name": "Order", "namespace": "shop", "fields": [{"name": "id", "type": "long"}, {"name": "line", "type": "shop.Line"}]}"#;
+    let avro = registered_with(
+        &url,
+        &format!("{name}-avro-order"),
+        serde_json::json!({ "schema": order, "references": reference("shop.Line", &format!("{name}-avro")) }),
+    );
+    // Of Protobuf: a file that is imported.
+    let line = "syntax = \"proto3\"; package shop; message Line { string sku = 1; }";
+    registered_with(&url, &format!("{name}-proto"), serde_json::json!({ "schema": line, "schemaType": "PROTOBUF" }));
+    let protobuf = registered_with(
+        &url,
+        &format!("{name}-proto-order"),
+        serde_json::json!({ "schema": ORDER, "schemaType": "PROTOBUF", "references": reference("line.proto", &format!("{name}-proto")) }),
+    );
+    let line = DataType::Struct(vec![Field::new("sku", DataType::Utf8, true)].into());
+    let columns = || vec![Field::new("id", DataType::Int64, true), Field::new("line", line.clone(), true)];
+    let numbered = |id: u32, rest: &[u8]| [&[0][..], &id.to_be_bytes(), rest].concat();
+    let topic = broker.topic("referred-avro", 1, &[]);
+    produce(&broker, &topic, &[&numbered(avro, &[14, 4, b'a', b'b'])]);
+    let (got, _) = read(&table(&broker, &url, &topic, columns(), &[])).expect("read");
+    assert!(got.len() == 1 && got[0].starts_with("7, ") && got[0].contains("ab"), "{got:?}");
+    let topic = broker.topic("referred-proto", 1, &[]);
+    // Of the second message, `Order`: one step, to 1.
+    produce(&broker, &topic, &[&numbered(protobuf, &[2, 2, 8, 7, 26, 4, 10, 2, b'a', b'b'])]);
+    let options = [
+        ("format", "protobuf-confluent"),
+        ("protobuf-confluent.url", url.as_str()),
+        ("scan.startup.mode", "earliest-offset"),
+        ("scan.bounded.mode", "latest-offset"),
+    ];
+    let (got, _) = read(&broker.spec("kafka", &topic, columns(), &options)).expect("read");
+    assert!(got.len() == 1 && got[0].starts_with("7, ") && got[0].contains("ab"), "{got:?}");
+}

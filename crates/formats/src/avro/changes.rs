@@ -4,13 +4,14 @@
 //!  0, id, {before, after, op, …} ──▶ before ROW<…>, after ROW<…>, op STRING ──▶ -U before, +U after
 //! ```
 //!
-//! The envelope is read as a record of three columns, in which the rows' own columns lie; whatever else it says is passed over.
+//! The envelope is read as a record of three columns, in which the rows' own columns lie, and of what is asked for beside them.
 //! What the operations mean is as in [`changes`](crate::changes), and so is what a row by key need not say.
 
 use super::ConfluentOptions;
-use super::message::{AvroRecordDecoder, AvroRecordEncoder, Schemas};
-use crate::changes::{Beyond, Kept, Row};
+use super::message::{AvroRecordDecoder, AvroRecordEncoder};
+use crate::changes::{Beyond, Kept, Row, Wanted};
 use crate::records::{Changes, RecordDecoder, RecordEncoder, Records};
+use crate::registry::Schemas;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Int8Array, RecordBatch, RecordBatchOptions, StringArray, StructArray,
     UInt32Array,
@@ -22,6 +23,9 @@ use millstream_core::{ChangeKind, Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// `before`, `after` and `op`.
+const ROW_COLUMNS: usize = 3;
 
 /// The columns of a record that tells what becomes of rows of `columns`.
 pub fn envelope(columns: &Fields) -> SchemaRef {
@@ -41,6 +45,8 @@ fn loose(fields: impl Iterator<Item = Field>) -> Fields {
 pub struct AvroChangesDecoder {
     records: AvroRecordDecoder,
     kept: Kept,
+    /// What is told beside the rows.
+    wanted: Wanted,
     schema: SchemaRef,
     by_key: bool,
 }
@@ -55,11 +61,19 @@ impl AvroChangesDecoder {
     ) -> Result<AvroChangesDecoder> {
         let wanted: Vec<Field> = projection.iter().map(|&i| schema.field(i).clone()).collect();
         let kept = Kept::new(&wanted, &beyond.by_key)?;
-        let records = AvroRecordDecoder::numbered(options, schemas, &envelope(&loose(wanted.into_iter())), &[0, 1, 2])?;
+        let beside = Wanted::typed(options.name, &beyond.metadata)?;
+        let told = envelope(&loose(wanted.into_iter()));
+        let told = told.fields().iter().cloned().chain(beside.read().iter().cloned().map(Arc::new));
+        let told = Arc::new(Schema::new(told.collect::<Fields>()));
+        let all: Vec<usize> = (0..told.fields().len()).collect();
+        let records = AvroRecordDecoder::numbered(options, schemas, &told, &all)?;
+        let mut fields = kept.fields();
+        fields.extend(beside.fields());
         Ok(AvroChangesDecoder {
             records,
-            schema: Arc::new(Schema::new(kept.fields())),
+            schema: Arc::new(Schema::new(fields)),
             kept,
+            wanted: beside,
             by_key: !beyond.by_key.is_empty(),
         })
     }
@@ -135,6 +149,11 @@ impl RecordDecoder for AvroChangesDecoder {
         let mut columns = pairs
             .map(|(was, is)| Ok(take(&concat(&[was.as_ref(), is.as_ref()])?, &at, None)?))
             .collect::<Result<Vec<ArrayRef>>>()?;
+        // What an envelope says is said of each of its rows.
+        let of = UInt32Array::from_iter_values(rows.iter().map(|row| row.object % (count.max(1) as u32)));
+        for column in self.wanted.columns(&read.rows.columns()[ROW_COLUMNS..])? {
+            columns.push(take(&column, &of, None)?);
+        }
         self.kept.keep(&mut columns, &mut rows, &mut faults)?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         Ok(Records {

@@ -18,6 +18,7 @@ use super::schema::Schema;
 use super::wire::{Cursor, NOTHINGS_MAX, put_counted, put_long};
 use super::{AvroOptions, Codec, parsed, schema_of, write};
 use crate::bad::remedy;
+use crate::registry::Registered;
 use crate::{Decoded, Decoder, Encoder, Mark, OnBadRow};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema as Columns, SchemaRef};
@@ -135,7 +136,7 @@ impl AvroDecoder {
                 &format!("write it with one of {names}"),
             ));
         };
-        let writer = Writer::new(text, None, self.rows.schema()).map_err(|why| {
+        let writer = Writer::new(&Registered::alone(text), None, self.rows.schema()).map_err(|why| {
             self.unreadable(
                 why,
                 "declare the table's columns as the file has them; what is not declared is passed over",

@@ -5,30 +5,19 @@ use super::schema::Schema;
 use super::wire::Cursor;
 use super::{AvroOptions, ConfluentOptions, parsed, schema_of, write};
 use crate::RECORD_BYTES_MAX;
-use crate::bad::{Fault, shown};
+use crate::bad::Fault;
 use crate::lines::too_long;
 use crate::records::{RecordDecoder, RecordEncoder, Records};
+use crate::registry::{PREFIX_BYTES, Registered, Schemas, number, prefix};
 use arrow::array::{BinaryArray, BinaryBuilder, Int8Array, RecordBatch};
 use arrow::datatypes::{Schema as Columns, SchemaRef};
 use millstream_core::{ChangeKind, Error, Result};
 use std::collections::HashMap;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What begins a record that names its schema: this byte, and the number in four.
-const MAGIC: u8 = 0;
-const PREFIX_BYTES: usize = 5;
-
 /// Schemas that a decoder knows at a time. More are looked up again.
 const SCHEMAS_MAX: usize = 1000;
-
-/// Who knows the schema of a number.
-pub trait Schemas: fmt::Debug + Send + Sync {
-    /// The schema as JSON, or a sentence that says why there is none of this number: then the record is bad. An error is for
-    /// those who could not be asked.
-    fn schema(&self, id: u32) -> Result<std::result::Result<Arc<str>, String>>;
-}
 
 /// Where a record's schema comes from.
 enum Origin {
@@ -54,7 +43,7 @@ impl AvroRecordDecoder {
     pub fn plain(options: &AvroOptions, schema: &SchemaRef, projection: &[usize]) -> Result<AvroRecordDecoder> {
         let rows = Rows::new(&wanted(schema, projection))?;
         let text = schema_of(schema.fields(), options.legacy_timestamps)?;
-        let writer = Writer::new(&text, None, rows.schema());
+        let writer = Writer::new(&Registered::alone(text), None, rows.schema());
         let writer = writer.map_err(|why| Error::internal(format!("a table's own schema does not fit it: {why}")))?;
         Ok(AvroRecordDecoder { rows, origin: Origin::Table(Box::new(writer)) })
     }
@@ -85,7 +74,7 @@ impl AvroRecordDecoder {
                         known.clear();
                     }
                     let writer = match schemas.schema(id)? {
-                        Ok(text) => Writer::new(&text, reader.as_ref(), self.rows.schema())
+                        Ok(schema) => Writer::new(&schema, reader.as_ref(), self.rows.schema())
                             .map(Box::new)
                             .map_err(|why| format!("schema {id}: {why}")),
                         Err(why) => Err(why),
@@ -108,21 +97,6 @@ impl AvroRecordDecoder {
             Outcome::Row => Ok(()),
             Outcome::Fault(why) | Outcome::Damaged(why) => Err(why),
         })
-    }
-}
-
-/// The number of the schema that a record was written with.
-fn number(record: &[u8]) -> std::result::Result<u32, String> {
-    match record {
-        [MAGIC, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
-        [MAGIC, ..] => {
-            Err(format!("the record has {} bytes, and the number of its schema alone takes 5", record.len()))
-        }
-        [] => Err("the record is empty".into()),
-        [first, ..] => Err(format!(
-            "the record begins with the byte {first} where a record with a schema of a registry begins with 0; it holds `{}`",
-            shown(record)
-        )),
     }
 }
 
@@ -165,9 +139,7 @@ impl AvroRecordEncoder {
     pub fn numbered(options: &ConfluentOptions, declared: &SchemaRef, id: u32) -> Result<AvroRecordEncoder> {
         let schema = parsed(&options.schema_text(declared)?, options.name)?;
         write::check(&schema, declared.fields())?;
-        let mut prefix = vec![MAGIC];
-        prefix.extend_from_slice(&id.to_be_bytes());
-        Ok(AvroRecordEncoder { schema, prefix })
+        Ok(AvroRecordEncoder { schema, prefix: prefix(id).to_vec() })
     }
 }
 

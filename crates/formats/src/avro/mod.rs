@@ -16,10 +16,7 @@
 //! - A record leaves a whole row or nothing.
 //! - A file's rows do not depend on how its bytes were cut: blocks are whole when they are looked at.
 //!
-//! Not here: who asks a registry. Whoever reads is given [`Schemas`]; whoever writes is told under which number.
-
 mod changes;
-mod column;
 mod container;
 mod derive;
 mod message;
@@ -32,7 +29,7 @@ mod write;
 pub use changes::{AvroChangesDecoder, AvroChangesEncoder, envelope};
 pub use container::{AvroDecoder, AvroEncoder, AvroMark};
 pub use derive::schema_of;
-pub use message::{AvroRecordDecoder, AvroRecordEncoder, Schemas};
+pub use message::{AvroRecordDecoder, AvroRecordEncoder};
 
 use crate::options::flag;
 use arrow::datatypes::{Fields, SchemaRef};
@@ -141,6 +138,10 @@ macro_rules! keys {
             concat!($format, ".basic-auth.user-info"),
             concat!($format, ".bearer-auth.credentials-source"),
             concat!($format, ".bearer-auth.token"),
+            concat!($format, ".ssl.truststore.location"),
+            concat!($format, ".ssl.truststore.password"),
+            concat!($format, ".ssl.keystore.location"),
+            concat!($format, ".ssl.keystore.password"),
             concat!($format, ".properties.auto.register.schemas"),
             concat!($format, ".ignore-parse-errors"),
         ]
@@ -196,7 +197,7 @@ pub(crate) fn check(columns: &Fields) -> Result<()> {
 
 /// That these columns can be read from records with schemas of their own.
 pub(crate) fn check_types(columns: &Fields) -> Result<()> {
-    column::check(columns)
+    crate::columns::check(columns, "Avro")
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 //! cannot stand in its column, behind which the record goes on (a *fault*); and bytes that are not what the schema says,
 //! behind which nothing is known ([`Damage`]). Either way the record leaves nothing in the columns.
 
-use super::column::{Column, Store};
 use super::resolve::{Absent, Branch, FieldDefault, Read, ReadRecord, Step};
 use super::schema::Schema;
 use super::wire::{Cursor, Damage, NO_BRANCH};
 use crate::RECORD_BYTES_MAX;
 use crate::bad::shown;
+use crate::columns::{Column, Store};
+use crate::registry::Registered;
 use crate::types::sql_type;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema as Columns, SchemaRef};
@@ -24,9 +25,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// `text`: the schema as JSON. What keeps its records from becoming rows comes back as a sentence.
-    pub fn new(text: &str, reader: Option<&Arc<Schema>>, columns: &Columns) -> std::result::Result<Writer, String> {
-        let schema = Schema::parse(text)?;
+    /// What keeps its records from becoming rows comes back as a sentence.
+    pub fn new(
+        schema: &Registered,
+        reader: Option<&Arc<Schema>>,
+        columns: &Columns,
+    ) -> std::result::Result<Writer, String> {
+        let schema = Schema::parse_with(&schema.text, &schema.references)?;
         let read = super::resolve::record(&schema, reader, columns.fields())?;
         Ok(Writer { schema, read })
     }

@@ -79,17 +79,17 @@ pub enum Logical {
 impl Schema {
     /// Reads a schema; what is wrong with it comes back as a sentence.
     pub fn parse(text: &str) -> Result<Schema, String> {
-        if text.len() > SCHEMA_BYTES_MAX {
-            return Err(format!("the schema has {} bytes, and {SCHEMA_BYTES_MAX} may be", text.len()));
-        }
-        // A plain name may stand without quotes around it: `string`.
-        let value: Value = match serde_json::from_str(text) {
-            Ok(value) => value,
-            Err(_) if PRIMITIVES.contains(&text.trim()) => Value::String(text.trim().to_owned()),
-            Err(e) => return Err(format!("the schema is no JSON: {e}")),
-        };
+        Schema::parse_with(text, &[])
+    }
+
+    /// `others`: schemas whose types it may name, each behind those that it needs itself.
+    pub fn parse_with(text: &str, others: &[(String, String)]) -> Result<Schema, String> {
         let mut parser = Parser { nodes: Vec::new(), names: HashMap::new() };
-        let root = parser.node(&value, "")?;
+        for (name, text) in others {
+            let value = json(text).map_err(|why| format!("what it refers to as `{name}`: {why}"))?;
+            parser.node(&value, "").map_err(|why| format!("what it refers to as `{name}`: {why}"))?;
+        }
+        let root = parser.node(&json(text)?, "")?;
         Ok(Schema { nodes: parser.nodes, root })
     }
 
@@ -327,6 +327,19 @@ fn logical(kind: &Kind, value: &Value) -> Option<Logical> {
         ("decimal", Kind::Bytes) => return decimal(value),
         _ => return None,
     })
+}
+
+/// The text of a schema as JSON.
+fn json(text: &str) -> Result<Value, String> {
+    if text.len() > SCHEMA_BYTES_MAX {
+        return Err(format!("the schema has {} bytes, and {SCHEMA_BYTES_MAX} may be", text.len()));
+    }
+    // A plain name may stand without quotes around it: `string`.
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(value),
+        Err(_) if PRIMITIVES.contains(&text.trim()) => Ok(Value::String(text.trim().to_owned())),
+        Err(e) => Err(format!("the schema is no JSON: {e}")),
+    }
 }
 
 fn decimal(value: &Value) -> Option<Logical> {

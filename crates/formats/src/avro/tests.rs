@@ -8,6 +8,7 @@ use super::*;
 use crate::OnBadRow;
 use crate::changes::Beyond;
 use crate::records::{RecordOptions, Records};
+use crate::registry::{Registered, Schemas};
 use arrow::array::types::Int64Type;
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
@@ -31,9 +32,9 @@ pub(super) struct Shelf {
 }
 
 impl Schemas for Shelf {
-    fn schema(&self, id: u32) -> Result<std::result::Result<Arc<str>, String>> {
+    fn schema(&self, id: u32) -> Result<std::result::Result<Arc<Registered>, String>> {
         self.asked.lock().unwrap().push(id);
-        Ok(self.schemas.get(&id).map(|s| s.as_str().into()).ok_or_else(|| format!("no schema {id}")))
+        Ok(self.schemas.get(&id).map(Registered::alone).ok_or_else(|| format!("no schema {id}")))
     }
 }
 
@@ -98,6 +99,7 @@ fn written(parts: &[Part<'_>]) -> Vec<u8> {
     out
 }
 
+#[derive(Clone, Copy)]
 enum Part<'a> {
     N(i64),
     S(&'a str),
@@ -604,6 +606,61 @@ fn debeziums_records_tell_changes() {
 }
 
 #[test]
+fn what_debezium_says_beside_the_rows_is_said_of_each_of_them() {
+    let envelope = r#"{"type": "record", "name": "Envelope", "fields": [
+        {"name": "before", "type": ["null", {"type": "record", "name": "Value", "fields": [{"name": "id", "type": "int"}]}]},
+        {"name": "after", "type": ["null", "Value"]},
+        {"name": "source", "type": ["null", {"type": "record", "name": "Source", "fields": [
+            {"name": "db", "type": "string"}, {"name": "file", "type": "string"}, {"name": "ts_ms", "type": "long"}]}]},
+        {"name": "op", "type": "string"}, {"name": "ts_ms", "type": ["null", "long"]}]}"#;
+    let id = |id: Option<i64>| id.map_or_else(|| vec![N(0)], |id| vec![N(1), N(id)]);
+    let record = |before: Option<i64>, after: Option<i64>, source: &[Part], op: &'static str, at: Option<i64>| {
+        let mut out = vec![0, 0, 0, 0, 1];
+        for parts in [id(before), id(after), source.to_vec(), vec![S(op)], id(at)] {
+            out.extend(written(&parts));
+        }
+        out
+    };
+    let told = [
+        record(None, Some(1), &[N(1), S("shop"), S("f"), N(1_000)], "c", Some(2_000)),
+        record(Some(1), Some(2), &[N(1), S("bank"), S("f"), N(3_000)], "u", None),
+        record(Some(2), None, &[N(0)], "d", Some(4_500)),
+    ];
+    let at = || DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let column = |key: &str, name: &str, of: DataType| (key.to_owned(), Field::new(name, of, true));
+    let metadata = vec![
+        column("source.timestamp", "was", at()),
+        column("source.database", "db", DataType::Utf8),
+        column("ingestion-timestamp", "seen", at()),
+        // The schema has none: it is another database's.
+        column("source.schema", "sc", DataType::Utf8),
+    ];
+    let table = columns(&[("id", DataType::Int64, false)]);
+    let shelf = Shelf { schemas: [(1, envelope.to_owned())].into(), ..Shelf::default() };
+    let beyond = Beyond { schemas: Some(Arc::new(shelf)), metadata, ..Beyond::default() };
+    let format = options("debezium-avro-confluent", &[]);
+    let (bytes, ranges) = laid_down(&told.iter().map(|r| Some(r.as_slice())).collect::<Vec<_>>());
+    let mut decoder = format.decoder_beyond(&table, &[0], &beyond, OnBadRow::SetAside).unwrap();
+    let read = decoder.decode_records(&bytes, &ranges).unwrap();
+    assert_eq!(read.faults, []);
+    assert_eq!(
+        shown(&read.rows),
+        "1 | 1970-01-01T00:00:01Z | shop | 1970-01-01T00:00:02Z |\n1 | 1970-01-01T00:00:03Z | bank |  |\n\
+         2 | 1970-01-01T00:00:03Z | bank |  |\n2 |  |  | 1970-01-01T00:00:04.500Z |"
+    );
+    // What has no type of its own is not there, and a column of another type is refused.
+    let wrong = |key: &str, of: DataType| {
+        let beyond = Beyond { metadata: vec![column(key, "m", of)], ..beyond.clone() };
+        format.decoder_beyond(&table, &[0], &beyond, OnBadRow::SetAside).err().expect("refused").to_string()
+    };
+    assert!(
+        wrong("source.properties", DataType::Utf8)
+            .contains("'debezium-avro-confluent' has no metadata 'source.properties'")
+    );
+    assert!(wrong("source.table", DataType::Int64).contains("cannot hold the metadata 'source.table'"));
+}
+
+#[test]
 fn changes_are_written_as_debezium_tells_them() {
     let table = columns(&[("id", DataType::Int64, false), ("v", DataType::Utf8, true)]);
     let format = options("debezium-avro-confluent", &[]);
@@ -628,4 +685,30 @@ fn changes_are_written_as_debezium_tells_them() {
     let read = decode(&format, &[(1, &schema)], &table, &records);
     assert_eq!(shown(&read.rows), "1 | a\n1 | a\n1 |\n2 | x");
     assert_eq!(read.changes.expect("changes").kinds, Int8Array::from(vec![0, 3, 0, 3]));
+}
+
+#[test]
+fn a_schema_may_name_types_of_others_that_it_refers_to() {
+    let address =
+        r#"{"type": "record", "name": "Address", "namespace": "geo", "fields": [{"name": "city", "type": "string"}]}"#;
+    let person =
+        r#"{"type": "record", "name": "Person", "namespace": "p", "fields": [{"name": "at", "type": "geo.Address"}]}"#;
+    let order = r#"{"type": "record", "name": "Order", "fields": [{"name": "by", "type": "p.Person"}, {"name": "to", "type": ["null", "geo.Address"]}]}"#;
+    let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let others = [pair("geo.Address", address), pair("p.Person", person)];
+    let registered = Registered { text: order.into(), references: others.to_vec() };
+    let city = DataType::Struct(vec![Field::new("city", DataType::Utf8, true)].into());
+    let table = columns(&[
+        ("by", DataType::Struct(vec![Field::new("at", city.clone(), true)].into()), true),
+        ("to", city, true),
+    ]);
+    let mut rows = super::read::Rows::new(&table).unwrap();
+    let writer = super::read::Writer::new(&registered, None, &table).expect("understood");
+    let record = written(&[S("a"), N(1), S("b")]);
+    let read = rows.read(&writer, &mut super::wire::Cursor::new(&record, 0));
+    assert!(matches!(read, super::read::Outcome::Row));
+    assert_eq!(shown(&rows.finish().unwrap()), "{at: {city: a}} | {city: b}");
+    let alone = Registered { references: others[1..].to_vec(), ..registered };
+    let why = super::read::Writer::new(&alone, None, &table).expect_err("a type is missing");
+    assert!(why.contains("what it refers to as `p.Person`") && why.contains("`geo.Address`"), "{why}");
 }

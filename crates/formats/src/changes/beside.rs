@@ -112,25 +112,38 @@ pub fn fields(format: ChangeFormat) -> Vec<Field> {
     keys(format).iter().map(|key| Field::new(key.name, key.kind.data_type(), true)).collect()
 }
 
-/// Reads such columns.
-pub struct Beside {
-    decoder: JsonDecoder,
-    columns: Vec<(&'static Key, Field)>,
-    /// The members of the envelope that are read, in the decoder's order.
-    roots: Vec<&'static str>,
+/// What Debezium's envelopes say in Avro: all but what has no type that is known beforehand.
+pub fn typed_fields() -> Vec<Field> {
+    let typed = DEBEZIUM.iter().filter(|key| !is_whole_of_parts(key));
+    typed.map(|key| Field::new(key.name, key.kind.data_type(), true)).collect()
 }
 
-impl Beside {
-    /// `wanted`: keys, and the columns that they become. `None` where nothing is wanted.
-    pub fn new(options: &ChangeOptions, wanted: &[(String, Field)], on_bad_row: OnBadRow) -> Result<Option<Beside>> {
-        if wanted.is_empty() {
-            return Ok(None);
-        }
+/// Which of it is asked for, and what of an envelope has to be read for that.
+pub struct Wanted {
+    columns: Vec<(&'static Key, Field)>,
+    /// The members of the envelope that are read, and the columns that they are read as.
+    roots: Vec<&'static str>,
+    read: Vec<Field>,
+}
+
+/// Reads such columns out of JSON.
+pub struct Beside {
+    decoder: JsonDecoder,
+    wanted: Wanted,
+}
+
+impl Wanted {
+    /// Of envelopes in Avro; see [`typed_fields`].
+    pub fn typed(format: &str, wanted: &[(String, Field)]) -> Result<Wanted> {
+        Wanted::new(DEBEZIUM.iter().filter(|key| !is_whole_of_parts(key)).collect(), format, wanted)
+    }
+
+    fn new(keys: Vec<&'static Key>, format: &str, wanted: &[(String, Field)]) -> Result<Wanted> {
         let mut columns: Vec<(&'static Key, Field)> = Vec::new();
         for (name, field) in wanted {
-            let Some(key) = keys(options.format).iter().find(|key| key.name == name) else {
-                let known: Vec<&str> = keys(options.format).iter().map(|key| key.name).collect();
-                return Err(Error::sql(format!("'{}' has no metadata '{name}'", options.format.name()))
+            let Some(key) = keys.iter().copied().find(|key| key.name == name) else {
+                let known: Vec<&str> = keys.iter().map(|key| key.name).collect();
+                return Err(Error::sql(format!("'{format}' has no metadata '{name}'"))
                     .remedy(format!("there are {}", known.join(", "))));
             };
             if !key.kind.fits(field.data_type()) {
@@ -183,14 +196,59 @@ impl Beside {
                 fields.push(Field::new(key.path[0], field.data_type().clone(), true));
             }
         }
-        let schema = Arc::new(Schema::new(fields));
-        let read: Vec<usize> = (0..schema.fields().len()).collect();
-        let decoder = JsonDecoder::new(JsonOptions::default(), &schema, &read, on_bad_row)?;
-        Ok(Some(Beside { decoder, columns, roots }))
+        Ok(Wanted { columns, roots, read: fields })
+    }
+
+    /// The columns that an envelope is read as.
+    pub fn read(&self) -> &[Field] {
+        &self.read
     }
 
     pub fn fields(&self) -> impl Iterator<Item = Field> + '_ {
         self.columns.iter().map(|(_, field)| field.clone())
+    }
+
+    /// The columns that were asked for, of those that were read.
+    pub fn columns(&self, read: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        let columns = self.columns.iter().map(|(key, field)| {
+            let root = self.roots.iter().position(|r| *r == key.path[0]).unwrap_or_default();
+            let column = match key.path {
+                [_, part] => {
+                    let whole = read[root].as_struct();
+                    let part = whole.column_by_name(part).ok_or_else(|| Error::internal("a part that was not read"))?;
+                    // Where there is no `source`, it has no parts.
+                    match whole.nulls() {
+                        None => part.clone(),
+                        Some(_) => arrow::compute::nullif(part, &arrow::compute::is_null(whole)?)?,
+                    }
+                }
+                _ => read[root].clone(),
+            };
+            match key.kind {
+                Kind::Millis => times(column.as_primitive(), 1, field.data_type()),
+                Kind::Seconds => times(column.as_primitive(), 1000, field.data_type()),
+                _ => Ok(column),
+            }
+        });
+        columns.collect()
+    }
+}
+
+impl Beside {
+    /// `wanted`: keys, and the columns that they become. `None` where nothing is wanted.
+    pub fn new(options: &ChangeOptions, wanted: &[(String, Field)], on_bad_row: OnBadRow) -> Result<Option<Beside>> {
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let wanted = Wanted::new(keys(options.format).iter().collect(), options.format.name(), wanted)?;
+        let schema = Arc::new(Schema::new(wanted.read.clone()));
+        let read: Vec<usize> = (0..schema.fields().len()).collect();
+        let decoder = JsonDecoder::new(JsonOptions::default(), &schema, &read, on_bad_row)?;
+        Ok(Some(Beside { decoder, wanted }))
+    }
+
+    pub fn fields(&self) -> impl Iterator<Item = Field> + '_ {
+        self.wanted.fields()
     }
 
     /// The columns of these envelopes, a value for each; and the numbers of those that cannot be read, with the reason.
@@ -215,27 +273,7 @@ impl Beside {
         if !faults.is_empty() {
             rows = take_record_batch(&rows, &UInt32Array::from(at))?;
         }
-        let columns = self.columns.iter().map(|(key, field)| {
-            let root = self.roots.iter().position(|r| *r == key.path[0]).unwrap_or_default();
-            let column = match key.path {
-                [_, part] => {
-                    let whole = rows.column(root).as_struct();
-                    let part = whole.column_by_name(part).ok_or_else(|| Error::internal("a part that was not read"))?;
-                    // Where there is no `source`, it has no parts.
-                    match whole.nulls() {
-                        None => part.clone(),
-                        Some(_) => arrow::compute::nullif(part, &arrow::compute::is_null(whole)?)?,
-                    }
-                }
-                _ => rows.column(root).clone(),
-            };
-            match key.kind {
-                Kind::Millis => times(column.as_primitive(), 1, field.data_type()),
-                Kind::Seconds => times(column.as_primitive(), 1000, field.data_type()),
-                _ => Ok(column),
-            }
-        });
-        Ok((columns.collect::<Result<_>>()?, faults))
+        Ok((self.wanted.columns(rows.columns())?, faults))
     }
 }
 

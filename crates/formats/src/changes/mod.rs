@@ -22,6 +22,7 @@ mod encode;
 mod kept;
 mod scan;
 
+pub(crate) use beside::Wanted;
 pub use decode::{Beyond, ChangesDecoder};
 pub use encode::ChangesEncoder;
 pub(crate) use kept::Kept;
@@ -39,6 +40,11 @@ pub enum ChangeFormat {
     Debezium,
     Maxwell,
     Canal,
+}
+
+/// What records of `debezium-avro-confluent` say beside their rows.
+pub fn metadata_in_avro() -> Vec<Field> {
+    beside::typed_fields()
 }
 
 impl ChangeFormat {

@@ -13,19 +13,33 @@ fn pair() -> SchemaRef {
     schema(&[("n", DataType::Int32, false), ("s", DataType::Utf8, true)])
 }
 
+/// The message that has the columns of [`pair`], whatever file is asked for.
+struct Pair;
+
+const PAIR: &str = "syntax = \"proto2\"; message Pair { optional int32 n = 1; optional string s = 6; }";
+
+impl Files for Pair {
+    fn read(&self, _: &str) -> std::result::Result<Option<Vec<u8>>, String> {
+        Ok(Some(PAIR.into()))
+    }
+}
+
 fn options(name: &str, more: &[(&str, &str)]) -> RecordOptions {
-    let more = more.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    RecordOptions::parse(name, "", &more).expect("valid options")
+    let mut more: BTreeMap<String, String> = more.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    if name == PROTOBUF {
+        more.insert("protobuf.schema-file".into(), "pair.proto".into());
+    }
+    RecordOptions::parse_with(name, "", &more, &Pair).expect("valid options")
 }
 
 /// Who has a schema for the number 1, and for no other.
 #[derive(Debug)]
 struct Nobody;
 
-impl crate::avro::Schemas for Nobody {
-    fn schema(&self, id: u32) -> Result<std::result::Result<Arc<str>, String>> {
+impl crate::registry::Schemas for Nobody {
+    fn schema(&self, id: u32) -> Result<std::result::Result<Arc<crate::registry::Registered>, String>> {
         Ok(match id {
-            1 => Ok(crate::avro::schema_of(pair().fields(), true)?.into()),
+            1 => Ok(crate::registry::Registered::alone(crate::avro::schema_of(pair().fields(), true)?)),
             _ => Err(format!("no schema {id}")),
         })
     }

@@ -127,6 +127,15 @@ fn no_bytes_make_the_avro_decoder_panic_or_depend_on_cuts() {
 }
 
 #[test]
+fn no_bytes_make_the_protobuf_decoder_panic_or_lose_a_record() {
+    use millstream_formats::fuzz;
+    let record = fuzz::protobuf_record();
+    let framed = [&[0, 0, 0, 0, 0, 0], &record[..]].concat();
+    let twice = [&record[..], &record[..]].concat();
+    play_bytes("protobuf", &[&record, &framed, &twice, fuzz::PROTO.as_bytes()], fuzz::protobuf);
+}
+
+#[test]
 fn no_bytes_make_the_decoders_of_changes_panic() {
     play("changes", CHANGES, millstream_formats::fuzz::changes);
 }

@@ -13,14 +13,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use millstream_core::{Error, Result};
 use std::sync::Arc;
 
-pub(super) struct Column {
+pub(crate) struct Column {
     pub field: FieldRef,
     len: usize,
     nulls: NullBufferBuilder,
     pub store: Store,
 }
 
-pub(super) enum Store {
+pub(crate) enum Store {
     Boolean(BooleanBufferBuilder),
     I8(Vec<i8>),
     I16(Vec<i16>),
@@ -186,11 +186,16 @@ fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
 }
 
 fn unknown(field: &Field) -> Error {
-    Error::sql(format!("column `{}` is {}, which Avro has no type for", field.name(), sql_type(field.data_type())))
+    Error::sql(format!("column `{}` is {}, which records cannot hold", field.name(), sql_type(field.data_type())))
         .remedy("declare it as another type, or cast it")
 }
 
-/// That Avro has types for all of them.
-pub(super) fn check(fields: &Fields) -> Result<()> {
-    fields.iter().try_for_each(|field| Column::new(field).map(drop))
+/// That the format has types for all of them.
+pub(crate) fn check(fields: &Fields, format: &str) -> Result<()> {
+    let unknown = |field: &Field| {
+        let of = sql_type(field.data_type());
+        Error::sql(format!("column `{}` is {of}, which {format} has no type for", field.name()))
+            .remedy("declare it as another type, or cast it")
+    };
+    fields.iter().try_for_each(|field| Column::new(field).map(drop).map_err(|_| unknown(field)))
 }
