@@ -21,6 +21,7 @@ mod collection;
 mod conditional;
 mod encode;
 mod field;
+mod interval;
 mod json;
 mod kernel;
 mod math;

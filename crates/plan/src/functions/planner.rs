@@ -6,11 +6,13 @@
 //! ```
 
 use super::FunctionRegistry;
+use super::interval::interval_times;
 use crate::parse::types::parse_text;
-use datafusion_common::Result;
+use arrow::datatypes::DataType;
+use datafusion_common::{DFSchema, Result};
 use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::planner::{ExprPlanner, PlannerResult};
-use datafusion_expr::{Expr, ScalarUDF};
+use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion_expr::{Expr, ExprSchemable, ScalarUDF};
 use datafusion_sql::sqlparser::ast::{
     self, CastKind, CeilFloorKind, DateTimeField, Expr as Sql, FunctionArg, FunctionArgExpr, FunctionArgOperator,
     FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, JsonNullClause, ObjectName, Spanned,
@@ -25,6 +27,7 @@ pub struct FlinkExprPlanner {
     position: Arc<ScalarUDF>,
     substring: Arc<ScalarUDF>,
     overlay: Arc<ScalarUDF>,
+    times: Arc<ScalarUDF>,
 }
 
 impl FlinkExprPlanner {
@@ -35,6 +38,7 @@ impl FlinkExprPlanner {
             position: functions.scalar("position")?,
             substring: functions.scalar("substring")?,
             overlay: functions.scalar("overlay")?,
+            times: Arc::new(interval_times()),
         })
     }
 }
@@ -44,6 +48,22 @@ fn call(function: &Arc<ScalarUDF>, args: Vec<Expr>) -> Result<PlannerResult<Vec<
 }
 
 impl ExprPlanner for FlinkExprPlanner {
+    /// `n * INTERVAL '1' SECOND`, which DataFusion gives no type.
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        if expr.op != ast::BinaryOperator::Multiply {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let is = |e: &Expr, of: fn(&DataType) -> bool| e.get_type(schema).is_ok_and(|t| of(&t));
+        let interval = |e: &Expr| is(e, |t| matches!(t, DataType::Interval(_)));
+        let whole = |e: &Expr| is(e, DataType::is_integer);
+        let args = match (&expr.left, &expr.right) {
+            (left, right) if interval(left) && whole(right) => vec![expr.left, expr.right],
+            (left, right) if whole(left) && interval(right) => vec![expr.right, expr.left],
+            _ => return Ok(PlannerResult::Original(expr)),
+        };
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(self.times.clone(), args))))
+    }
+
     fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         call(&self.extract, args)
     }

@@ -1,7 +1,7 @@
 //! Changes to the parsed query before DataFusion plans it.
 
 use super::counted::count_rows;
-use super::tuples::{in_condition, in_value};
+use super::tuples::{in_condition, in_value, overlaps};
 use super::unnest::{UNNEST, UNNEST_WITH_ORDINALITY};
 use datafusion_sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, Distinct, DuplicateTreatment, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
@@ -48,6 +48,7 @@ impl VisitorMut for Unnests<'_> {
             return ControlFlow::Break(self.fail(e, wrong));
         }
         in_value(e);
+        overlaps(e);
         ControlFlow::Continue(())
     }
 

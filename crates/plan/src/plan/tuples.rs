@@ -7,10 +7,13 @@
 //! ```
 //!
 //! DataFusion's IN takes one column.
+//!
+//! `(a, b) OVERLAPS (c, d)`, where `b` and `d` are ends or lengths: both spans, whichever way they run, and their ends belong to them.
 
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Ident, Query, SetExpr, Statement, TableAlias, TableAliasColumnDef, TableFactor,
-    Value, helpers::attached_token::AttachedToken,
+    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Ident, ObjectName, Query, SetExpr, Statement, TableAlias, TableAliasColumnDef, TableFactor, Value,
+    helpers::attached_token::AttachedToken,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::Parser;
@@ -48,6 +51,51 @@ pub fn in_value(e: &mut Expr) {
         ],
         else_result: Some(Box::new(boolean(*negated))),
     };
+}
+
+/// Turns `OVERLAPS` into comparisons.
+pub fn overlaps(e: &mut Expr) {
+    let Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } = e else { return };
+    let (Some(left), Some(right)) = (tuple(left).and_then(span), tuple(right).and_then(span)) else { return };
+    let reaches = |end: &Expr, start: &Expr| Expr::BinaryOp {
+        left: Box::new(end.clone()),
+        op: BinaryOperator::GtEq,
+        right: Box::new(start.clone()),
+    };
+    *e = Expr::Nested(Box::new(Expr::BinaryOp {
+        left: Box::new(reaches(&left.1, &right.0)),
+        op: BinaryOperator::And,
+        right: Box::new(reaches(&right.1, &left.0)),
+    }));
+}
+
+/// The earlier and the later end of `(start, end)` or `(start, length)`.
+fn span(pair: &[Expr]) -> Option<(Expr, Expr)> {
+    let [start, end] = pair else { return None };
+    let end = match end {
+        Expr::Interval(_) => Expr::Nested(Box::new(Expr::BinaryOp {
+            left: Box::new(start.clone()),
+            op: BinaryOperator::Plus,
+            right: Box::new(end.clone()),
+        })),
+        end => end.clone(),
+    };
+    let of = |name: &str| call(name, vec![start.clone(), end.clone()]);
+    Some((of("LEAST"), of("GREATEST")))
+}
+
+fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }
 
 fn tuple(e: &Expr) -> Option<&[Expr]> {
