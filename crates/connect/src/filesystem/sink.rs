@@ -19,7 +19,7 @@ use super::commit::{self, Guarantee, PartFile, Parts};
 use super::files::Files;
 use super::list::{DEFAULT_PARTITION, escape, local_path};
 use super::partition::Rule;
-use super::write::{Out, Writer};
+use super::write::{About, Out, Writer};
 use super::{CHECK_INTERVAL, PATH, Packing, ROLLING_SIZE, ROLLOVER_INTERVAL, cannot, format_options, guarantee};
 use crate::options::{duration, required, size};
 use crate::position;
@@ -73,7 +73,7 @@ pub(super) fn names_a_file(path: &str, partitioned: bool) -> bool {
     !partitioned && NAMED.contains(&ending.as_str())
 }
 
-pub(super) struct FileSink {
+pub(crate) struct FileSink {
     options: FormatOptions,
     /// Columns that go into the files.
     schema: SchemaRef,
@@ -91,12 +91,20 @@ pub(super) struct FileSink {
     watermark: Option<Millis>,
     /// Open files by folder.
     open: BTreeMap<PathBuf, Part>,
-    /// Files that are closed and still hidden, with the names they will get.
-    closed: Vec<(PathBuf, PathBuf)>,
+    /// Files that are closed and still hidden.
+    closed: Vec<Closed>,
+    about: Option<About>,
     /// Counts writes, to know which file rests longest.
     clock: u64,
     bytes_closed: u64,
     done: bool,
+}
+
+/// A file that is closed and still hidden, with the name it will get.
+struct Closed {
+    hidden: PathBuf,
+    target: PathBuf,
+    about: Option<String>,
 }
 
 struct InJob {
@@ -218,6 +226,7 @@ impl FileSink {
             watermark: None,
             open: BTreeMap::new(),
             closed: Vec::new(),
+            about: None,
             clock: 0,
             bytes_closed: 0,
             done: false,
@@ -239,6 +248,12 @@ impl FileSink {
             }
         }
         Ok(sink)
+    }
+
+    /// From now on, hands over with each file what this makes of its footer.
+    pub fn with_about(mut self, about: About) -> FileSink {
+        self.about = Some(about);
+        self
     }
 
     /// The open file of a folder, opened if need be.
@@ -327,14 +342,22 @@ impl FileSink {
         let named = !hidden.as_os_str().is_empty();
         if named {
             // First, so that it is removed should closing fail.
-            self.closed.push((hidden.clone(), target.clone()));
+            self.closed.push(Closed { hidden: hidden.clone(), target: target.clone(), about: None });
         }
         // In a job with checkpoints what is closed is synced all at once, away from the worker.
         let written = writer.finish(&target, named && self.job.is_none())?;
         self.bytes_closed += written.bytes;
+        let about = match (self.about, &written.footer) {
+            (Some(about), Some(footer)) => Some(about(footer, &self.schema)?),
+            _ => None,
+        };
         #[cfg(feature = "s3")]
-        if let (Target::Bucket(bucket), Some(uploaded)) = (&mut self.target, written.uploaded) {
+        if let (Target::Bucket(bucket), Some(mut uploaded)) = (&mut self.target, written.uploaded) {
+            uploaded.about = about.clone();
             bucket.closed.push(uploaded);
+        }
+        if let Some(closed) = self.closed.last_mut().filter(|_| named) {
+            closed.about = about;
         }
         if named && self.job.as_ref().is_some_and(|job| job.guarantee == Guarantee::None) {
             fs::rename(&hidden, &target).map_err(|e| cannot("name", &target.display().to_string(), &e))?;
@@ -412,7 +435,13 @@ impl FileSink {
         for uploaded in &mut closed {
             uploaded.keep();
             let (name, upload) = (bucket.relative(&uploaded.at)?, uploaded.id.clone());
-            parts.push(ObjectPart { name, upload, parts: uploaded.parts(), size: uploaded.size });
+            parts.push(ObjectPart {
+                name,
+                upload,
+                parts: uploaded.parts(),
+                size: uploaded.size,
+                about: uploaded.about.take(),
+            });
         }
         let watermark = self.watermark.filter(|_| waits);
         let committable = Some(position::write(&Parts { parts, writer: self.index, watermark })?);
@@ -430,7 +459,7 @@ impl FileSink {
     /// Takes away every file that has not got its name.
     fn remove_hidden(&mut self) {
         let open = std::mem::take(&mut self.open).into_values().map(|p| p.hidden);
-        let closed = std::mem::take(&mut self.closed).into_iter().map(|(hidden, _)| hidden);
+        let closed = std::mem::take(&mut self.closed).into_iter().map(|closed| closed.hidden);
         for hidden in open.chain(closed).filter(|h| !h.as_os_str().is_empty()) {
             let _ = fs::remove_file(hidden);
         }
@@ -444,7 +473,7 @@ impl FileSink {
 
 /// What part files of this process are called after: unlike that of any other run on this machine, and the same for
 /// all tasks.
-pub(super) fn process_id() -> &'static str {
+pub(crate) fn process_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -540,8 +569,7 @@ impl Bucket {
 }
 
 /// A number that another process has hardly chosen as well.
-#[cfg(feature = "s3")]
-fn chance() -> u32 {
+pub(crate) fn chance() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     static CHANCE: OnceLock<u32> = OnceLock::new();
     *CHANCE.get_or_init(|| RandomState::new().hash_one(process_id()) as u32)
@@ -610,14 +638,14 @@ impl Sink for FileSink {
         let (root, guarantee) = (root.clone(), job.guarantee);
         self.close_all()?;
         let mut parts = Vec::with_capacity(self.closed.len());
-        for (hidden, target) in &self.closed {
+        for Closed { hidden, target, about } in &self.closed {
             let there = if guarantee == Guarantee::None { target } else { hidden };
             let size = fs::metadata(there).map_err(|e| cannot("read", &there.display().to_string(), &e))?.len();
             let relative = |path: &Path| match path.strip_prefix(&root).ok().and_then(Path::to_str) {
                 Some(path) => Ok(path.to_owned()),
                 None => Err(Error::internal(format!("{} is not in the folder of its table", path.display()))),
             };
-            parts.push(PartFile { hidden: relative(hidden)?, name: relative(target)?, size });
+            parts.push(PartFile { hidden: relative(hidden)?, name: relative(target)?, size, about: about.clone() });
         }
         // From here on they are the checkpoint's, whatever becomes of this sink.
         self.closed.clear();
@@ -658,7 +686,7 @@ impl Sink for FileSink {
         }
         let mut folders = BTreeSet::new();
         // Only now, when all of them are whole.
-        while let Some((hidden, target)) = self.closed.first() {
+        while let Some(Closed { hidden, target, .. }) = self.closed.first() {
             fs::rename(hidden, target).map_err(|e| cannot("name", &target.display().to_string(), &e))?;
             folders.extend(target.parent().map(Path::to_owned));
             self.closed.remove(0);
