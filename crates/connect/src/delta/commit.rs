@@ -109,7 +109,7 @@ fn write_files(
     // is in no commit, and may be written over.
     let index = usize::try_from(epoch).map_err(|_| Error::internal(format!("{epoch} is no epoch")))?;
     let context = SinkContext { index, writers: index.saturating_add(1), job: Some(job.clone()) };
-    let mut sink = filesystem::FileSink::open(&settings.files, &context)?.with_about(super::stats::of_file);
+    let mut sink = filesystem::FileSink::open(&settings.files, &context)?.of_a_log(super::stats::of_file);
     rows(&mut |batch| sink.write(batch))?;
     let committable = prepared(&mut sink, epoch)?;
     files.commit(epoch, std::slice::from_ref(&committable))?;

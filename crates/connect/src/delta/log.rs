@@ -36,6 +36,15 @@ struct Pointer {
     parts: Option<u32>,
 }
 
+/// An error of a folder. Those of the store speak of checkpoints of jobs, which it was made for.
+fn in_folder(e: &Error, root: &str) -> Error {
+    let remedy = match e.kind() {
+        ErrorKind::Io => "see that this user may read and write the folder of the table, and that its disk has room",
+        _ => "check 'path'",
+    };
+    Error::new(e.kind(), e.what()).at(Place(root.to_owned())).remedy(remedy)
+}
+
 /// Which version of a table is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {
@@ -73,18 +82,15 @@ impl Log {
     /// The log of the table at `root`: a path or `s3://bucket/prefix`.
     pub fn open(root: &str, options: &BTreeMap<String, String>) -> Result<Log> {
         let root = root.trim_end_matches('/');
-        let store = store::open(&format!("{root}/_delta_log"), options)?;
-        Ok(Log { store, local: !root.starts_with("s3://"), shown: root.to_owned() })
+        let local = !root.starts_with("s3://");
+        let store = store::open(&format!("{root}/_delta_log"), options);
+        let store = store.map_err(|e| if local { in_folder(&e, root) } else { e })?;
+        Ok(Log { store, local, shown: root.to_owned() })
     }
 
-    /// An error of the store. Those of folders speak of checkpoints of jobs, which they were made for.
+    /// What the store says of itself, told as something of the table.
     fn told<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|e| match self.local && e.kind() == ErrorKind::Io {
-            true => Error::io(e.what())
-                .at(Place(self.shown.clone()))
-                .remedy("see that this user may read and write the folder of the table, and that its disk has room"),
-            false => e,
-        })
+        result.map_err(|e| if self.local { in_folder(&e, &self.shown) } else { e })
     }
 
     fn place(&self, name: &str) -> Place {
@@ -156,28 +162,43 @@ impl Log {
     }
 
     fn load_newest(&self) -> Result<Option<Snapshot>> {
-        let mut start = None;
-        if let Some((version, parts)) = self.pointer()? {
-            start = self.checkpoint(version, parts)?.map(|replay| (replay, version + 1));
+        if let Some((version, parts)) = self.pointer()?
+            && let Some(replay) = self.checkpoint(version, parts)?
+        {
+            let snapshot = self.replay_on(replay, version + 1)?;
+            // Where nothing follows, the pointer may be an old one and what follows may have been cleaned away: to commit
+            // there would tear the log.
+            if snapshot.version > version || self.list()?.newest() <= Some(version) {
+                return Ok(Some(snapshot));
+            }
         }
-        let start = match start {
-            Some(start) => Some(start),
-            None => self.start(&self.list()?, u64::MAX)?,
-        };
-        let Some((mut replay, first)) = start else { return Ok(None) };
-        let mut next = first;
+        let listing = self.list()?;
+        let Some((replay, first)) = self.start(&listing, u64::MAX)? else { return Ok(None) };
+        let snapshot = self.replay_on(replay, first)?;
+        if let Some(newest) = listing.newest().filter(|newest| *newest > snapshot.version) {
+            return Err(Error::data(format!(
+                "the log has a gap: version {} is missing, and there are later ones up to {newest}",
+                snapshot.version + 1
+            ))
+            .remedy("restore the folder _delta_log from a copy"));
+        }
+        Ok(Some(snapshot))
+    }
+
+    /// The table with all commits from `next` on.
+    fn replay_on(&self, mut replay: Replay, mut next: u64) -> Result<Snapshot> {
         while let Some(lines) = self.commit(next)? {
             lines.into_iter().try_for_each(|line| replay.take(line))?;
             next += 1;
         }
-        replay.at(next.saturating_sub(1)).map(Some)
+        replay.at(next.saturating_sub(1))
     }
 
     fn load_version(&self, listing: &Listing, version: u64) -> Result<Option<Snapshot>> {
         if listing.commits.is_empty() && listing.checkpoints.is_empty() {
             return Ok(None);
         }
-        let newest = listing.commits.keys().chain(listing.checkpoints.keys()).max().copied().unwrap_or_default();
+        let newest = listing.newest().unwrap_or_default();
         let start = if version > newest { None } else { self.start(listing, version)? };
         let gone = || {
             Error::data(format!("the table has no version {version}"))
@@ -285,6 +306,10 @@ impl Log {
 }
 
 impl Listing {
+    fn newest(&self) -> Option<u64> {
+        self.commits.keys().chain(self.checkpoints.keys()).max().copied()
+    }
+
     /// Checkpoints that are there with all their parts, in the order of their versions.
     fn complete(&self) -> impl DoubleEndedIterator<Item = (u64, Option<u32>)> {
         let whole = |(there, of): &(BTreeSet<u32>, Option<u32>)| of.is_none_or(|of| there.len() == of as usize);

@@ -20,7 +20,11 @@ use millstream_core::{
     Batch, Committable, Committer, Error, JobRun, Prepared, Result, Sink, SinkContext, TableSpec, Watermark,
 };
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+/// Tells the writers of this process apart.
+static NEXT_NAME: AtomicU64 = AtomicU64::new(0);
 
 pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
     let settings = Settings::of(table)?;
@@ -37,8 +41,8 @@ pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
             _sole: sole,
         }));
     }
-    // A name that no other run has, for the files.
-    let name = format!("{}-{:08x}", process_id(), chance());
+    // A name that no other run has, and no other INSERT INTO of this one, for the files.
+    let name = format!("{}-{:08x}-{}", process_id(), chance(), NEXT_NAME.fetch_add(1, Ordering::Relaxed));
     let job = JobRun { job: name, generation: 1, epoch: 0 };
     let committer = EpochCommitter::open(&settings, &job, false)?;
     if by_key {
@@ -51,7 +55,7 @@ pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
 }
 
 fn files(settings: &Settings, context: &SinkContext) -> Result<FileSink> {
-    Ok(FileSink::open(&settings.files, context)?.with_about(stats::of_file))
+    Ok(FileSink::open(&settings.files, context)?.of_a_log(stats::of_file))
 }
 
 /// The columns as the files have them.

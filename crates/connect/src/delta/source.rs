@@ -45,7 +45,8 @@ fn decoded(path: &str) -> Option<String> {
 
 /// A file of a table as a file that is read.
 pub fn file_info(add: &Add, settings: &Settings, partition_columns: &[String]) -> Result<FileInfo> {
-    let elsewhere = add.path.starts_with('/') || add.path.split('/').next().is_some_and(|first| first.contains(':'));
+    let scheme = |first: &str| first.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '.' | '-'));
+    let elsewhere = add.path.starts_with('/') || add.path.split_once(':').is_some_and(|(first, _)| scheme(first));
     let path = decoded(&add.path).filter(|_| !elsewhere).ok_or_else(|| {
         Error::data(format!("the table has a file elsewhere, `{}`, as shallow clones do, which is not read", add.path))
             .at(Place(settings.root.clone()))

@@ -123,3 +123,72 @@ fn bound_of(value: &Value, of: &DataType, greatest: bool) -> Option<ArrayRef> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Decimal128Array, Float64Array, RecordBatch};
+    use millstream_formats::options::{Compression, ParquetOptions};
+    use millstream_formats::parquet::ParquetWriter;
+
+    /// The statistics of a file of these batches, each a row group.
+    fn of_groups(groups: &[RecordBatch]) -> Value {
+        let schema = groups[0].schema();
+        let options = ParquetOptions { compression: Compression::None };
+        let mut writer = ParquetWriter::new(Vec::new(), schema.clone(), &options).expect("types are known");
+        for group in groups {
+            writer.write(group).and_then(|()| writer.flush()).expect("written");
+        }
+        let (_, footer) = writer.finish_with_footer().expect("finished");
+        assert_eq!(footer.len(), groups.len());
+        serde_json::from_str(&of_file(&footer, &schema).expect("statistics")).expect("JSON")
+    }
+
+    fn group(ids: [Option<i64>; 2], name: &str, x: f64, price: i128) -> RecordBatch {
+        let price = Decimal128Array::from(vec![Some(price), None]).with_precision_and_scale(30, 2).expect("a decimal");
+        let columns: [(&str, ArrayRef); 4] = [
+            ("id", Arc::new(Int64Array::from(ids.to_vec()))),
+            ("name", Arc::new(StringArray::from(vec![name, "m"]))),
+            ("x", Arc::new(Float64Array::from(vec![x, 1.5]))),
+            ("price", Arc::new(price)),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).expect("a batch")
+    }
+
+    #[test]
+    fn bounds_are_those_of_all_row_groups_and_hold_for_every_row() {
+        let long = "z".repeat(500);
+        let all_null = group([None, None], "a", f64::NAN, 7);
+        let stats = of_groups(&[group([Some(5), Some(9)], &long, 0.5, 12_345_678_901_234_567_890_123), all_null]);
+        assert_eq!(stats["numRecords"], 4);
+        assert_eq!((&stats["minValues"]["id"], &stats["maxValues"]["id"]), (&5.into(), &9.into()));
+        assert_eq!(stats["nullCount"], serde_json::json!({"id": 2, "name": 0, "x": 0, "price": 2}));
+        // A NaN is greater than all of them for some readers, so nothing is said.
+        assert_eq!((&stats["minValues"]["x"], stats["maxValues"].get("x")), (&0.5.into(), None));
+        assert_eq!(stats["minValues"]["name"], "a");
+        assert!(stats["maxValues"]["name"].as_str().is_some_and(|max| max >= long.as_str()), "{stats}");
+        // With all its digits, which a reader of JSON may then round.
+        let text = of_file(&[], &group([None, None], "", 0.0, 0).schema()).expect("no rows");
+        assert_eq!(text, r#"{"numRecords":0}"#);
+
+        let asked = Stats::parse(Some(&stats.to_string()));
+        let (least, greatest) = asked.bounds("id", &DataType::Int64).expect("known");
+        let value = |a: &ArrayRef| a.as_primitive::<arrow::datatypes::Int64Type>().value(0);
+        assert_eq!((value(&least), value(&greatest)), (5, 9));
+        for (column, of) in
+            [("x", DataType::Float64), ("price", DataType::Decimal128(30, 2)), ("none", DataType::Int64)]
+        {
+            assert!(asked.bounds(column, &of).is_none(), "{column}");
+        }
+        assert!(Stats::parse(None).bounds("id", &DataType::Int64).is_none());
+    }
+
+    #[test]
+    fn a_time_that_was_cut_off_is_still_within_its_bounds() {
+        let of = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let text = r#"{"minValues":{"at":"2024-01-01T00:00:00.123Z"},"maxValues":{"at":"2024-01-01T00:00:00.123Z"}}"#;
+        let (least, greatest) = Stats::parse(Some(text)).bounds("at", &of).expect("known");
+        let value = |a: &ArrayRef| a.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(0) % 1_000_000;
+        assert_eq!((value(&least), value(&greatest)), (123_000, 123_999));
+    }
+}

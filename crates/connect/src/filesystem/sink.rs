@@ -94,6 +94,8 @@ pub(crate) struct FileSink {
     /// Files that are closed and still hidden.
     closed: Vec<Closed>,
     about: Option<About>,
+    /// What their names end with.
+    ending: String,
     /// Counts writes, to know which file rests longest.
     clock: u64,
     bytes_closed: u64,
@@ -212,6 +214,7 @@ impl FileSink {
             return Err(Error::internal(format!("'{path}' takes one writer and is given {parallelism}")));
         }
         let mut sink = FileSink {
+            ending: options.format().extension().to_owned(),
             options,
             schema: std::sync::Arc::new(Schema::new(
                 stored.iter().map(|&i| table.schema.field(i).clone()).collect::<Vec<_>>(),
@@ -250,9 +253,11 @@ impl FileSink {
         Ok(sink)
     }
 
-    /// From now on, hands over with each file what this makes of its footer.
-    pub fn with_about(mut self, about: About) -> FileSink {
+    /// For a table that keeps a log of its files: hands over with each file what `about` makes of its footer. The names have
+    /// something of this process in them, since jobs of the same name on other machines may write to the table as well.
+    pub fn of_a_log(mut self, about: About) -> FileSink {
         self.about = Some(about);
+        self.ending = format!("{:08x}.{}", chance(), self.ending);
         self
     }
 
@@ -283,7 +288,7 @@ impl FileSink {
         let (out, hidden, target) = match &mut self.target {
             #[cfg(feature = "s3")]
             Target::Bucket(bucket) => {
-                let (upload, shown) = bucket.create(folder, self.options.format().extension())?;
+                let (upload, shown) = bucket.create(folder, &self.ending)?;
                 (Some(Out::Object(Box::new(upload))), PathBuf::new(), shown)
             }
             Target::Stdout => (None, PathBuf::new(), PathBuf::from("standard output")),
@@ -311,7 +316,7 @@ impl FileSink {
                 let folder = root.join(folder);
                 fs::create_dir_all(&folder)
                     .map_err(|e| cannot("create the folder", &folder.display().to_string(), &e))?;
-                let ending = self.options.format().extension();
+                let ending = &self.ending;
                 loop {
                     let name = format!("{prefix}-{next}.{ending}");
                     *next += 1;
