@@ -10,9 +10,9 @@
 #[cfg(not(all(feature = "kafka", feature = "postgres")))]
 mod absent;
 pub mod blackhole;
-#[cfg(any(feature = "kafka", feature = "postgres"))]
 mod compact;
 pub mod datagen;
+pub mod delta;
 pub mod filesystem;
 #[cfg(feature = "kafka")]
 pub mod history;
@@ -20,9 +20,7 @@ pub mod history;
 pub mod kafka;
 pub mod nexmark;
 pub mod options;
-#[cfg(any(feature = "kafka", feature = "postgres"))]
 mod outbox;
-#[cfg(any(feature = "kafka", feature = "s3"))]
 mod percent;
 mod position;
 #[cfg(feature = "postgres")]
@@ -120,6 +118,7 @@ impl Registry {
         Registry { by_name: BTreeMap::new() }
             .with("blackhole", Arc::new(blackhole::Blackhole))
             .with("datagen", Arc::new(datagen::Datagen))
+            .with("delta", Arc::new(delta::Delta))
             .with("filesystem", Arc::new(filesystem::Filesystem))
             .with("history-then-live", history)
             .with("jdbc", jdbc)
@@ -189,6 +188,7 @@ impl Connectors for Registry {
     fn single_writer(&self, table: &TableSpec) -> bool {
         match table.connector() {
             "filesystem" => wants_single_writer(table),
+            "delta" => delta::wants_single_writer(table),
             #[cfg(feature = "postgres")]
             "jdbc" => postgres::wants_single_writer(table),
             // Rows of one key keep their order only in one writer.

@@ -5,6 +5,7 @@ mod bucket_sinks;
 #[cfg(feature = "s3")]
 mod buckets;
 mod commits;
+mod delta;
 mod pace;
 mod positions;
 

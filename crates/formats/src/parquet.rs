@@ -8,7 +8,7 @@
 use crate::options::{Compression, ParquetOptions};
 use crate::types::sql_type;
 use arrow::array::types::*;
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use millstream_core::error::did_you_mean;
@@ -17,6 +17,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression as Codec, ZstdLevel};
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::ChunkReader;
 use std::io::Write;
@@ -29,8 +30,8 @@ const ROW_GROUP_BYTES_MAX: usize = 64 << 20;
 pub struct ParquetReader {
     name: String,
     schema: SchemaRef,
-    /// Where each column of `schema` stands in what is read.
-    positions: Vec<usize>,
+    /// Where each column of `schema` stands in what is read; `None`: the file has none of it.
+    positions: Vec<Option<usize>>,
     reader: ParquetRecordBatchReader,
     rows_read: u64,
     rows_total: u64,
@@ -46,11 +47,27 @@ impl ParquetReader {
         from: u64,
         rows_max: usize,
     ) -> Result<ParquetReader> {
+        ParquetReader::open_with(file, name, schema, from, rows_max, Absent::Refused)
+    }
+
+    /// The same, and says what a column is that the file does not have.
+    pub fn open_with(
+        file: impl ChunkReader + 'static,
+        name: &str,
+        schema: &SchemaRef,
+        from: u64,
+        rows_max: usize,
+        absent: Absent,
+    ) -> Result<ParquetReader> {
         let builder = guarded(name, || ParquetRecordBatchReaderBuilder::try_new(file))?;
         let stored = builder.schema().clone();
         let mut roots = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
             let Some((root, found)) = stored.fields().find(field.name()) else {
+                if absent == Absent::Null {
+                    roots.push(None);
+                    continue;
+                }
                 let known: Vec<&str> = stored.fields().iter().map(|f| f.name().as_str()).collect();
                 let help = match did_you_mean(field.name(), known.iter().copied()) {
                     Some(guess) => format!("did you mean `{guess}`?"),
@@ -74,22 +91,22 @@ impl ParquetReader {
                     sql_type(&plain(found.data_type()))
                 )));
             }
-            roots.push(root);
+            roots.push(Some(root));
         }
         let rows_total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
         let parquet = builder.parquet_schema();
         let leaves = (0..parquet.num_columns()).filter(|leaf| {
             let root = parquet.get_column_root_idx(*leaf);
             let within = parquet.column(*leaf).path().parts().get(1..).unwrap_or_default().to_vec();
-            let readers = schema.fields().iter().zip(&roots).filter(|(_, r)| **r == root);
+            let readers = schema.fields().iter().zip(&roots).filter(|(_, r)| **r == Some(root));
             readers.into_iter().any(|(field, _)| is_read(field.data_type(), &within))
         });
         let mask = ProjectionMask::leaves(parquet, leaves);
         // What is read comes in the order of the file.
-        let mut in_order = roots.clone();
+        let mut in_order: Vec<usize> = roots.iter().flatten().copied().collect();
         in_order.sort_unstable();
         in_order.dedup();
-        let positions = roots.iter().map(|r| in_order.partition_point(|x| x < r)).collect();
+        let positions = roots.iter().map(|r| r.map(|r| in_order.partition_point(|x| *x < r))).collect();
         let skipped = usize::try_from(from).map_err(|_| Error::internal("a row number beyond the memory"))?;
         // Row groups that lie before it as a whole are not read at all.
         let builder = builder.with_projection(mask).with_batch_size(rows_max).with_offset(skipped);
@@ -124,7 +141,11 @@ impl ParquetReader {
         };
         let mut columns = Vec::with_capacity(self.positions.len());
         for (field, &at) in self.schema.fields().iter().zip(&self.positions) {
-            let column = convert(rows.column(at), field.data_type()).map_err(|e| {
+            let stored = match at {
+                Some(at) => rows.column(at),
+                None => &new_null_array(field.data_type(), rows.num_rows()),
+            };
+            let column = convert(stored, field.data_type()).map_err(|e| {
                 Error::data(format!(
                     "column `{}` cannot be read as {}: {}",
                     field.name(),
@@ -152,6 +173,34 @@ impl ParquetReader {
     }
 }
 
+/// What a column is that a file does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// A mistake of the declaration.
+    Refused,
+    /// NULL in every row: the table has got the column after the file was written, and says so elsewhere.
+    Null,
+}
+
+/// All rows of a file, as they are stored, of those leaves whose path is `wanted`: for files of a known structure that are
+/// no tables of users.
+pub fn each_batch(
+    file: impl ChunkReader + 'static,
+    name: &str,
+    wanted: impl Fn(&[String]) -> bool,
+    mut each: impl FnMut(RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let builder = guarded(name, || ParquetRecordBatchReaderBuilder::try_new(file))?;
+    let parquet = builder.parquet_schema();
+    let leaves = (0..parquet.num_columns()).filter(|leaf| wanted(parquet.column(*leaf).path().parts()));
+    let mask = ProjectionMask::leaves(parquet, leaves);
+    let mut reader = guarded(name, || builder.with_projection(mask).build())?;
+    while let Some(rows) = guarded(name, || reader.next().transpose().map_err(parquet::errors::ParquetError::from))? {
+        each(rows)?;
+    }
+    Ok(())
+}
+
 /// Runs a step of the Parquet library. On some damaged files it panics; for us that is one more damaged file.
 fn guarded<T>(name: &str, step: impl FnOnce() -> Result<T, parquet::errors::ParquetError>) -> Result<T> {
     let why = match catch_unwind(AssertUnwindSafe(step)) {
@@ -165,7 +214,7 @@ fn guarded<T>(name: &str, step: impl FnOnce() -> Result<T, parquet::errors::Parq
 }
 
 /// Whether every value of `stored` fits into `declared`.
-fn holds(declared: &DataType, stored: &DataType) -> bool {
+pub fn holds(declared: &DataType, stored: &DataType) -> bool {
     use DataType::*;
     // Digits before the point of the largest value of a type of whole numbers.
     let whole_digits = |of: &DataType| match of {
@@ -219,7 +268,7 @@ fn is_read(declared: &DataType, path: &[String]) -> bool {
 }
 
 /// The type that SQL can declare for what is stored.
-fn plain(stored: &DataType) -> DataType {
+pub fn plain(stored: &DataType) -> DataType {
     match stored {
         DataType::Dictionary(_, value) => plain(value),
         DataType::UInt8 => DataType::Int16,
@@ -324,6 +373,13 @@ impl<W: Write + Send> ParquetWriter<W> {
     /// Where the file goes.
     pub fn out(&self) -> &W {
         self.writer.inner()
+    }
+
+    /// Writes the end of the file, and gives what it says there of its row groups.
+    pub fn finish_with_footer(mut self) -> Result<(W, Vec<RowGroupMetaData>)> {
+        self.flush()?;
+        let footer = self.writer.flushed_row_groups().to_vec();
+        Ok((self.finish()?, footer))
     }
 
     /// Writes the end of the file.

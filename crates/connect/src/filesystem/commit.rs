@@ -35,7 +35,7 @@ pub(super) enum Guarantee {
 
 /// What a writer hands over at a barrier.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Parts<P> {
+pub(crate) struct Parts<P> {
     pub parts: Vec<P>,
     /// Who it was, and how far its input had come: for partitions that wait for the watermark of all writers.
     #[serde(default, skip_serializing_if = "is_first")]
@@ -60,6 +60,9 @@ pub(super) struct PartFile {
     pub hidden: String,
     pub name: String,
     pub size: u64,
+    /// See [`About`](super::write::About).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
 }
 
 /// What the names of a writer's parts begin with.

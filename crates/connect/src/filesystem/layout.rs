@@ -98,7 +98,8 @@ pub(super) fn constant(column: &Column, field: &Field, file: &FileInfo) -> Resul
         Column::Size => Arc::new(Int64Array::from(vec![file.size.map(|s| s as i64)])),
         Column::Modified => Arc::new(TimestampMillisecondArray::from(vec![file.modified]).with_timezone("UTC")),
         Column::Folder(name) => {
-            let value = partition_value(&file.path, name).ok_or_else(|| {
+            let logged = file.logged.as_ref().and_then(|l| l.partition.get(name).cloned());
+            let value = logged.or_else(|| partition_value(&file.path, name)).ok_or_else(|| {
                 Error::data(format!("no folder above the file gives the partition column `{name}`"))
                     .at(Place(file.shown()))
                     .remedy(format!(
@@ -132,12 +133,17 @@ fn folder_value(value: &str, field: &Field, file: &FileInfo) -> Result<ArrayRef>
     use millstream_formats::text::{parse_date, parse_timestamp};
     let wrong = || {
         Error::data(format!(
-            "the folder of the file says `{}` = `{value}`, the table declares {}",
+            "the {} says `{}` = `{value}`, the table declares {}",
+            if file.logged.is_some() { "table's log" } else { "folder of the file" },
             field.name(),
             sql_type(field.data_type())
         ))
         .at(Place(file.shown()))
-        .remedy("rename the folder, or declare the column as STRING")
+        .remedy(if file.logged.is_some() {
+            "declare the column as the table has it, or as STRING"
+        } else {
+            "rename the folder, or declare the column as STRING"
+        })
     };
     let text: ArrayRef = Arc::new(StringArray::from(vec![value]));
     let strict = CastOptions { safe: false, ..CastOptions::default() };

@@ -2,26 +2,37 @@
 
 use super::cannot;
 use millstream_core::{Error, Result};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 /// Folders nested deeper than this are a loop of links.
 const DEPTH_MAX: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileInfo {
+pub(crate) struct FileInfo {
     pub path: PathBuf,
     pub size: Option<u64>,
     /// Milliseconds since 1970.
     pub modified: Option<i64>,
     /// What tells this version of an object from others; files of this machine have none.
     pub version: Option<String>,
+    /// Of a table that keeps a log of its files: what the log says of this one.
+    pub logged: Option<Arc<Logged>>,
+}
+
+/// What a table's log says of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Logged {
+    /// The values of the partition columns as texts; `None` is NULL.
+    pub partition: BTreeMap<String, Option<String>>,
 }
 
 impl FileInfo {
     pub fn stdin() -> FileInfo {
-        FileInfo { path: PathBuf::from("-"), size: None, modified: None, version: None }
+        FileInfo { path: PathBuf::from("-"), size: None, modified: None, version: None, logged: None }
     }
 
     /// How messages and metadata call it.
@@ -34,7 +45,7 @@ impl FileInfo {
 }
 
 /// The path without `file://`.
-pub(super) fn local_path(path: &str) -> &str {
+pub(crate) fn local_path(path: &str) -> &str {
     path.strip_prefix("file://").unwrap_or(path)
 }
 
@@ -94,6 +105,7 @@ fn collect(path: &Path, depth: usize, found: &mut Vec<FileInfo>) -> Result<()> {
             size: about.is_file().then_some(about.len()),
             modified: modified.map(|t| t.as_millis() as i64),
             version: None,
+            logged: None,
         });
         return Ok(());
     }
@@ -120,7 +132,7 @@ pub(super) fn partition_value(path: &Path, key: &str) -> Option<Option<String>> 
     Some((value != DEFAULT_PARTITION && value != "__HIVE_DEFAULT_PARTITION__").then_some(value))
 }
 
-pub(super) const DEFAULT_PARTITION: &str = "__DEFAULT_PARTITION__";
+pub(crate) const DEFAULT_PARTITION: &str = "__DEFAULT_PARTITION__";
 
 /// A text as part of a folder's name: what has a meaning in paths becomes `%` and two hexadecimal digits, as in Flink.
 pub(super) fn escape(text: &str) -> String {
@@ -136,7 +148,7 @@ pub(super) fn escape(text: &str) -> String {
     if out.chars().all(|c| c == '.') { out.replace('.', "%2E") } else { out }
 }
 
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

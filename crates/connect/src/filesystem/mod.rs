@@ -18,6 +18,11 @@ mod sink;
 mod source;
 mod write;
 
+pub(crate) use commit::Parts;
+pub(crate) use list::{DEFAULT_PARTITION, FileInfo, Logged, local_path, unescape};
+pub(crate) use sink::{FileSink, chance, process_id};
+pub(crate) use source::FileSource;
+
 use crate::Connector;
 use crate::options::{check_keys, duration, required, size};
 use arrow::datatypes::{DataType, Field, Fields};
@@ -242,6 +247,21 @@ fn in_a_bucket<'a>(path: &str, mut known: Vec<&'a str>) -> Vec<&'a str> {
         known.extend(bucket::OPTIONS.map(|(name, _)| name));
     }
     known
+}
+
+/// The options of a bucket that a table gives, for a store that lies beside its files.
+pub(crate) fn bucket_options(table: &TableSpec) -> Result<std::collections::BTreeMap<String, String>> {
+    match table.option(PATH).is_some_and(files::in_bucket) {
+        #[cfg(feature = "s3")]
+        true => bucket::options(table, crate::options::referenced),
+        _ => Ok(Default::default()),
+    }
+}
+
+/// Names of the options that a table of Parquet files takes in this connector, and that one which keeps a log of such files
+/// takes as well.
+pub(crate) fn file_options(path: &str) -> Vec<&'static str> {
+    in_a_bucket(path, Format::Parquet.keys().iter().copied().chain([PATH, ROLLING_SIZE]).collect())
 }
 
 /// Whether the table is written by one writer only: it is one file or a stream, not a folder of part files. The

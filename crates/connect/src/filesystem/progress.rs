@@ -191,7 +191,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn file(path: &str, modified: i64) -> FileInfo {
-        FileInfo { path: path.into(), size: Some(1), modified: Some(modified), version: None }
+        FileInfo { path: path.into(), size: Some(1), modified: Some(modified), version: None, logged: None }
     }
 
     fn saved_and_read_back(progress: &Progress) -> Progress {

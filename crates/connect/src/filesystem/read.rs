@@ -19,6 +19,7 @@ use super::{Packing, cannot};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Place, Result};
+use millstream_formats::parquet::Absent;
 #[cfg(feature = "s3")]
 use millstream_formats::parquet::ParquetReader;
 use std::io::{self, Read};
@@ -301,6 +302,11 @@ fn send_file(plan: &Plan, file: &FileInfo, from: u64, send: &Sender) -> Result<(
     put(Piece::End)
 }
 
+/// What a column is that a Parquet file does not have: a log knows of columns that are younger than a file.
+pub(super) fn absent(file: &FileInfo) -> Absent {
+    if file.logged.is_some() { Absent::Null } else { Absent::Refused }
+}
+
 #[cfg(feature = "s3")]
 fn send_rows(
     plan: &Plan,
@@ -318,7 +324,8 @@ fn send_rows(
         Ok(chunks) => chunks,
         Err(e) => return Ok(Err(e)),
     };
-    let mut sent = ParquetReader::open(chunks.clone(), &file.shown(), schema, from, rows_max).map(Some);
+    let opened = ParquetReader::open_with(chunks.clone(), &file.shown(), schema, from, rows_max, absent(file));
+    let mut sent = opened.map(Some);
     loop {
         let rows = match &mut sent {
             Ok(Some(reader)) => reader.next_rows(),

@@ -19,7 +19,7 @@ use super::commit::{self, Guarantee, PartFile, Parts};
 use super::files::Files;
 use super::list::{DEFAULT_PARTITION, escape, local_path};
 use super::partition::Rule;
-use super::write::{Out, Writer};
+use super::write::{About, Out, Writer};
 use super::{CHECK_INTERVAL, PATH, Packing, ROLLING_SIZE, ROLLOVER_INTERVAL, cannot, format_options, guarantee};
 use crate::options::{duration, required, size};
 use crate::position;
@@ -73,7 +73,7 @@ pub(super) fn names_a_file(path: &str, partitioned: bool) -> bool {
     !partitioned && NAMED.contains(&ending.as_str())
 }
 
-pub(super) struct FileSink {
+pub(crate) struct FileSink {
     options: FormatOptions,
     /// Columns that go into the files.
     schema: SchemaRef,
@@ -91,12 +91,22 @@ pub(super) struct FileSink {
     watermark: Option<Millis>,
     /// Open files by folder.
     open: BTreeMap<PathBuf, Part>,
-    /// Files that are closed and still hidden, with the names they will get.
-    closed: Vec<(PathBuf, PathBuf)>,
+    /// Files that are closed and still hidden.
+    closed: Vec<Closed>,
+    about: Option<About>,
+    /// What their names end with.
+    ending: String,
     /// Counts writes, to know which file rests longest.
     clock: u64,
     bytes_closed: u64,
     done: bool,
+}
+
+/// A file that is closed and still hidden, with the name it will get.
+struct Closed {
+    hidden: PathBuf,
+    target: PathBuf,
+    about: Option<String>,
 }
 
 struct InJob {
@@ -204,6 +214,7 @@ impl FileSink {
             return Err(Error::internal(format!("'{path}' takes one writer and is given {parallelism}")));
         }
         let mut sink = FileSink {
+            ending: options.format().extension().to_owned(),
             options,
             schema: std::sync::Arc::new(Schema::new(
                 stored.iter().map(|&i| table.schema.field(i).clone()).collect::<Vec<_>>(),
@@ -218,6 +229,7 @@ impl FileSink {
             watermark: None,
             open: BTreeMap::new(),
             closed: Vec::new(),
+            about: None,
             clock: 0,
             bytes_closed: 0,
             done: false,
@@ -239,6 +251,14 @@ impl FileSink {
             }
         }
         Ok(sink)
+    }
+
+    /// For a table that keeps a log of its files: hands over with each file what `about` makes of its footer. The names have
+    /// something of this process in them, since jobs of the same name on other machines may write to the table as well.
+    pub fn of_a_log(mut self, about: About) -> FileSink {
+        self.about = Some(about);
+        self.ending = format!("{:08x}.{}", chance(), self.ending);
+        self
     }
 
     /// The open file of a folder, opened if need be.
@@ -268,7 +288,7 @@ impl FileSink {
         let (out, hidden, target) = match &mut self.target {
             #[cfg(feature = "s3")]
             Target::Bucket(bucket) => {
-                let (upload, shown) = bucket.create(folder, self.options.format().extension())?;
+                let (upload, shown) = bucket.create(folder, &self.ending)?;
                 (Some(Out::Object(Box::new(upload))), PathBuf::new(), shown)
             }
             Target::Stdout => (None, PathBuf::new(), PathBuf::from("standard output")),
@@ -296,7 +316,7 @@ impl FileSink {
                 let folder = root.join(folder);
                 fs::create_dir_all(&folder)
                     .map_err(|e| cannot("create the folder", &folder.display().to_string(), &e))?;
-                let ending = self.options.format().extension();
+                let ending = &self.ending;
                 loop {
                     let name = format!("{prefix}-{next}.{ending}");
                     *next += 1;
@@ -327,14 +347,22 @@ impl FileSink {
         let named = !hidden.as_os_str().is_empty();
         if named {
             // First, so that it is removed should closing fail.
-            self.closed.push((hidden.clone(), target.clone()));
+            self.closed.push(Closed { hidden: hidden.clone(), target: target.clone(), about: None });
         }
         // In a job with checkpoints what is closed is synced all at once, away from the worker.
         let written = writer.finish(&target, named && self.job.is_none())?;
         self.bytes_closed += written.bytes;
+        let about = match (self.about, &written.footer) {
+            (Some(about), Some(footer)) => Some(about(footer, &self.schema)?),
+            _ => None,
+        };
         #[cfg(feature = "s3")]
-        if let (Target::Bucket(bucket), Some(uploaded)) = (&mut self.target, written.uploaded) {
+        if let (Target::Bucket(bucket), Some(mut uploaded)) = (&mut self.target, written.uploaded) {
+            uploaded.about = about.clone();
             bucket.closed.push(uploaded);
+        }
+        if let Some(closed) = self.closed.last_mut().filter(|_| named) {
+            closed.about = about;
         }
         if named && self.job.as_ref().is_some_and(|job| job.guarantee == Guarantee::None) {
             fs::rename(&hidden, &target).map_err(|e| cannot("name", &target.display().to_string(), &e))?;
@@ -412,7 +440,13 @@ impl FileSink {
         for uploaded in &mut closed {
             uploaded.keep();
             let (name, upload) = (bucket.relative(&uploaded.at)?, uploaded.id.clone());
-            parts.push(ObjectPart { name, upload, parts: uploaded.parts(), size: uploaded.size });
+            parts.push(ObjectPart {
+                name,
+                upload,
+                parts: uploaded.parts(),
+                size: uploaded.size,
+                about: uploaded.about.take(),
+            });
         }
         let watermark = self.watermark.filter(|_| waits);
         let committable = Some(position::write(&Parts { parts, writer: self.index, watermark })?);
@@ -430,7 +464,7 @@ impl FileSink {
     /// Takes away every file that has not got its name.
     fn remove_hidden(&mut self) {
         let open = std::mem::take(&mut self.open).into_values().map(|p| p.hidden);
-        let closed = std::mem::take(&mut self.closed).into_iter().map(|(hidden, _)| hidden);
+        let closed = std::mem::take(&mut self.closed).into_iter().map(|closed| closed.hidden);
         for hidden in open.chain(closed).filter(|h| !h.as_os_str().is_empty()) {
             let _ = fs::remove_file(hidden);
         }
@@ -444,7 +478,7 @@ impl FileSink {
 
 /// What part files of this process are called after: unlike that of any other run on this machine, and the same for
 /// all tasks.
-pub(super) fn process_id() -> &'static str {
+pub(crate) fn process_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -540,8 +574,7 @@ impl Bucket {
 }
 
 /// A number that another process has hardly chosen as well.
-#[cfg(feature = "s3")]
-fn chance() -> u32 {
+pub(crate) fn chance() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     static CHANCE: OnceLock<u32> = OnceLock::new();
     *CHANCE.get_or_init(|| RandomState::new().hash_one(process_id()) as u32)
@@ -610,14 +643,14 @@ impl Sink for FileSink {
         let (root, guarantee) = (root.clone(), job.guarantee);
         self.close_all()?;
         let mut parts = Vec::with_capacity(self.closed.len());
-        for (hidden, target) in &self.closed {
+        for Closed { hidden, target, about } in &self.closed {
             let there = if guarantee == Guarantee::None { target } else { hidden };
             let size = fs::metadata(there).map_err(|e| cannot("read", &there.display().to_string(), &e))?.len();
             let relative = |path: &Path| match path.strip_prefix(&root).ok().and_then(Path::to_str) {
                 Some(path) => Ok(path.to_owned()),
                 None => Err(Error::internal(format!("{} is not in the folder of its table", path.display()))),
             };
-            parts.push(PartFile { hidden: relative(hidden)?, name: relative(target)?, size });
+            parts.push(PartFile { hidden: relative(hidden)?, name: relative(target)?, size, about: about.clone() });
         }
         // From here on they are the checkpoint's, whatever becomes of this sink.
         self.closed.clear();
@@ -658,7 +691,7 @@ impl Sink for FileSink {
         }
         let mut folders = BTreeSet::new();
         // Only now, when all of them are whole.
-        while let Some((hidden, target)) = self.closed.first() {
+        while let Some(Closed { hidden, target, .. }) = self.closed.first() {
             fs::rename(hidden, target).map_err(|e| cannot("name", &target.display().to_string(), &e))?;
             folders.extend(target.parent().map(Path::to_owned));
             self.closed.remove(0);

@@ -8,7 +8,7 @@ use super::files::Files;
 use super::layout::{Column, Layout, constant};
 use super::list::{FileInfo, local_path};
 use super::progress::{Progress, vanished};
-use super::read::{Ahead, Hands, Next, Piece, Plan};
+use super::read::{Ahead, Hands, Next, Piece, Plan, absent};
 use super::{MONITOR_INTERVAL, PATH, Packing, cannot, format_options};
 use crate::options::{BAD_ROWS, duration, required};
 use crate::position;
@@ -42,7 +42,7 @@ const LISTING_PAUSE: Duration = Duration::from_millis(500);
 /// How long `poll` waits for the reading thread before it says that nothing is there.
 const PATIENCE: Duration = Duration::from_micros(200);
 
-pub(super) struct FileSource {
+pub(crate) struct FileSource {
     table: TableSpec,
     options: FormatOptions,
     layout: Layout,
@@ -56,6 +56,23 @@ impl FileSource {
         let interval = duration(table, MONITOR_INTERVAL)?;
         let files = Files::of(table)?;
         let first = if path == "-" { Vec::new() } else { files.list(path)? };
+        FileSource::over(table, options, files, first, interval)
+    }
+
+    /// Over these files and no others, ever; in the order of their paths.
+    pub fn of_files(table: &TableSpec, mut first: Vec<FileInfo>) -> Result<FileSource> {
+        first.sort_by(|a, b| a.path.cmp(&b.path));
+        FileSource::over(table, format_options(table)?, Files::of(table)?, first, None)?.once()
+    }
+
+    fn over(
+        table: &TableSpec,
+        options: FormatOptions,
+        files: Files,
+        first: Vec<FileInfo>,
+        interval: Option<Duration>,
+    ) -> Result<FileSource> {
+        let path = required(table, PATH, "data/orders")?;
         let layout = Layout::of(table)?;
         let hands = match (options.format(), &files) {
             (Format::Parquet, Files::Local) => Hands::Names,
@@ -102,7 +119,6 @@ impl FileSource {
 
     /// The files that are found first are all that will ever be read, however often a run goes on with them.
     /// A position names them from the very beginning.
-    #[cfg(feature = "kafka")]
     pub fn once(mut self) -> Result<FileSource> {
         self.plan.once = true;
         if let Some((pass, _)) = self.plan.progress.look(&self.plan.first)? {
@@ -394,7 +410,7 @@ impl FileReader {
                 let shown = file.shown();
                 let open = File::open(&file.path).map_err(|e| cannot("read", &shown, &e))?;
                 let from = inside.map_or(0, |i| i.offset);
-                *reader = Some(ParquetReader::open(open, &shown, schema, from, ROWS_MAX)?);
+                *reader = Some(ParquetReader::open_with(open, &shown, schema, from, ROWS_MAX, absent(&file))?);
             }
         }
         self.file = Some(OpenFile { about: file, constants });
@@ -648,7 +664,7 @@ impl PartitionReader for FileReader {
                         (reader.as_ref().map_or(0, ParquetReader::rows_read) - held, None)
                     }
                 };
-                let FileInfo { path, size, modified, version } = file.about.clone();
+                let FileInfo { path, size, modified, version, .. } = file.about.clone();
                 Some(FilePosition { path, size, modified, version, offset, mark })
             }
         };

@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use millstream_core::{Batch, Error, Place, Result};
 use millstream_formats::parquet::ParquetWriter;
 use millstream_formats::{Encoder, FormatOptions, encoder};
+use parquet::file::metadata::RowGroupMetaData;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -55,9 +56,14 @@ pub(super) enum Pack {
     Stdout,
 }
 
+/// What is kept of the footer of a Parquet file, for a table that keeps a log of its files.
+pub(crate) type About = fn(&[RowGroupMetaData], &SchemaRef) -> Result<String>;
+
 /// A file that is written to its end.
 pub(super) struct Written {
     pub bytes: u64,
+    /// Of a Parquet file.
+    pub footer: Option<Vec<RowGroupMetaData>>,
     #[cfg(feature = "s3")]
     pub uploaded: Option<Uploaded>,
 }
@@ -147,10 +153,11 @@ impl Writer {
     /// `durable`: a file is to get a name, so its contents must be on the disk first.
     pub fn finish(self, target: &Path, durable: bool) -> Result<Written> {
         let shown = || target.display().to_string();
-        let (out, bytes) = match self {
+        let (out, bytes, footer) = match self {
             Writer::Parquet(writer) => {
                 let bytes = writer.bytes() as u64;
-                (Some(writer.finish().map_err(|e| at(e, target))?), bytes)
+                let (out, footer) = writer.finish_with_footer().map_err(|e| at(e, target))?;
+                (Some(out), bytes, Some(footer))
             }
             Writer::Text { mut encoder, mut out, mut held, mut bytes } => {
                 encoder.drain(&mut held)?;
@@ -161,7 +168,7 @@ impl Writer {
                     Pack::Zstd(out) => out.finish().map(Some),
                     Pack::Stdout => Ok(None),
                 };
-                (out.map_err(|e| failed(&shown(), &e))?, bytes)
+                (out.map_err(|e| failed(&shown(), &e))?, bytes, None)
             }
         };
         #[cfg(feature = "s3")]
@@ -174,6 +181,7 @@ impl Writer {
         }
         Ok(Written {
             bytes,
+            footer,
             #[cfg(feature = "s3")]
             uploaded,
         })

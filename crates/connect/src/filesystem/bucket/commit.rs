@@ -31,6 +31,9 @@ pub(in super::super) struct ObjectPart {
     pub upload: String,
     pub parts: usize,
     pub size: u64,
+    /// See [`About`](super::super::write::About).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
 }
 
 pub(in super::super) struct ObjectCommitter {

@@ -84,7 +84,10 @@ fn url(path: &str) -> Result<String> {
     Ok(format!("s3://{}", split(path)?.0))
 }
 
-fn options(table: &TableSpec, secret: impl Fn(&str, &str) -> Result<String>) -> Result<BTreeMap<String, String>> {
+pub(super) fn options(
+    table: &TableSpec,
+    secret: impl Fn(&str, &str) -> Result<String>,
+) -> Result<BTreeMap<String, String>> {
     let mut options = BTreeMap::new();
     for (name, is_secret) in OPTIONS {
         if let Some(value) = table.option(name) {
@@ -182,6 +185,7 @@ impl Objects {
             size: Some(meta.size),
             modified: Some(meta.last_modified.timestamp_millis()),
             version: meta.e_tag,
+            logged: None,
         }
     }
 

@@ -136,7 +136,7 @@ impl Upload {
         self.over = true;
         let parts = std::mem::take(&mut self.parts);
         let (objects, at, size) = (self.objects.clone(), self.at.clone(), self.size);
-        Ok(Uploaded { objects, at, id, parts, there: Vec::new(), size, kept: false })
+        Ok(Uploaded { objects, at, id, parts, there: Vec::new(), size, about: None, kept: false })
     }
 }
 
@@ -181,6 +181,8 @@ pub(in super::super) struct Uploaded {
     /// Those that are there.
     there: Vec<PartId>,
     pub size: u64,
+    /// See [`About`](super::super::write::About).
+    pub about: Option<String>,
     kept: bool,
 }
 
