@@ -171,6 +171,9 @@ fn a_read_goes_on_in_the_version_in_which_it_began() {
     }
 }
 
+/// Sinks and the committer of a run.
+type Run = (Vec<Box<dyn Sink>>, Box<dyn Committer>);
+
 /// A job as its runtime drives it, with a manifest that survives.
 struct Job {
     spec: TableSpec,
@@ -180,7 +183,7 @@ struct Job {
     committer: Box<dyn Committer>,
     manifest: (u64, Vec<Committable>),
     /// Sinks and committers of runs that were thought dead.
-    zombies: Vec<(Vec<Box<dyn Sink>>, Box<dyn Committer>)>,
+    zombies: Vec<Run>,
     next_id: i64,
     written: Vec<i64>,
     promised: BTreeSet<i64>,
@@ -428,7 +431,7 @@ fn commits_that_are_old_are_cleaned_away_and_the_table_stays() {
 }
 
 /// Changes of rows: (id, group, value, kind).
-fn changes(of: &[(i64, String, i64, i8)]) -> Batch {
+fn changes(of: &[Change]) -> Batch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(of.iter().map(|r| r.0))),
         Arc::new(StringArray::from_iter_values(of.iter().map(|r| &r.1))),
@@ -459,7 +462,7 @@ fn by_key(path: &str, key: &[&str], partitioned: bool) -> TableSpec {
 /// What is to be seen, by key.
 type Oracle = BTreeMap<(i64, String), (String, i64)>;
 
-fn apply(oracle: &mut Oracle, change: &(i64, String, i64, i8), with_part: bool) {
+fn apply(oracle: &mut Oracle, change: &Change, with_part: bool) {
     let key = (change.0, if with_part { change.1.clone() } else { String::new() });
     match change.3 {
         1 | 3 => drop(oracle.remove(&key)),
@@ -478,8 +481,11 @@ fn check_oracle(spec: &TableSpec, oracle: &Oracle) {
     assert_eq!(seen, expected);
 }
 
+/// Id, part, value and kind of a row.
+type Change = (i64, String, i64, i8);
+
 /// Plays epochs of changes, each with the point to which its commit comes (0: crash before it, 1: crash behind it).
-fn play_changes(mut spec: TableSpec, epochs: &[(Vec<(i64, String, i64, i8)>, u8)]) {
+fn play_changes(mut spec: TableSpec, epochs: &[(Vec<Change>, u8)]) {
     spec.options.insert("delta.checkpointInterval".into(), "4".into());
     let with_part = spec.primary_key.len() == 2;
     let (mut oracle, mut run) = (Oracle::new(), run_of("orders-1", 1, 0));
@@ -508,7 +514,7 @@ fn play_changes(mut spec: TableSpec, epochs: &[(Vec<(i64, String, i64, i8)>, u8)
     }
 }
 
-fn any_epochs() -> impl Strategy<Value = Vec<(Vec<(i64, String, i64, i8)>, u8)>> {
+fn any_epochs() -> impl Strategy<Value = Vec<(Vec<Change>, u8)>> {
     let change =
         (0..30i64, 0..3u8, 0..1000i64, prop_oneof![4 => Just(0i8), 1 => Just(1i8), 3 => Just(2i8), 2 => Just(3i8)]);
     let change = change.prop_map(|(id, part, value, kind)| (id, format!("p/{part} %"), value, kind));
