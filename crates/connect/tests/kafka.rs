@@ -7,6 +7,8 @@
 mod broker;
 #[path = "kafka/reading.rs"]
 mod reading;
+#[path = "kafka/running.rs"]
+mod running;
 #[cfg(feature = "schema-registry")]
 #[path = "kafka/schemas.rs"]
 mod schemas;
