@@ -118,6 +118,10 @@ class Bench:
         self.probe.stdin.write(" ".join(str(w) for w in words) + "\n")
         self.probe.stdin.flush()
         said = self.probe.stdout.readline()
+        while said and not said.startswith("{"):
+            # What the JVM or a library has to say, which is no answer.
+            print(said, end="", file=sys.stderr, flush=True)
+            said = self.probe.stdout.readline()
         if not said:
             raise SystemExit("error: the process that fills topics and reads results has ended")
         answer = json.loads(said)

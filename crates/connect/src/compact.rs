@@ -36,6 +36,16 @@ impl Held {
         Held { table: table.name.clone(), key: Vec::new(), all: true, batches: Vec::new(), rows: 0, bytes: 0 }
     }
 
+    /// Whether rows stay what they are and in their order for as long as they are held.
+    pub fn keeps_rows(&self) -> bool {
+        self.key.is_empty()
+    }
+
+    /// What is held, as it came.
+    pub fn batches(&self) -> &[Batch] {
+        &self.batches
+    }
+
     pub fn rows(&self) -> usize {
         self.rows
     }

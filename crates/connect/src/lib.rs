@@ -107,7 +107,7 @@ impl Registry {
         let jdbc: Arc<dyn Connector> = Arc::new(absent::Absent { feature: "postgres" });
         #[cfg(feature = "kafka")]
         let [kafka, upsert_kafka]: [Arc<dyn Connector>; 2] =
-            [Arc::new(kafka::Kafka { upsert: false }), Arc::new(kafka::Kafka { upsert: true })];
+            [Arc::new(kafka::Kafka::new(false)), Arc::new(kafka::Kafka::new(true))];
         #[cfg(not(feature = "kafka"))]
         let [kafka, upsert_kafka]: [Arc<dyn Connector>; 2] =
             [Arc::new(absent::Absent { feature: "kafka" }), Arc::new(absent::Absent { feature: "kafka" })];

@@ -23,6 +23,11 @@ impl Outbox {
     pub fn new(table: &TableSpec, held: Held, bytes_max: ByteSize) -> Outbox {
         Outbox { table: table.name.clone(), held, bytes_max, bytes: 0 }
     }
+
+    /// The rows of the epoch that runs.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
 }
 
 impl Sink for Outbox {

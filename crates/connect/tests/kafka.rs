@@ -9,6 +9,8 @@ mod broker;
 mod protobuf;
 #[path = "kafka/reading.rs"]
 mod reading;
+#[path = "kafka/running.rs"]
+mod running;
 #[cfg(feature = "schema-registry")]
 #[path = "kafka/schemas.rs"]
 mod schemas;

@@ -162,7 +162,7 @@ impl Connector for HistoryThenLive {
     }
 
     fn metadata(&self, table: &TableSpec) -> Result<Vec<Field>> {
-        kafka::Kafka { upsert: false }.metadata(table)
+        kafka::Kafka::new(false).metadata(table)
     }
 
     fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {

@@ -116,7 +116,7 @@ impl Settings {
             return Err(Error::sql(format!("'{HISTORY}path' is the standard input, which can be read once only"))
                 .remedy("put the history into files"));
         }
-        of_live(&self.live, Kafka { upsert: false }.validate(&self.live, TableUse::Source))
+        of_live(&self.live, Kafka::new(false).validate(&self.live, TableUse::Source))
     }
 }
 

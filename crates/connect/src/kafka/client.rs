@@ -11,10 +11,13 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{NoCustomPartitioner, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, NoCustomPartitioner, ProducerContext};
 use rdkafka::types::RDKafkaRespErr;
 use std::ffi::CString;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long brokers may take to answer a question before it is given up.
@@ -36,7 +39,6 @@ pub const LEADER_PATIENCE: Duration = Duration::from_secs(60);
 const ASK_PAUSE: Duration = Duration::from_millis(100);
 
 pub type ReadClient = BaseConsumer<Said>;
-pub type WriteClient = ThreadedProducer<Said>;
 
 /// What a client has said, for whoever asks why nothing comes.
 #[derive(Clone, Default)]
@@ -104,6 +106,56 @@ impl ProducerContext<NoCustomPartitioner> for Said {
     }
 }
 
+/// How often it is listened to what a client that writes has to say, and how much at a time: records that were not taken, and
+/// what is wrong with brokers. Of records that were taken it says nothing.
+const HEAR_PAUSE: Duration = Duration::from_millis(20);
+const HEARD_MAX: usize = 16;
+
+/// A client that writes, with a thread that listens to it.
+///
+/// The crate has one too, which looks at the clock without a pause for the last millisecond of each tenth of a second.
+pub struct WriteClient {
+    producer: Arc<BaseProducer<Said>>,
+    over: Arc<AtomicBool>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl WriteClient {
+    fn new(producer: BaseProducer<Said>) -> Result<WriteClient> {
+        let (producer, over) = (Arc::new(producer), Arc::new(AtomicBool::new(false)));
+        let (heard, ended) = (producer.clone(), over.clone());
+        let listener = thread::Builder::new().name("kafka-writer".to_owned()).spawn(move || {
+            while !ended.load(Ordering::Acquire) {
+                (0..HEARD_MAX).for_each(|_| heard.poll(Duration::ZERO));
+                thread::park_timeout(HEAR_PAUSE);
+            }
+        });
+        let listener = listener.map_err(|e| {
+            Error::io(format!("no thread can be started for a client of Kafka: {e}"))
+                .remedy("see how many threads a process may have: ulimit -u")
+        })?;
+        Ok(WriteClient { producer, over, listener: Some(listener) })
+    }
+}
+
+impl Deref for WriteClient {
+    type Target = BaseProducer<Said>;
+
+    fn deref(&self) -> &BaseProducer<Said> {
+        &self.producer
+    }
+}
+
+impl Drop for WriteClient {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+        if let Some(listener) = self.listener.take() {
+            listener.thread().unpark();
+            let _ = listener.join();
+        }
+    }
+}
+
 /// Bytes that may wait in a client for rows that are read, over all partitions of a table.
 const PREFETCH_BYTES: usize = 64 << 20;
 /// And for each partition at least: less than a record or two would stop the flow.
@@ -165,8 +217,8 @@ pub fn writer(properties: &Properties, id: Option<&str>) -> Result<(WriteClient,
     }
     config.set("delivery.report.only.error", "true");
     let said = Said::default();
-    let client = WriteClient::from_config_and_context(&config, said.clone()).map_err(|e| refused(&e))?;
-    Ok((client, said))
+    let client = BaseProducer::from_config_and_context(&config, said.clone()).map_err(|e| refused(&e))?;
+    Ok((WriteClient::new(client)?, said))
 }
 
 /// What a client met while it was `doing` something. The kind says whether another try may help: `Io` if so.

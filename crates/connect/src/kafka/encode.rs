@@ -88,6 +88,11 @@ impl Encoded {
         self.value.len()
     }
 
+    /// Whether keys and values are all that there is to the records.
+    pub fn is_plain(&self) -> bool {
+        self.millis.is_none() && self.headers.is_none()
+    }
+
     pub fn key(&self, row: usize) -> Option<&[u8]> {
         self.key.as_ref().filter(|k| k.is_valid(row)).map(|k| k.value(row))
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!  reading:          broker ─▶ librdkafka's threads ─▶ a queue for each partition, bounded in bytes ─▶ poll: decode ─▶ rows
 //!  exactly once:     writer ─▶ outbox of the epoch ─▶ checkpoint ─▶ committer ─▶ one transaction: rows, note of the epoch
+//!                       └─▶ rows, as they come ─────────────────────────────────────────┘
 //!  otherwise:        writer ─▶ librdkafka's queue, bounded in bytes ─▶ broker
 //! ```
 //!
@@ -11,7 +12,8 @@
 //! how far behind a reader is.
 //!
 //! A transaction of Kafka's does not survive a crash, and one that is left open is given up by the broker after a while,
-//! with all that was in it. So nothing is written before the checkpoint is safe: see `commit`.
+//! with all that was in it. So what counts is the outbox, and nothing can be seen before the checkpoint is safe: see `commit`. Rows that
+//! are never changed are sent before, so that they can be seen soon after: see `running`.
 //!
 //! `kafka` has new rows only, unless its format says what has become of rows; `upsert-kafka` goes by the table's PRIMARY KEY, and
 //! a deleted row is a record without a value (a tombstone).
@@ -22,12 +24,14 @@ mod encode;
 mod handover;
 mod layout;
 mod marker;
+mod native;
 mod offsets;
 mod options;
 mod produce;
 mod properties;
 mod reader;
 mod rows;
+mod running;
 mod sink;
 mod source;
 
@@ -48,7 +52,14 @@ pub(crate) fn open_live(table: &TableSpec) -> Result<Box<dyn crate::history::Liv
 
 /// Both connectors; they differ in what a row without its like means.
 pub struct Kafka {
-    pub upsert: bool,
+    upsert: bool,
+    running: running::AllRunning,
+}
+
+impl Kafka {
+    pub fn new(upsert: bool) -> Kafka {
+        Kafka { upsert, running: running::AllRunning::default() }
+    }
 }
 
 impl Connector for Kafka {
@@ -99,7 +110,7 @@ impl Connector for Kafka {
 
     fn open_sink(&self, table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
         let settings = Settings::of(table, TableUse::Sink, self.upsert, true)?;
-        sink::open(table, settings, context)
+        sink::open(table, settings, context, &self.running)
     }
 
     fn open_committer(&self, table: &TableSpec, job: &JobRun) -> Result<Option<Box<dyn Committer>>> {
@@ -107,6 +118,6 @@ impl Connector for Kafka {
         if !Guarantee::commits(settings.sink.guarantee, true)? {
             return Ok(None);
         }
-        Ok(Some(Box::new(commit::EpochCommitter::open(settings, table, job.clone())?)))
+        Ok(Some(Box::new(commit::EpochCommitter::open(settings, table, job.clone(), &self.running)?)))
     }
 }

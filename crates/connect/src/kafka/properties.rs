@@ -10,6 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const PREFIX: &str = "properties.";
 const SERVERS: &str = "bootstrap.servers";
@@ -20,6 +21,9 @@ const JAAS: &str = "sasl.jaas.config";
 const PROTOCOL: &str = "security.protocol";
 const REQUEST_TIMEOUT: &str = "socket.timeout.ms";
 const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+
+/// That of the client library.
+const TRANSACTION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Milliseconds that a broker has for an answer, before others are asked who leads now. Default 15 s (the library's is a
 /// minute), sensible 5 s to 60 s. A broker that stands still with its connections open is noticed by nothing else, and as long
@@ -169,6 +173,12 @@ impl Properties {
 
     pub fn group(&self) -> Option<&str> {
         self.group.as_deref()
+    }
+
+    /// How long a transaction may be open before the brokers give it up.
+    pub fn transaction_timeout(&self) -> Duration {
+        let set = self.others.get(TRANSACTION_TIMEOUT).and_then(|t| t.reveal().parse().ok());
+        set.map_or(TRANSACTION_TIMEOUT_DEFAULT, Duration::from_millis)
     }
 
     /// What every client is made with. The table's properties come last and win.

@@ -63,7 +63,7 @@ pub fn outbox(spec: &TableSpec, rows: &[(i64, &str, i8)]) -> [Committable; 1] {
 }
 
 /// Tries as the runtime does: again while the error may pass.
-fn commit_until_done(committer: &mut dyn Committer, epoch: u64, of: &[Committable]) -> usize {
+pub fn commit_until_done(committer: &mut dyn Committer, epoch: u64, of: &[Committable]) -> usize {
     let (until, mut tries) = (Instant::now() + 3 * PATIENCE, 1);
     while let Err(e) = committer.commit(epoch, of) {
         assert!(e.kind() == ErrorKind::Io && Instant::now() < until, "{e}");

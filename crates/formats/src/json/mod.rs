@@ -1,11 +1,13 @@
 //! JSON lines.
 //!
 //! ```text
-//!  bytes ─▶ lines ─▶ arrow-json, all at once ──┬── well ──▶ batch
-//!                                              └── not ──▶ halves, quarters … ─▶ one line ─▶ field by field ─▶ row or fault
+//!  bytes ─▶ lines ─▶ in one pass, all at once ──┬── well ────────────────────────────────────▶ batch
+//!                                               └── not ──▶ arrow-json, all at once ──┬── well ──▶ batch
+//!                                                                                      └── not ──▶ halves, quarters … ─▶ one line ─▶ field by field ─▶ row or fault
 //! ```
 //!
-//! Arrow's decoder reads a whole piece of lines into columns. It is fed line by line, so that a value can never run
+//! Lines that have nothing out of the ordinary are read by [`flat`], some three times as fast as by Arrow's decoder and with the same
+//! result. Arrow's decoder reads a whole piece of lines into columns. It is fed line by line, so that a value can never run
 //! over a line's end: what becomes of a line depends on that line alone. Where it fails, the piece is halved until the
 //! line is found, and this one line is looked at field by field ([`cell`]), with Flink's leniency: a container read as
 //! STRING gives its text, `"true"` is a BOOLEAN, and with `json.ignore-parse-errors` a field that cannot be read is
@@ -16,6 +18,7 @@
 
 mod cell;
 mod encode;
+mod flat;
 
 pub(crate) use cell::{CellReader, skip_value, space};
 pub use encode::JsonEncoder;
@@ -31,6 +34,7 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use cell::{from_wire, top_level, wire_type};
+use flat::Flat;
 use millstream_core::Result;
 use std::ops::Range;
 use std::sync::Arc;
@@ -47,6 +51,8 @@ pub struct JsonDecoder {
     /// The columns as arrow-json reads them: nullable, bytes as text.
     wire: SchemaRef,
     decoder: arrow::json::reader::Decoder,
+    /// `None`: the columns are not of the kinds that can be read in one pass.
+    flat: Option<Flat>,
     cells: Vec<CellReader>,
     on_bad_row: OnBadRow,
     file: String,
@@ -85,6 +91,7 @@ impl JsonDecoder {
         let wire = Arc::new(Schema::new(wire));
         Ok(JsonDecoder {
             decoder: fresh(&wire)?,
+            flat: Flat::of(&wire),
             cells: wanted.iter().map(CellReader::new).collect::<Result<_>>()?,
             schema: Arc::new(Schema::new(wanted)),
             loose: Arc::new(Schema::new(loose)),
@@ -154,6 +161,25 @@ impl JsonDecoder {
     }
 
     fn read_at_once(&mut self, bytes: &[u8], lines: &[Line]) -> Result<Result<RecordBatch, Failed>> {
+        let rows = match self.flat.as_mut().and_then(|flat| flat.read(bytes, lines)) {
+            Some(rows) => rows,
+            None => match self.read_with_arrow(bytes, lines)? {
+                Ok(rows) => rows,
+                Err(failed) => return Ok(Err(failed)),
+            },
+        };
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.loose.fields().len());
+        for (field, column) in self.loose.fields().iter().zip(rows.columns()) {
+            match from_wire(column, field.data_type()) {
+                Some(column) => columns.push(column),
+                None => return Ok(Err(Failed::Somewhere)),
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(Ok(RecordBatch::try_new_with_options(self.loose.clone(), columns, &options)?))
+    }
+
+    fn read_with_arrow(&mut self, bytes: &[u8], lines: &[Line]) -> Result<Result<RecordBatch, Failed>> {
         for (i, line) in lines.iter().enumerate() {
             let text = &bytes[line.bytes.clone()];
             let taken = !too_deep(text)
@@ -171,15 +197,7 @@ impl JsonDecoder {
             self.decoder = fresh(&self.wire)?;
             return Ok(Err(Failed::Somewhere));
         };
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.loose.fields().len());
-        for (field, column) in self.loose.fields().iter().zip(rows.columns()) {
-            match from_wire(column, field.data_type()) {
-                Some(column) => columns.push(column),
-                None => return Ok(Err(Failed::Somewhere)),
-            }
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        Ok(Ok(RecordBatch::try_new_with_options(self.loose.clone(), columns, &options)?))
+        Ok(Ok(rows))
     }
 
     /// Looks for NULL where none may be and, if the table asks for it, for fields that are missing.

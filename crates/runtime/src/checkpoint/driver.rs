@@ -14,7 +14,6 @@ use crate::sabotage::{Bug, on};
 use crate::side::{Sides, Which};
 use crate::worker::Control;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use millstream_checkpoint::Manifest;
 use millstream_checkpoint::coordinator::{Coordinator, CoordinatorConfig, Effect, Event, Reason, TaskId};
 use millstream_checkpoint::manifest::{
@@ -26,6 +25,7 @@ use millstream_core::{
     Batch, Clock, Committable, Committer, Error, ErrorKind, Millis, Prepared, Put, Result, RetryPolicy, Stored, Tries,
 };
 use millstream_state::chain::{Desk, each_alive};
+use millstream_state::parquet;
 use millstream_state::room::SaveRoom;
 use millstream_state::table::Later;
 use millstream_state::view::View;
@@ -366,7 +366,8 @@ impl Driver {
                 }
             });
             let file = File { node: node.node, task: task.task, epoch, what: &table.name };
-            let mut written = self.write_rows(file, &table.piece_schema(), self.file_bytes_max(), rows)?;
+            let encoder = parquet::Encoder::new(&table.piece_schema(), self.file_bytes_max());
+            let mut written = self.write_rows(file, encoder, rows)?;
             written.iter_mut().for_each(|f| f.whole = node.whole);
             let forgotten = on(Bug::DeltaForgotten) && !node.whole && self.files.is_multiple_of(3);
             if !written.is_empty() && !forgotten {
@@ -417,25 +418,24 @@ impl Driver {
     fn write_batches(&mut self, file: File<'_>, batches: &[Batch]) -> Result<Option<FileRef>> {
         let Some(first) = batches.first() else { return Ok(None) };
         let schema = files::flatten(first)?.schema();
-        Ok(self.write_rows(file, &schema, usize::MAX, batches.iter().map(files::flatten))?.pop())
+        let encoder = parquet::Encoder::passing(&schema, usize::MAX);
+        Ok(self.write_rows(file, encoder, batches.iter().map(files::flatten))?.pop())
     }
 
     fn write_rows(
         &mut self,
         file: File<'_>,
-        schema: &SchemaRef,
-        file_bytes_max: usize,
+        encoder: parquet::Encoder,
         mut rows: impl Iterator<Item = Result<RecordBatch>>,
     ) -> Result<Vec<FileRef>> {
-        self.writing(file, schema, file_bytes_max, |writer| rows.try_for_each(|rows| writer.push(&rows?)))
+        self.writing(file, encoder, |writer| rows.try_for_each(|rows| writer.push(&rows?)))
     }
 
     /// The files of what `write` writes.
     fn writing(
         &mut self,
         file: File<'_>,
-        schema: &SchemaRef,
-        file_bytes_max: usize,
+        encoder: parquet::Encoder,
         write: impl FnOnce(&mut files::Writer<'_>) -> Result<()>,
     ) -> Result<Vec<FileRef>> {
         let generation = self.memory.generation;
@@ -449,7 +449,7 @@ impl Driver {
             *number += 1;
             data_path(epoch, generation, &format!("{node}-{task}-{what}-{number}.parquet"))
         };
-        let mut writer = files::Writer::new(self.config.store.as_ref(), epoch, schema, file_bytes_max, &mut path);
+        let mut writer = files::Writer::new(self.config.store.as_ref(), epoch, encoder, &mut path);
         write(&mut writer)?;
         let files = writer.finish()?;
         self.metrics.checkpoints.bytes.fetch_add(files.iter().map(|f| f.bytes).sum(), Ordering::Relaxed);
@@ -676,7 +676,8 @@ impl Driver {
             // The next manifest will name it.
             let epoch = self.memory.latest.as_ref().map_or(0, |m| m.epoch) + 1;
             let file = File { node, task, epoch, what: &def.name };
-            let mut merged = self.writing(file, &def.piece_schema(), self.file_bytes_max(), |writer| {
+            let encoder = parquet::Encoder::new(&def.piece_schema(), self.file_bytes_max());
+            let mut merged = self.writing(file, encoder, |writer| {
                 each_alive(&def, &chain, desk, &mut |rows| writer.push(&def.put(rows.columns().to_vec())?))
             })?;
             merged.iter_mut().for_each(|f| f.whole = true);

@@ -1,7 +1,7 @@
 //! Files of a checkpoint: pieces of tables, outboxes, batches under way.
 
 use arrow::array::{ArrayRef, Int8Array, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema};
 use millstream_checkpoint::manifest::FileRef;
 use millstream_core::{Batch, Error, Place, Put, Result, Store};
 use millstream_state::chain::Pieces;
@@ -29,11 +29,9 @@ impl<'a> Writer<'a> {
     pub fn new(
         store: &'a dyn Store,
         epoch: u64,
-        schema: &SchemaRef,
-        file_bytes_max: usize,
+        encoder: parquet::Encoder,
         path: &'a mut dyn FnMut() -> String,
     ) -> Writer<'a> {
-        let encoder = parquet::Encoder::new(schema, file_bytes_max);
         Writer { store, epoch, path, encoder, files: Vec::new() }
     }
 
