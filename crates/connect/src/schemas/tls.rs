@@ -16,6 +16,7 @@ const OWN_PASSWORD: &str = "ssl.keystore.password";
 const PEM_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Debug, Default)]
+#[cfg_attr(not(feature = "schema-registry"), allow(dead_code))]
 pub(super) struct Tls {
     /// Certificates in whose place none of the system's are believed.
     pub trusted: Option<Vec<u8>>,

@@ -162,7 +162,8 @@ impl RecordEncoder for AvroRecordEncoder {
     }
 }
 
-fn goes(kinds: Option<&Int8Array>, row: usize) -> bool {
+/// Whether a row is taken away.
+pub(crate) fn goes(kinds: Option<&Int8Array>, row: usize) -> bool {
     let kind = kinds.map(|kinds| ChangeKind::from_code(kinds.value(row)));
     matches!(kind, Some(ChangeKind::Delete | ChangeKind::UpdateBefore))
 }

@@ -29,6 +29,7 @@ mod write;
 pub use changes::{AvroChangesDecoder, AvroChangesEncoder, envelope};
 pub use container::{AvroDecoder, AvroEncoder, AvroMark};
 pub use derive::schema_of;
+pub(crate) use message::goes;
 pub use message::{AvroRecordDecoder, AvroRecordEncoder};
 
 use crate::options::flag;

@@ -10,6 +10,7 @@ use super::schema::{Described, position};
 use super::wire::{Cursor, put_varint, zigzag};
 use super::{ProtobufOptions, write};
 use crate::RECORD_BYTES_MAX;
+use crate::avro::goes;
 use crate::bad::Fault;
 use crate::lines::too_long;
 use crate::records::{RecordDecoder, RecordEncoder, Records};
@@ -39,6 +40,9 @@ struct OfSchema {
     described: std::result::Result<Described, String>,
     messages: Vec<(Vec<usize>, std::result::Result<Message, String>)>,
 }
+
+/// How imports would have to call the schema of a record: as they do not.
+const OF_RECORD: &str = "schema-of-the-record.proto";
 
 /// Messages that are kept of one schema.
 const MESSAGES_MAX: usize = 1000;
@@ -90,7 +94,7 @@ impl ProtobufDecoder {
             let described = match schemas.schema(id)? {
                 Ok(schema) => {
                     let found = |name: &str| Ok(schema.reference(name).map(str::to_owned));
-                    Described::of_sources("schema.proto", schema.text.clone(), found)
+                    Described::of_sources(OF_RECORD, schema.text.clone(), found)
                         .map_err(|why| format!("schema {id}: {why}"))
                 }
                 Err(why) => Err(why),
@@ -203,15 +207,19 @@ impl ProtobufEncoder {
 }
 
 impl RecordEncoder for ProtobufEncoder {
-    fn encode_records(&mut self, rows: &RecordBatch, _: Option<&Int8Array>) -> Result<BinaryArray> {
+    fn encode_records(&mut self, rows: &RecordBatch, kinds: Option<&Int8Array>) -> Result<BinaryArray> {
         let records = write::Records::new(&self.message, rows, self.null_literal.as_deref())?;
         let mut out = BinaryBuilder::with_capacity(rows.num_rows(), 0);
         let mut record = Vec::new();
         for row in 0..rows.num_rows() {
             record.clear();
             record.extend_from_slice(&self.prefix);
-            records.write(row, &mut record).map_err(write::Unfit::error)?;
-            out.append_value(&record);
+            match records.write(row, &mut record) {
+                Ok(()) => out.append_value(&record),
+                // Of a row that goes, only its key need be known; nobody is told the rest.
+                Err(_) if goes(kinds, row) => out.append_null(),
+                Err(unfit) => return Err(unfit.error()),
+            }
         }
         Ok(out.finish())
     }
