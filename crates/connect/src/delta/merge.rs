@@ -102,7 +102,8 @@ struct Keys {
     columns: Vec<usize>,
     schema: SchemaRef,
     converter: RowConverter,
-    all: HashSet<OwnedRow>,
+    /// As `converter` writes them.
+    all: HashSet<Box<[u8]>>,
     /// For each column of the key: its values, in order, to be compared with the bounds of files.
     sorted: Vec<Sorted>,
 }
@@ -134,7 +135,7 @@ impl Keys {
         for batch in changes {
             let rows = as_stored(&batch.rows, schema)?;
             let of_key: Vec<ArrayRef> = columns.iter().map(|&c| rows.column(c).clone()).collect();
-            all.extend(converter.convert_columns(&of_key)?.iter().map(|row| row.owned()));
+            all.extend(converter.convert_columns(&of_key)?.iter().map(|row| Box::from(row.as_ref())));
             for (sorted, column) in sorted.iter_mut().zip(&of_key) {
                 let rows = sorted.converter.convert_columns(std::slice::from_ref(column))?;
                 sorted.values.extend(rows.iter().map(|row| row.owned()));
@@ -167,7 +168,7 @@ impl Keys {
     fn hit_by(&self, of_key: &[ArrayRef]) -> Result<BooleanArray> {
         // By rows: each has a key of its own.
         let rows = self.converter.convert_columns(of_key)?;
-        Ok(rows.iter().map(|row| Some(self.all.contains(&row.owned()))).collect())
+        Ok(rows.iter().map(|row| Some(self.all.contains(row.as_ref()))).collect())
     }
 
     /// How many rows of a file have one of the keys, and how many it has at all.
