@@ -71,12 +71,13 @@ impl TopN {
             self.tables.dropped = watermark;
         }
         if saver.whole() {
+            // Those of all partitions together: most have few, and a piece costs as much as hundreds of rows.
+            let mut rows: Vec<(&[u8], i64)> = Vec::new();
             for group in 0..self.partitions.len() as u32 {
-                let part = self.partitions.part(group);
-                let mut rows: Vec<(&[u8], i64)> = Vec::with_capacity(part.len().min(ROWS_MAX));
-                for row in part.from(0) {
+                let mut before: Option<&[u8]> = None;
+                for row in self.partitions.part(group).from(0) {
                     match rows.last_mut() {
-                        Some((last, count)) if *last == row => *count += 1,
+                        Some((_, count)) if before == Some(row) => *count += 1,
                         _ => {
                             if rows.len() == ROWS_MAX {
                                 self.put_rows(saver, &rows)?;
@@ -85,9 +86,10 @@ impl TopN {
                             rows.push((row, 1));
                         }
                     }
+                    before = Some(row);
                 }
-                self.put_rows(saver, &rows)?;
             }
+            self.put_rows(saver, &rows)?;
         } else if let Some(log) = &self.log {
             let counted = log.iter().map(|(group, row)| (row, self.partitions.part(group).count(row) as i64));
             let (put, gone): (Vec<_>, Vec<_>) = counted.partition(|(_, count)| *count > 0);
