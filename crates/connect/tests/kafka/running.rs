@@ -4,7 +4,7 @@ use crate::broker::{Broker, PATIENCE, broker};
 use crate::writing::{appends, commit_until_done, committer, outbox, pairs, run};
 use millstream_connect::Registry;
 use millstream_core::table::Connectors;
-use millstream_core::{Committable, Committer, ErrorKind, JobRun, Sink, SinkContext, TableSpec};
+use millstream_core::{Committable, Committer, JobRun, Sink, SinkContext, TableSpec};
 use rdkafka::producer::Producer;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
