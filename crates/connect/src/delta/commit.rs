@@ -103,7 +103,7 @@ fn write_files(
     job: &JobRun,
     epoch: u64,
     files: &mut dyn Committer,
-    rows: &mut dyn FnMut(&mut dyn FnMut(&Batch) -> Result<()>) -> Result<()>,
+    rows: &mut merge::Rows<'_>,
 ) -> Result<Vec<Line>> {
     // Named after the epoch, so that no file of another one is ever written to. What an earlier try of this epoch has left
     // is in no commit, and may be written over.
