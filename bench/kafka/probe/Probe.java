@@ -9,6 +9,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
 import org.apache.kafka.clients.admin.Admin;
@@ -21,6 +22,7 @@ import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.IsolationLevel;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 import org.apache.kafka.common.utils.AppInfoParser;
 
@@ -43,6 +45,8 @@ public final class Probe {
     private static final int SETTLE_MS = 1500;
     /** Between heartbeats, while the last windows are waited for. */
     private static final int BEAT_MS = 200;
+    /** For a broker to hear of a topic. */
+    private static final Duration SERVED_PATIENCE = Duration.ofSeconds(60);
     private static final ObjectMapper JSON = new ObjectMapper();
 
     private final String brokers;
@@ -97,6 +101,22 @@ public final class Probe {
         }
     }
 
+    /** On a crowded machine a broker may know nothing yet of a topic that it has just made. */
+    private void awaitServed(Map<TopicPartition, OffsetSpec> served) throws Exception {
+        long until = System.nanoTime() + SERVED_PATIENCE.toNanos();
+        while (true) {
+            try {
+                admin.listOffsets(served).all().get();
+                return;
+            } catch (ExecutionException e) {
+                if (!(e.getCause() instanceof UnknownTopicOrPartitionException) || System.nanoTime() > until) {
+                    throw e;
+                }
+                Thread.sleep(100);
+            }
+        }
+    }
+
     // open JOB INPUT OUTPUT PARTITIONS WARM MAIN LIVE RATE KEYS
     private void open(String[] words) throws Exception {
         int[] numbers = Arrays.stream(words, 4, 10).mapToInt(Integer::parseInt).toArray();
@@ -112,7 +132,7 @@ public final class Probe {
         Map<TopicPartition, OffsetSpec> served = new LinkedHashMap<>();
         partitions(input).forEach(p -> served.put(p, OffsetSpec.earliest()));
         partitions(output).forEach(p -> served.put(p, OffsetSpec.earliest()));
-        admin.listOffsets(served).all().get();
+        awaitServed(served);
         try (KafkaProducer<byte[], byte[]> warmer = producer(null)) {
             for (int id = 0; id < bids.warm; id++) {
                 send(warmer, id, null);
