@@ -198,15 +198,15 @@ pub const PROTO: &str = "syntax = \"proto2\"; package p; import \"google/protobu
 message M { optional int32 i = 1; required string s = 2; optional google.protobuf.Timestamp t = 3; optional uint64 d = 4 [default = 5];
   optional bool b = 5; optional double f = 6; repeated sint32 l = 7 [packed = true]; optional M r = 8; map<string, M> m = 9;
   oneof o { bytes x = 10; E e = 2000; } repeated M rs = 11; repeated E es = 12; map<int32, E> n = 13; repeated fixed32 q = 14;
-  optional group G = 15 { optional int32 i = 1; } reserved 16 to 20; extensions 100 to max; }
+  optional group G = 15 { optional int32 i = 1; } reserved 16 to 20; extensions 3000 to max; }
 enum E { option allow_alias = true; A = 0; B = -1; C = 0; }";
 
-/// One file, whatever is asked for.
-struct Just<'a>(&'a [u8]);
+/// One file under its path.
+struct Just<'a>(&'a str, &'a [u8]);
 
 impl Files for Just<'_> {
-    fn read(&self, _: &str) -> Result<Option<Vec<u8>>, String> {
-        Ok(Some(self.0.to_vec()))
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
+        Ok((path == self.0).then(|| self.1.to_vec()))
     }
 }
 
@@ -214,7 +214,7 @@ fn described(name: &str, path: &str, file: &[u8]) -> millstream_core::Result<Rec
     let options = [("schema-file", path), ("message-name", "p.M")];
     let options: BTreeMap<String, String> =
         options.iter().map(|(k, v)| (format!("{name}.{k}"), (*v).to_owned())).collect();
-    RecordOptions::parse_with(name, "", &options, &Just(file))
+    RecordOptions::parse_with(name, "", &options, &Just(path, file))
 }
 
 static PROTOBUF_FORMAT: LazyLock<RecordOptions> =
@@ -229,7 +229,8 @@ fn protobuf_schema() -> SchemaRef {
         let pair = vec![Field::new("key", key, false), field("value", of)];
         DataType::Map(Arc::new(Field::new("entries", DataType::Struct(pair.into()), false)), false)
     };
-    let inner = DataType::Struct(vec![field("i", DataType::Int8), field("l", list(DataType::Int32))].into());
+    let inner = [field("i", DataType::Int8), field("l", list(DataType::Int32)), field("s", DataType::Utf8)];
+    let inner = DataType::Struct(inner.to_vec().into());
     Arc::new(Schema::new(vec![
         field("i", DataType::Int32),
         field("s", DataType::Utf8),

@@ -16,6 +16,7 @@ const TOKEN: &str = "bearer-auth.token";
 const REGISTERS: &str = "properties.auto.register.schemas";
 
 #[derive(Debug)]
+#[cfg_attr(not(feature = "schema-registry"), allow(dead_code))]
 pub(super) struct Settings {
     /// What stands before the names of options in messages: `value.avro-confluent.`.
     prefix: String,
@@ -46,6 +47,7 @@ impl Lookup<'_> {
 }
 
 #[derive(Debug)]
+#[cfg_attr(not(feature = "schema-registry"), allow(dead_code))]
 pub(super) enum Login {
     None,
     Basic(Secret, Secret),
