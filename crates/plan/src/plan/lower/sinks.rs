@@ -78,7 +78,7 @@ impl Lowering<'_, '_> {
                 sink.table.name
             ))
             .remedy(
-                "SET 'table.exec.emit.allow-lateness' = '0 ms', write EMIT .. RETRACTING, or write by key ('upsert-kafka', 'jdbc')",
+                "SET 'table.exec.emit.allow-lateness' = '0 ms', write EMIT .. RETRACTING, or write by key ('upsert-kafka', 'jdbc', 'delta')",
             ))),
             Takes::Retractions => Ok(Input::forward(node)),
             Takes::Inserts if matches!(self.graph.nodes[node].kind, NodeKind::WindowAggregate(_)) => {
@@ -92,7 +92,7 @@ impl Lowering<'_, '_> {
             ))
             .remedy(
                 "add DISCARDING or ACCUMULATING to EMIT, so that each pane is a new row, or write to a table with a PRIMARY KEY \
-                 that takes updates ('jdbc')",
+                 that takes updates ('jdbc', 'delta')",
             ))),
             Takes::Inserts => Err(at(Error::sql(format!(
                 "the result is updated while rows come, and `{}` ('{}') can only add rows",
@@ -100,7 +100,7 @@ impl Lowering<'_, '_> {
                 sink.table.connector()
             ))
             .remedy(
-                "write to a table with a PRIMARY KEY that takes updates ('jdbc'), or aggregate by windows, whose results are \
+                "write to a table with a PRIMARY KEY that takes updates ('jdbc', 'delta'), or aggregate by windows, whose results are \
                  final; a plain SELECT and 'print' show the changes",
             ))),
             Takes::Upserts => {

@@ -258,7 +258,7 @@ EMIT speaks of late rows, and windows by processing time have none
 EMIT updates what it has told (RETRACTING), and `counts` ('x') can only add rows
   at tables.sql:13:1
   help: add DISCARDING or ACCUMULATING to EMIT, so that each pane is a new row, or write to a table with a PRIMARY KEY that \
-         takes updates ('jdbc')",
+         takes updates ('jdbc', 'delta')",
     );
     refused(
         &format!("SET 'table.exec.emit.early-fire.enabled' = 'true'; {}", select("")),

@@ -620,7 +620,7 @@ Sink(upserts)
         "
 the result is updated while rows come, and `big` ('x') can only add rows
   at tables.sql:7:1
-  help: write to a table with a PRIMARY KEY that takes updates ('jdbc'), or aggregate by windows, whose results are final; a plain SELECT and 'print' show the changes",
+  help: write to a table with a PRIMARY KEY that takes updates ('jdbc', 'delta'), or aggregate by windows, whose results are final; a plain SELECT and 'print' show the changes",
     );
     check(
         "INSERT INTO upserts SELECT n, auction FROM (SELECT auction, count(*) AS n FROM bid GROUP BY auction)",
