@@ -32,16 +32,19 @@ impl Held {
     }
 
     /// For a table that takes every change as it comes.
+    #[cfg(any(feature = "kafka", test))]
     pub fn all(table: &TableSpec) -> Held {
         Held { table: table.name.clone(), key: Vec::new(), all: true, batches: Vec::new(), rows: 0, bytes: 0 }
     }
 
     /// Whether rows stay what they are and in their order for as long as they are held.
+    #[cfg(any(feature = "kafka", test))]
     pub fn keeps_rows(&self) -> bool {
         self.key.is_empty()
     }
 
     /// What is held, as it came.
+    #[cfg(any(feature = "kafka", test))]
     pub fn batches(&self) -> &[Batch] {
         &self.batches
     }
@@ -120,6 +123,7 @@ impl Held {
     }
 
     /// What is held, compacted; kept until [`Held::clear`].
+    #[cfg(any(feature = "postgres", test))]
     pub fn compacted(&mut self) -> Result<&[Batch]> {
         self.compact()?;
         Ok(&self.batches)

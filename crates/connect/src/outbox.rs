@@ -25,6 +25,7 @@ impl Outbox {
     }
 
     /// The rows of the epoch that runs.
+    #[cfg(feature = "kafka")]
     pub fn held(&self) -> &Held {
         &self.held
     }
