@@ -299,7 +299,10 @@ proptest! {
                     follow(&mut crew, to, &mut got);
                 }
                 Move::Save => crew.save(),
-                Move::Crash(tasks) => crew = crew.crash(&make, if keys.is_empty() { 1 } else { tasks }),
+                Move::Crash(tasks) => {
+                    crew = crew.crash(&make, if keys.is_empty() { 1 } else { tasks });
+                    crew.take_settled(&mut got);
+                }
             }
         }
         follow(&mut undisturbed, Watermark::MAX, &mut expected);

@@ -71,6 +71,13 @@ impl Crew {
         self.restore(make, tasks)
     }
 
+    /// What came out while shares were joined, for whoever steps the tasks without [`Crew::step`].
+    pub fn take_settled(&mut self, out: &mut Capture) {
+        let settled = std::mem::take(&mut self.settled);
+        out.emitted.extend(settled.emitted);
+        out.late.extend(settled.late);
+    }
+
     /// Saves what has changed, or everything the first time.
     pub fn save(&mut self) {
         for ((operator, saved), at) in self.tasks.iter_mut().zip(&mut self.saved).zip(&mut self.at) {

@@ -346,7 +346,10 @@ proptest! {
                     follow(&mut crew, to, &mut got);
                 }
                 Move::Save => crew.save(),
-                Move::Crash(tasks) => crew = crew.crash(&make, if keyed { tasks } else { 1 }),
+                Move::Crash(tasks) => {
+                    crew = crew.crash(&make, if keyed { tasks } else { 1 });
+                    crew.take_settled(&mut got);
+                }
             }
         }
         follow(&mut undisturbed, Watermark::MAX, &mut expected);
