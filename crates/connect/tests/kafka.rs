@@ -3,6 +3,8 @@
 //!
 //! Each test has topics of its own. They share the broker, but for those that stop it.
 
+#[path = "kafka/bounded.rs"]
+mod bounded;
 #[path = "kafka/broker.rs"]
 mod broker;
 #[path = "kafka/protobuf.rs"]

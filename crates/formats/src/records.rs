@@ -20,12 +20,13 @@ use crate::bad::Fault;
 use crate::changes::{Beyond, ChangeFormat, ChangeOptions, ChangesDecoder, ChangesEncoder};
 use crate::csv::{CsvDecoder, CsvEncoder};
 use crate::json::{JsonDecoder, JsonEncoder};
+use crate::lines::too_long;
 use crate::options::{CsvOptions, Header, JsonOptions};
 use crate::protobuf::{
     Files, NoFiles, PROTOBUF, PROTOBUF_CONFLUENT, ProtobufDecoder, ProtobufEncoder, ProtobufOptions,
 };
 use crate::raw::{RawDecoder, RawEncoder, RawOptions};
-use crate::{Format, FormatOptions, OnBadRow};
+use crate::{Format, FormatOptions, OnBadRow, RECORD_BYTES_MAX};
 use arrow::array::{BinaryArray, Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_core::error::did_you_mean;
@@ -89,6 +90,28 @@ pub struct Changes {
     pub kinds: Int8Array,
     /// The record that each row came of, ascending.
     pub of: Vec<u32>,
+}
+
+/// Reads each record by itself: those that are no row by their fault, and those that are nothing at all. `read` says why one is
+/// none.
+pub(crate) fn each_record(
+    bytes: &[u8],
+    records: &[Option<Range<usize>>],
+    mut read: impl FnMut(&[u8]) -> Result<std::result::Result<(), String>>,
+) -> Result<(Vec<Fault>, Vec<usize>)> {
+    let (mut faults, mut nulls) = (Vec::new(), Vec::new());
+    for (record, at) in records.iter().enumerate() {
+        let Some(at) = at else {
+            nulls.push(record);
+            continue;
+        };
+        let reason = match &bytes[at.clone()] {
+            long if long.len() > RECORD_BYTES_MAX => Some(too_long(record, 0, at.start).reason),
+            one => read(one)?.err(),
+        };
+        faults.extend(reason.map(|reason| Fault { record, line: 0, reason, raw: at.clone() }));
+    }
+    Ok((faults, nulls))
 }
 
 impl Records {

@@ -1,12 +1,12 @@
 //! Records of Avro, by a real registry (Apicurio, which speaks as Confluent's does) and a real broker.
 
+use crate::bounded::read;
 use crate::broker::{Broker, PATIENCE, broker, fails, variable};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Schema};
 use millstream_connect::Registry;
 use millstream_core::table::{Connectors, TableUse};
-use millstream_core::{BadRow, Batch, ErrorKind, Polled, Result, SinkContext, TableSpec};
-use millstream_formats::text::Printer;
+use millstream_core::{Batch, ErrorKind, Polled, Result, SinkContext, TableSpec};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -76,32 +76,6 @@ fn write(spec: &TableSpec, batch: &Batch) -> Result<()> {
     let mut sink = registry.open_sink(spec, &SinkContext { index: 0, writers: 1, job: None })?;
     sink.write(batch)?;
     sink.finish()
-}
-
-fn read(spec: &TableSpec) -> Result<(Vec<String>, Vec<BadRow>)> {
-    let registry = Registry::new();
-    registry.validate(spec, TableUse::Source)?;
-    let (mut rows, mut bad, until) = (Vec::new(), Vec::new(), Instant::now() + PATIENCE);
-    for mut reader in registry.open_source(spec)?.partitions(1)? {
-        loop {
-            assert!(Instant::now() < until, "no end; so far {rows:?}");
-            match reader.poll()? {
-                Polled::End => break,
-                Polled::Pending => std::thread::sleep(Duration::from_millis(1)),
-                Polled::Rows(some) => {
-                    let printer = Printer::new(&some.rows).expect("printable");
-                    for row in 0..some.rows.num_rows() {
-                        let mut out = Vec::new();
-                        printer.write(row, &mut out);
-                        rows.push(String::from_utf8(out).expect("text"));
-                    }
-                    bad.extend(some.bad);
-                }
-            }
-        }
-    }
-    rows.sort();
-    Ok((rows, bad))
 }
 
 fn produce(broker: &Broker, topic: &str, values: &[&[u8]]) {

@@ -9,11 +9,8 @@ use super::read::Rows;
 use super::schema::{Described, position};
 use super::wire::{Cursor, put_varint, zigzag};
 use super::{ProtobufOptions, write};
-use crate::RECORD_BYTES_MAX;
 use crate::avro::goes;
-use crate::bad::Fault;
-use crate::lines::too_long;
-use crate::records::{RecordDecoder, RecordEncoder, Records};
+use crate::records::{RecordDecoder, RecordEncoder, Records, each_record};
 use crate::registry::{PREFIX_BYTES, Schemas, number, prefix};
 use arrow::array::{BinaryArray, BinaryBuilder, Int8Array, RecordBatch};
 use arrow::datatypes::{Schema as Columns, SchemaRef};
@@ -162,18 +159,7 @@ impl RecordDecoder for ProtobufDecoder {
     }
 
     fn decode_records(&mut self, bytes: &[u8], records: &[Option<Range<usize>>]) -> Result<Records> {
-        let (mut faults, mut nulls) = (Vec::new(), Vec::new());
-        for (record, at) in records.iter().enumerate() {
-            let Some(at) = at else {
-                nulls.push(record);
-                continue;
-            };
-            let reason = match &bytes[at.clone()] {
-                long if long.len() > RECORD_BYTES_MAX => Some(too_long(record, 0, at.start).reason),
-                one => self.read(one)?.err(),
-            };
-            faults.extend(reason.map(|reason| Fault { record, line: 0, reason, raw: at.clone() }));
-        }
+        let (faults, nulls) = each_record(bytes, records, |record| self.read(record))?;
         Ok(Records::new(self.rows.finish()?, faults, nulls, 0))
     }
 }
