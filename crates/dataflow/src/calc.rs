@@ -6,15 +6,14 @@
 use crate::expr::Expr;
 use crate::fuse::fuse;
 use crate::fuse::parts::Parts;
+use crate::fuse::reads::Reads;
 use crate::graph;
 use crate::operator::{Event, Operator, Output};
 use crate::rows::conform;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::FilterBuilder;
-use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, SchemaRef};
-use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_physical_expr::expressions::{Column, Literal};
-use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use arrow::datatypes::{DataType, Int8Type, Int64Type, Schema, SchemaRef};
+use datafusion_common::DataFusionError;
 use millstream_core::{Batch, Error, Result};
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ struct Columns {
     /// Over the whole input.
     whole: Work,
     /// What the expressions read of the input, columns and fields of ROW columns, and the expressions over that alone.
-    read: Vec<Expr>,
+    reads: Vec<Expr>,
     narrow_input: SchemaRef,
     narrow: Work,
 }
@@ -82,7 +81,7 @@ impl Calc {
             None => batch.rows.columns().iter().map(|c| keep.filter(c)).collect::<Result<_, _>>()?,
             Some(c) => {
                 let read = |e: &Expr| Ok(keep.filter(&e.evaluate(&batch.rows)?)?);
-                let read = c.read.iter().map(read).collect::<Result<Vec<_>>>()?;
+                let read = c.reads.iter().map(read).collect::<Result<Vec<_>>>()?;
                 c.narrow.evaluate(&conform(&c.narrow_input, read, rows)?)?
             }
         };
@@ -101,11 +100,20 @@ impl Calc {
 
 impl Columns {
     fn new(whole: &[Expr], input: &Schema) -> Result<Columns> {
-        let mut read = Vec::new();
-        let narrow = whole.iter().map(|e| narrow(e, input, &mut read)).collect::<Result<Vec<_>>>()?;
-        let narrow_input = Arc::new(Schema::new(read.iter().map(|e| e.field.clone()).collect::<Vec<_>>()));
+        let mut reads = Reads::default();
+        let narrow = |e: &Expr| {
+            let narrow = reads.narrow(&e.physical, Some(input))?;
+            Ok(Expr::new(narrow, e.field.clone(), e.sql.clone()))
+        };
+        let misfit = |e: DataFusionError| Error::internal(format!("what expressions read: {e}"));
+        let narrow = whole.iter().map(narrow).collect::<Result<Vec<_>, _>>().map_err(misfit)?;
+        let narrow_input = Arc::new(reads.schema(input).map_err(misfit)?);
         let narrow = Work::new(&narrow, &narrow_input)?;
-        Ok(Columns { whole: Work::new(whole, input)?, read, narrow_input, narrow })
+        let reads = reads.exprs.into_iter().zip(narrow_input.fields()).map(|(e, field)| {
+            let sql = e.to_string();
+            Expr::new(e, field.as_ref().clone(), sql)
+        });
+        Ok(Columns { whole: Work::new(whole, input)?, reads: reads.collect(), narrow_input, narrow })
     }
 }
 
@@ -129,42 +137,6 @@ impl Work {
         };
         self.exprs.iter().zip(&self.places).map(one).collect()
     }
-}
-
-/// The expression over what it reads, in the order of `read`, which what is not there yet is added to.
-fn narrow(expr: &Expr, input: &Schema, read: &mut Vec<Expr>) -> Result<Expr> {
-    let moved = expr.physical.clone().transform_down(|e| {
-        if !is_read(e.as_ref(), input) {
-            return Ok(Transformed::no(e));
-        }
-        let rank = match read.iter().position(|known| known.physical.as_ref() == e.as_ref()) {
-            Some(rank) => rank,
-            None => {
-                let field = e.return_field(input)?;
-                let name = format!("{}", read.len());
-                let field = Field::new(name, field.data_type().clone(), field.is_nullable());
-                read.push(Expr::new(e, field, expr.sql.clone()));
-                read.len() - 1
-            }
-        };
-        let name = read[rank].field.name();
-        Ok(Transformed::new(Arc::new(Column::new(name, rank)), true, TreeNodeRecursion::Jump))
-    });
-    let moved = moved.map_err(|e| Error::internal(format!("{e}, in `{}`", expr.sql)))?;
-    Ok(Expr::new(moved.data, expr.field.clone(), expr.sql.clone()))
-}
-
-/// A column, or a field of a ROW column: what costs nothing to get at.
-fn is_read(e: &dyn PhysicalExpr, input: &Schema) -> bool {
-    if e.downcast_ref::<Column>().is_some() {
-        return true;
-    }
-    let f = e.downcast_ref::<ScalarFunctionExpr>().filter(|f| f.name() == "get_field");
-    // One of several names may be that of an entry of a MAP, which has to be looked for.
-    let Some([row, name]) = f.map(|f| f.args()) else { return false };
-    name.downcast_ref::<Literal>().is_some()
-        && is_read(row.as_ref(), input)
-        && matches!(row.data_type(input), Ok(DataType::Struct(_)))
 }
 
 impl Operator for Calc {

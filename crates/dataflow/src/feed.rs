@@ -17,6 +17,7 @@
 //! Not here: reading (`core::source`), waiting and the clock itself; `now` is an argument.
 
 use crate::expr::Expr;
+use crate::fuse::fuse;
 use crate::graph::{Changes, SourceNode, WatermarkSpec};
 use crate::rows::{conform, row_as_json, time_column};
 use crate::valve::Merge;
@@ -65,11 +66,28 @@ pub struct PartitionMemory {
     pub ended: bool,
 }
 
+/// The expressions of the columns, each over a row of the source with `$proctime`.
+enum Computed {
+    AsPlanned(Vec<Expr>),
+    /// The columns that they are over were known with the first rows.
+    Fused(Vec<Expr>),
+}
+
+impl Computed {
+    fn over(&mut self, rows: &RecordBatch) -> Result<&[Expr]> {
+        if let Computed::AsPlanned(exprs) = self {
+            *self = Computed::Fused(exprs.iter().map(|e| fuse(e, rows.schema_ref())).collect::<Result<_>>()?);
+        }
+        let (Computed::AsPlanned(exprs) | Computed::Fused(exprs)) = self;
+        Ok(exprs)
+    }
+}
+
 /// The feed of one source task, over all its partitions.
 pub struct SourceFeed {
     table: String,
     processing_time: bool,
-    computed: Option<Vec<Expr>>,
+    computed: Option<Computed>,
     watermark: Option<WatermarkSpec>,
     idle_timeout: Option<Millis>,
     wall_clock_fallback: Option<Millis>,
@@ -112,7 +130,7 @@ impl SourceFeed {
         Ok(SourceFeed {
             table: node.table.name.clone(),
             processing_time: node.processing_time,
-            computed: node.computed.clone(),
+            computed: node.computed.clone().map(Computed::AsPlanned),
             watermark: node.watermark.clone(),
             idle_timeout: node.idle_timeout,
             wall_clock_fallback: node.wall_clock_fallback,
@@ -372,9 +390,10 @@ impl SourceFeed {
         bad: &mut Vec<BadRow>,
     ) -> Result<(RecordBatch, Option<Int8Array>)> {
         let rows = self.stamp(rows)?;
-        let columns: Vec<ArrayRef> = match &self.computed {
+        let columns: Vec<ArrayRef> = match &mut self.computed {
             None => rows.columns().to_vec(),
-            Some(exprs) => exprs
+            Some(computed) => computed
+                .over(&rows)?
                 .iter()
                 .map(|e| e.evaluate(&rows))
                 .collect::<Result<_>>()

@@ -22,6 +22,14 @@ pub(super) fn explain(e: DataFusionError) -> Error {
 
 /// One value for each group; NULL where it has none.
 fn column<'a>(kind: &DataType, values: impl Iterator<Item = Option<&'a ScalarValue>>) -> Result<ArrayRef> {
+    if *kind == DataType::Utf8 {
+        // What is usual, without a copy of each text.
+        let text = |value: Option<&'a ScalarValue>| match value {
+            Some(ScalarValue::Utf8(text)) => text.as_deref(),
+            _ => None,
+        };
+        return Ok(Arc::new(values.map(text).collect::<StringArray>()));
+    }
     let null = ScalarValue::try_new_null(kind).map_err(explain)?;
     let mut values = values.map(|v| v.cloned().unwrap_or_else(|| null.clone())).peekable();
     if values.peek().is_none() {

@@ -1,12 +1,11 @@
 //! CASE between constant texts: first the number of the branch for each row, then one column from these.
 //!
-//! Conditions that cost little and cannot fail are asked of whole batches, where CASE would copy the rows that are left
-//! after each of them. Only an ELSE that computes something sees its rows alone.
+//! Only an ELSE that computes something sees its rows alone.
 
+use super::branches::{BRANCHES_MAX, Branches};
 use super::is_plain;
 use super::some_rows::SomeRows;
 use super::text::TextColumn;
-use super::words::FirstWord;
 use super::{Physical, literal};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::buffer::BooleanBuffer;
@@ -19,15 +18,10 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// More branches are left as they are.
-const BRANCHES_MAX: usize = 64;
-
 /// `CASE WHEN test THEN 'text' ... ELSE otherwise END`.
 #[derive(Debug)]
 pub struct Choice {
-    tests: Vec<Physical>,
-    /// Where all tests hold one text against words.
-    first_word: Option<FirstWord>,
+    branches: Branches,
     /// Of each branch; `None` is NULL. The last one is for rows that no test holds for, unless `otherwise` computes it.
     texts: Vec<Option<String>>,
     otherwise: Option<SomeRows>,
@@ -58,44 +52,20 @@ pub fn fuse(e: &Physical, input: &Schema) -> Result<Option<Physical>> {
                 texts.push(text);
                 None
             }
-            None if e.data_type(input)? == DataType::Utf8 => Some(SomeRows::new(e.clone())?),
+            None if e.data_type(input)? == DataType::Utf8 => Some(SomeRows::new(e.clone(), Some(input))?),
             None => return Ok(None),
         },
     };
-    Ok(Some(Arc::new(Choice { first_word: FirstWord::new(&tests), tests, texts, otherwise })))
+    Ok(Some(Arc::new(Choice { branches: Branches::new(tests), texts, otherwise })))
 }
 
 impl Choice {
-    /// The first test that holds, for each row; the number of tests where none does.
-    fn branches(&self, batch: &RecordBatch) -> Result<Vec<u8>> {
-        let none = self.tests.len() as u8;
-        if let Some(words) = &self.first_word {
-            return words.over(batch, none);
-        }
-        let rows = batch.num_rows();
-        let mut branch = vec![none; rows];
-        let mut open = BooleanBuffer::new_set(rows);
-        for (i, test) in self.tests.iter().enumerate() {
-            let holds = test.evaluate(batch)?.into_array(rows)?;
-            let holds = holds.as_boolean();
-            let mut hit = holds.values() & &open;
-            if let Some(nulls) = holds.nulls() {
-                hit = &hit & nulls.inner();
-            }
-            for row in hit.set_indices() {
-                branch[row] = i as u8;
-            }
-            open = &open & &!&hit;
-        }
-        Ok(branch)
-    }
-
     fn over(&self, batch: &RecordBatch) -> Result<StringArray> {
-        let branches = self.branches(batch)?;
+        let branches = self.branches.over(batch)?;
         let computed = match &self.otherwise {
             None => None,
             Some(otherwise) => {
-                let none = self.tests.len() as u8;
+                let none = self.branches.none();
                 let chosen = BooleanBuffer::collect_bool(branches.len(), |row| branches[row] == none);
                 match chosen.count_set_bits() {
                     0 => None,
@@ -129,7 +99,7 @@ impl Choice {
 impl PartialEq for Choice {
     fn eq(&self, other: &Choice) -> bool {
         let otherwise = |c: &Choice| c.otherwise.as_ref().map(|o| o.whole.clone());
-        self.tests == other.tests && self.texts == other.texts && otherwise(self) == otherwise(other)
+        self.branches.tests == other.branches.tests && self.texts == other.texts && otherwise(self) == otherwise(other)
     }
 }
 
@@ -137,7 +107,7 @@ impl Eq for Choice {}
 
 impl Hash for Choice {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.tests.hash(state);
+        self.branches.tests.hash(state);
         self.texts.hash(state);
         self.otherwise.as_ref().map(|o| &o.whole).hash(state);
     }
@@ -146,7 +116,7 @@ impl Hash for Choice {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CASE")?;
-        for (test, text) in self.tests.iter().zip(&self.texts) {
+        for (test, text) in self.branches.tests.iter().zip(&self.texts) {
             write!(f, " WHEN {test} THEN {text:?}")?;
         }
         match (&self.otherwise, self.texts.last()) {
@@ -173,16 +143,16 @@ impl PhysicalExpr for Choice {
     }
 
     fn children(&self) -> Vec<&Physical> {
-        self.tests.iter().chain(self.otherwise.as_ref().map(|o| &o.whole)).collect()
+        self.branches.tests.iter().chain(self.otherwise.as_ref().map(|o| &o.whole)).collect()
     }
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Physical>) -> Result<Physical> {
-        if children.len() < self.tests.len() {
+        if children.len() < self.branches.tests.len() {
             return internal_err!("a CASE without its tests");
         }
-        let otherwise = children.split_off(self.tests.len()).pop().map(SomeRows::new).transpose()?;
-        let (tests, texts) = (children, self.texts.clone());
-        Ok(Arc::new(Choice { first_word: FirstWord::new(&tests), tests, texts, otherwise }))
+        let otherwise = children.split_off(self.branches.tests.len()).pop();
+        let otherwise = otherwise.map(|e| SomeRows::new(e, None)).transpose()?;
+        Ok(Arc::new(Choice { branches: Branches::new(children), texts: self.texts.clone(), otherwise }))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

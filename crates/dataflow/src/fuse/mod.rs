@@ -8,7 +8,9 @@
 //!  .. * 0.908 > 1000000                   ──scaled──▶ bigint > 1101321
 //!  LOWER(x) IN ('a', 'b'), x = 'a'        ──words───▶ one pass over x that makes no text
 //!  f(y) OR x = 'a'                        ──open────▶ x = 'a' first, f on the rows that are still open
+//!  kind = 1 AND bid.price > 5             ──open────▶ kind = 1 first, the price of the few rows that are left
 //!  CASE WHEN .. THEN 'a' .. ELSE f(y) END ──choice──▶ which branch, for each row; f on its rows; one column
+//!  CASE kind WHEN 0 THEN a .. ELSE b END  ──pick────▶ which branch, for each row; each value from its column
 //!  CHAR_LENGTH(REPLACE(x, 'c', ''))       ──letters─▶ counts, and makes no text
 //!  SPLIT_INDEX(x, '/', 3), .. 4), .. 5)   ──parts───▶ one pass over x for all of them
 //! ```
@@ -18,10 +20,13 @@
 //! - What can fail is evaluated on the same rows or on fewer, as SQL lets AND, OR and CASE do, and never on more.
 //! - Labels and messages keep the SQL of the expression that was there: only [`Expr::physical`] changes.
 
+mod branches;
 mod choice;
 mod letters;
 mod open;
 pub mod parts;
+mod pick;
+pub mod reads;
 mod scaled;
 mod some_rows;
 pub mod text;
@@ -53,7 +58,7 @@ pub fn fuse(expr: &Expr, input: &Schema) -> Result<Expr> {
 fn fuse_tree(expr: &Physical, input: &Schema) -> datafusion_common::Result<Physical> {
     // From the leaves up, so that each rule sees children that have been through them.
     let fused = expr.clone().transform_up(|node| {
-        let rules = [scaled::fuse, words::fuse, letters::fuse, open::fuse, choice::fuse];
+        let rules = [scaled::fuse, words::fuse, letters::fuse, open::fuse, choice::fuse, pick::fuse];
         for rule in rules {
             if let Some(faster) = rule(&node, input)? {
                 return Ok(Transformed::yes(faster));
@@ -71,6 +76,7 @@ fn is_plain(e: &Physical) -> bool {
         compares(*b.op()) || matches!(b.op(), Operator::And | Operator::Or)
     } else if let Some(f) = node.downcast_ref::<ScalarFunctionExpr>() {
         matches!(f.name(), "lower" | "upper" | "char_length" | "hour" | "minute" | "second")
+            || reads::field_of(e).is_some()
     } else {
         node.is::<Column>()
             || node.is::<Literal>()
@@ -80,6 +86,7 @@ fn is_plain(e: &Physical) -> bool {
             || node.is::<NotExpr>()
             || node.is::<words::InWords>()
             || node.is::<letters::Without>()
+            || node.downcast_ref::<open::Open>().is_some_and(open::Open::is_plain)
     };
     itself && e.children().into_iter().all(is_plain)
 }

@@ -1,7 +1,8 @@
-//! AND and OR with a side that costs: the other side goes first, and the costly one is asked only where it still matters.
+//! AND and OR by turns: one side goes first, and the others are asked only where they still matter.
 //!
 //! `f(y) OR x = 'a'` is true where `x = 'a'` is, whatever `f` says. What goes first cannot fail and costs little, so it
-//! does no harm on rows that the query would not have asked it for.
+//! does no harm on rows that the query would not have asked it for. Where all sides of an AND are like that, the first of
+//! them goes first, and the others see all rows unless it leaves few.
 
 use super::Physical;
 use super::is_plain;
@@ -18,31 +19,39 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// `first AND rest` or `first OR rest`, where `rest` costs.
+/// To copy what is read of the rows that are open pays where they are this few of all: one of so many.
+const FEW: usize = 4;
+
+/// `first AND rest` or `first OR rest`.
 #[derive(Debug)]
 pub struct Open {
     first: Physical,
     rest: SomeRows,
+    /// `rest` cannot fail and costs little, too.
+    plain: bool,
     and: bool,
 }
 
-pub fn fuse(e: &Physical, _: &Schema) -> Result<Option<Physical>> {
+pub fn fuse(e: &Physical, input: &Schema) -> Result<Option<Physical>> {
     let Some(b) = e.downcast_ref::<BinaryExpr>() else { return Ok(None) };
     if !matches!(b.op(), Operator::And | Operator::Or) {
         return Ok(None);
     }
     let mut sides = Vec::new();
     flatten(e, *b.op(), &mut sides);
-    let (first, rest): (Vec<Physical>, Vec<Physical>) = sides.into_iter().partition(is_plain);
+    let (mut first, mut rest): (Vec<Physical>, Vec<Physical>) = sides.into_iter().partition(is_plain);
+    let plain = rest.is_empty() && *b.op() == Operator::And;
+    if plain {
+        rest = first.split_off(1);
+    } else if !rest.iter().any(calls) {
+        return Ok(None);
+    }
     let together = |sides: Vec<Physical>| {
         sides.into_iter().reduce(|left, right| Arc::new(BinaryExpr::new(left, *b.op(), right)) as Physical)
     };
-    if !rest.iter().any(calls) {
-        return Ok(None);
-    }
     let (Some(first), Some(rest)) = (together(first), together(rest)) else { return Ok(None) };
-    let rest = SomeRows::new(rest)?;
-    Ok(Some(Arc::new(Open { first, rest, and: *b.op() == Operator::And })))
+    let rest = SomeRows::new(rest, Some(input))?;
+    Ok(Some(Arc::new(Open { first, rest, plain, and: *b.op() == Operator::And })))
 }
 
 /// Whether a function is called that costs. For less, to copy the rows that are open would not pay.
@@ -68,6 +77,11 @@ fn flatten(e: &Physical, op: Operator, into: &mut Vec<Physical>) {
 }
 
 impl Open {
+    /// Whether both sides cannot fail and cost little.
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     fn over(&self, batch: &RecordBatch) -> Result<BooleanArray> {
         let first = self.first.evaluate(batch)?.into_array(batch.num_rows())?;
         let first = first.as_boolean();
@@ -80,8 +94,12 @@ impl Open {
         if count == 0 {
             return Ok(first.clone());
         }
-        let rest = self.rest.evaluate(batch, &BooleanArray::new(open.clone(), None), count)?;
-        let rest = spread(rest.as_boolean(), &open);
+        let rest = if self.plain && count > batch.num_rows() / FEW {
+            self.rest.whole.evaluate(batch)?.into_array(batch.num_rows())?.as_boolean().clone()
+        } else {
+            let rest = self.rest.evaluate(batch, &BooleanArray::new(open.clone(), None), count)?;
+            spread(rest.as_boolean(), &open)
+        };
         Ok(if self.and { and_kleene(first, &rest)? } else { or_kleene(first, &rest)? })
     }
 }
@@ -145,7 +163,9 @@ impl PhysicalExpr for Open {
 
     fn with_new_children(self: Arc<Self>, children: Vec<Physical>) -> Result<Physical> {
         match <[Physical; 2]>::try_from(children) {
-            Ok([first, rest]) => Ok(Arc::new(Open { first, rest: SomeRows::new(rest)?, and: self.and })),
+            Ok([first, rest]) => {
+                Ok(Arc::new(Open { first, rest: SomeRows::new(rest, None)?, plain: self.plain, and: self.and }))
+            }
             Err(other) => internal_err!("{} sides of AND or OR", other.len()),
         }
     }

@@ -196,6 +196,9 @@ impl TopN {
             return Ok(());
         }
         rows.sort_unstable();
+        if self.inserts && !self.ranking.tailed() && times.is_none() && keys.num_rows() > 0 {
+            leave_first(&mut rows, &keys, self.ranking.to);
+        }
         let encoded = self.encode(&batch.rows, &keys, &rows)?;
         let kinds = batch.kinds.as_ref().filter(|_| !self.inserts).map(|k| k.values());
         let removal = |i: usize| kinds.is_some_and(|kinds| is_removal(kinds[i]));
@@ -404,6 +407,37 @@ impl Work {
             }
         }
     }
+}
+
+/// Leaves of each partition the rows that can be among its first `to`, so that the others are never looked at in full:
+/// often a batch brings many rows of one partition. Rows whose keys are equal are told apart later.
+fn leave_first(rows: &mut Vec<u64>, keys: &Rows, to: usize) {
+    let mut left = 0;
+    let mut start = 0;
+    while start < rows.len() {
+        let group = by_group::group(rows[start]);
+        let mut end = start + rows[start..].partition_point(|row| by_group::group(*row) == group);
+        let next = end;
+        if end - start > to {
+            let key = |row: &u64| keys.row(by_group::row(*row));
+            let (_, last, behind) = rows[start..end].select_nth_unstable_by(to - 1, |a, b| key(a).cmp(&key(b)));
+            let last = *last;
+            let mut ties = 0;
+            for at in 0..behind.len() {
+                if key(&behind[at]) == key(&last) {
+                    behind.swap(ties, at);
+                    ties += 1;
+                }
+            }
+            end = start + to + ties;
+            // As they came.
+            rows[start..end].sort_unstable();
+        }
+        rows.copy_within(start..end, left);
+        left += end - start;
+        start = next;
+    }
+    rows.truncate(left);
 }
 
 fn is_removal(kind: i8) -> bool {

@@ -531,7 +531,7 @@ impl Call<'_> {
     }
 
     #[inline]
-    fn check_bytes(&self, value: usize, total: usize) -> Result<()> {
+    pub(super) fn check_bytes(&self, value: usize, total: usize) -> Result<()> {
         if value > VALUE_BYTES_MAX {
             return exec_err!("{} would make a value of {value} bytes; the most is {VALUE_BYTES_MAX}", self.name);
         }

@@ -101,6 +101,11 @@ impl Pattern {
         Ok(Pattern { pieces, grain })
     }
 
+    /// Nanoseconds in whose multiples, counted from midnight, readings are written alike.
+    pub(super) fn grain(&self) -> i64 {
+        self.grain
+    }
+
     /// Two readings with the same key are written alike.
     pub(super) fn key(&self, wall: Wall) -> (i64, i64) {
         (wall.day, wall.nanos / self.grain)

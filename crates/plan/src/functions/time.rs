@@ -2,12 +2,13 @@
 
 use super::kernel::{Call, Function, Kind, Memo, Run, some};
 use super::pattern::{Pattern, iso_week, read_date, read_timestamp};
-use super::wall::{DAY, HOUR, MILLI, MINUTE, SECOND, Wall, days_of};
+use super::wall::{DAY, HOUR, MILLI, MINUTE, SECOND, Times, Wall, days_of};
 use super::zone::SessionZone;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMillisecondType};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::ReturnFieldArgs;
+use millstream_dataflow::fuse::text::TextColumn;
 use std::sync::Arc;
 
 pub(super) fn functions() -> Vec<Function> {
@@ -277,6 +278,9 @@ fn date_format(c: &Call) -> Result<ArrayRef> {
     }
     let times = c.times(0)?;
     let zoned = matches!(c.args[0].data_type(), DataType::Timestamp(_, Some(_)));
+    if let (true, Some(format), Some(plain), false) = (c.constant[1], format.at(0), times.plain(), zoned) {
+        return format_runs(c, format, &times, plain);
+    }
     // Neighbouring rows are mostly of the same minute or day: what was written last is written again.
     let mut last: Option<(i64, i64)> = None;
     let (mut last_format, mut written) = ("", String::new());
@@ -293,6 +297,34 @@ fn date_format(c: &Call) -> Result<ArrayRef> {
         out.push_str(&written);
         Ok(Some(()))
     })
+}
+
+/// Times that stand as bare numbers of a unit (in nanoseconds), by one pattern. Neighbouring rows are mostly of the same
+/// minute or day, which is told by the number alone, and what was written last is written again.
+fn format_runs(c: &Call, format: &str, times: &Times, (values, unit): (&[i64], i64)) -> Result<ArrayRef> {
+    let (mut pattern, mut written, mut total) = (Memo::new(), String::new(), 0usize);
+    // What is written stands for so many numbers from this one on.
+    let (mut from, mut width) = (0i64, 0u64);
+    let mut out = TextColumn::with_capacity(c.rows, c.rows * 16);
+    for (row, value) in values.iter().enumerate() {
+        if times.is_null(row) {
+            out.push_null();
+            continue;
+        }
+        if value.wrapping_sub(from) as u64 >= width
+            && let Some(wall) = times.at(row)
+        {
+            let pattern = pattern.get(format, Pattern::parse)?;
+            let grain = (pattern.grain() / unit).max(1);
+            written.clear();
+            pattern.write(wall, None, &mut written)?;
+            (from, width) = (value.wrapping_sub(value.rem_euclid(grain)), grain as u64);
+        }
+        total += written.len();
+        c.check_bytes(written.len(), total)?;
+        out.push(&written);
+    }
+    Ok(Arc::new(out.finish()?))
 }
 
 /// NULL where the text cannot be read.

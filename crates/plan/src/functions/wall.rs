@@ -161,6 +161,19 @@ impl<'a> Times<'a> {
         Ok(Times { array, constant, zone: zoned.then_some(zone), raw })
     }
 
+    /// The numbers and the nanoseconds of their unit, where each row has one and reads as it stands.
+    pub(super) fn plain(&self) -> Option<(&'a [i64], i64)> {
+        match self.raw {
+            Raw::I64(values, unit) if !self.constant && self.zone.is_none() => Some((values, unit)),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(if self.constant { 0 } else { row })
+    }
+
     #[inline]
     pub(super) fn at(&self, row: usize) -> Option<Wall> {
         let row = if self.constant { 0 } else { row };
