@@ -90,12 +90,14 @@ impl Kept {
             });
             self.clear_out(full);
         }
-        let newest = self.newest;
+        let (newest, first) = (self.newest, self.segments.len() == 1);
         let segment = &mut self.segments[newest as usize];
         self.held -= segment.bytes.capacity();
         let start = segment.bytes.len();
         if start + need > segment.bytes.capacity() {
-            let grown = (2 * segment.bytes.capacity()).min(SEGMENT_BYTES).max(start + need);
+            // The first one grows with what is kept; behind a full one there will be as much again.
+            let grown = if first { (2 * segment.bytes.capacity()).min(SEGMENT_BYTES) } else { SEGMENT_BYTES };
+            let grown = grown.max(start + need);
             segment.bytes.reserve_exact(grown - start);
         }
         segment.bytes.extend_from_slice(&id.to_le_bytes());
