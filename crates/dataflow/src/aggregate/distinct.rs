@@ -78,7 +78,6 @@ impl DistinctSpec {
     pub fn set(&self) -> DistinctSet {
         DistinctSet {
             slots: Vec::new(),
-            shift: 0,
             used: 0,
             serials: Vec::new(),
             entries: Vec::new(),
@@ -142,7 +141,6 @@ struct Slot {
 
 pub(super) struct DistinctSet {
     slots: Vec<Slot>,
-    shift: u32,
     used: usize,
     /// By group: the number that its entries carry. A group that is reset gets another one; the entries of the
     /// old number are dead, and are swept out when they are the half.
@@ -159,9 +157,14 @@ pub(super) struct DistinctSet {
     changed: Option<Vec<Changed>>,
 }
 
-fn home(word: u64, serial: u32, shift: u32) -> usize {
+/// Where an entry would stand; of the number the lowest bits count, as many as a place has. So entries that come in the
+/// order of the places of a larger set (what has been saved, or is merged) fall all over a smaller one. By the highest bits
+/// they would crowd at its beginning, and to take them in would cost the square of their number.
+#[inline(always)]
+fn home(word: u64, serial: u32) -> usize {
     let joined = word ^ u64::from(serial).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    (joined.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift) as usize
+    let mixed = joined.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ (mixed >> 32)) as usize
 }
 
 impl DistinctSet {
@@ -229,7 +232,8 @@ impl DistinctSet {
     fn prefetch(&self, word: u64, group: usize) {
         #[cfg(target_arch = "x86_64")]
         {
-            if let Some(slot) = self.slots.get(home(word, self.serials[group], self.shift)) {
+            let last = self.slots.len().wrapping_sub(1);
+            if let Some(slot) = self.slots.get(home(word, self.serials[group]) & last) {
                 // SAFETY: a prefetch reads nothing that the program can see, and the address is a live slot's.
                 unsafe {
                     std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
@@ -247,7 +251,7 @@ impl DistinctSet {
     fn see(&mut self, word: u64, group: usize, mask: u32) -> u32 {
         let serial = self.serials[group];
         if let Some(last) = self.slots.len().checked_sub(1) {
-            let mut at = home(word, serial, self.shift);
+            let mut at = home(word, serial);
             loop {
                 let slot = &mut self.slots[at & last];
                 if slot.word == word && slot.serial == serial && slot.mask != 0 {
@@ -273,7 +277,7 @@ impl DistinctSet {
             self.grow();
         }
         let last = self.slots.len() - 1;
-        let mut at = home(word, serial, self.shift);
+        let mut at = home(word, serial);
         while self.slots[at & last].mask != 0 {
             at += 1;
         }
@@ -345,7 +349,7 @@ impl DistinctSet {
 
     fn mask(&self, word: u64, serial: u32) -> u32 {
         let last = self.slots.len() - 1;
-        let mut at = home(word, serial, self.shift);
+        let mut at = home(word, serial);
         loop {
             let slot = &self.slots[at & last];
             if slot.mask == 0 || (slot.word == word && slot.serial == serial) {
@@ -380,9 +384,8 @@ impl DistinctSet {
         let alive = self.used - self.dead;
         let slots = ((alive + 1) * 4).next_power_of_two().max(16);
         let old = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
-        self.shift = 64 - slots.trailing_zeros();
         for slot in old.into_iter().filter(|s| s.mask != 0 && live[s.serial as usize]) {
-            let mut at = home(slot.word, slot.serial, self.shift);
+            let mut at = home(slot.word, slot.serial);
             while self.slots[at & (slots - 1)].mask != 0 {
                 at += 1;
             }
@@ -525,7 +528,6 @@ impl DistinctSet {
         *self = DistinctSet { changed, ..spec.set() };
         // Memory is kept for the next window unless this one hardly used it.
         if used * 16 > slots.len() {
-            self.shift = 64 - slots.len().trailing_zeros();
             self.slots = slots;
             self.slots.fill(Slot::default());
         }
@@ -542,6 +544,44 @@ impl DistinctSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::datatypes::{DataType, Field, Int64Type};
+
+    /// How far the entry that was pushed on furthest stands from its place.
+    fn furthest(set: &DistinctSet) -> usize {
+        let last = set.slots.len().wrapping_sub(1);
+        let filled = set.slots.iter().enumerate().filter(|(_, slot)| slot.mask != 0);
+        filled.map(|(at, slot)| at.wrapping_sub(home(slot.word, slot.serial)) & last).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn what_comes_in_the_order_of_its_places_is_not_crowded() {
+        let schema = Schema::new(vec![Field::new("v", DataType::Int64, true)]);
+        let mut spec = DistinctSpec::new(&[0], &schema).expect("a number can be told apart");
+        spec.bit(None);
+        let mut whole = spec.set();
+        whole.resize(100);
+        let groups: Vec<u32> = (0..200_000).map(|i| i * 7 % 100).collect();
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values((0..200_000).map(|i| i / 3)));
+        let masks = Int64Array::from_value(1, 200_000);
+        whole.load(&spec, &groups, &[values], &masks).expect("entries of the set");
+        let saved = whole.all(&spec).expect("all of them");
+        let mut back = spec.set();
+        back.resize(100);
+        for from in (0..saved.groups.len()).step_by(5_000) {
+            let some = 5_000.min(saved.groups.len() - from);
+            let (values, masks) = (saved.values[0].slice(from, some), saved.masks.slice(from, some));
+            back.load(&spec, &saved.groups[from..from + some], &[values], &masks).expect("entries of the set");
+            assert!(furthest(&back) < 200, "{} places on, of {} entries", furthest(&back), back.used);
+        }
+        let entries = |set: &DistinctSet| {
+            let all = set.all(&spec).expect("all of them");
+            let values = all.values[0].as_primitive::<Int64Type>().values().to_vec();
+            let mut entries: Vec<(u32, i64)> = all.groups.into_iter().zip(values).collect();
+            entries.sort_unstable();
+            entries
+        };
+        assert_eq!(entries(&back), entries(&whole));
+    }
 
     #[test]
     fn each_row_has_a_bit_for_each_filter_that_it_passes() {
