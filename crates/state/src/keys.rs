@@ -296,15 +296,11 @@ impl KeyTable {
                     pair_id(index, keys, known, *pair)
                 }));
             }
-            (Store::Bytes(index, arena), Keys::Text(texts)) => ids.extend(rows.map(|row| {
-                if texts.is_valid(row) {
-                    bytes_id(index, arena, known, texts.value(row))
-                } else {
-                    bytes_null_id(arena, known)
-                }
-            })),
+            (Store::Bytes(index, arena), Keys::Text(texts)) => {
+                bytes_ids(index, arena, known, rows, |row| texts.is_valid(row).then(|| texts.value(row)), ids);
+            }
             (Store::Bytes(index, arena), Keys::Rows(texts)) => {
-                ids.extend(rows.map(|row| bytes_id(index, arena, known, texts.row(row).data())));
+                bytes_ids(index, arena, known, rows, |row| Some(texts.row(row).data()), ids);
             }
             // Without key columns every row is in group 0.
             _ => {
@@ -421,13 +417,10 @@ impl KeyTable {
                     pair_id(index, keys, known, *pair)
                 }));
             }
-            (Store::Bytes(index, arena), Store::Bytes(_, texts)) => ids.extend((0..other.ids.len).map(|i| {
-                if other.ids.null == Some(i) {
-                    bytes_null_id(arena, known)
-                } else {
-                    bytes_id(index, arena, known, texts.get(i))
-                }
-            })),
+            (Store::Bytes(index, arena), Store::Bytes(_, texts)) => {
+                let key = |i: usize| (other.ids.null != Some(i as u32)).then(|| texts.get(i as u32));
+                bytes_ids(index, arena, known, 0..other.ids.len as usize, key, ids);
+            }
             _ => {
                 known.len = known.len.max(other.ids.len);
                 ids.extend(0..other.ids.len);
@@ -659,9 +652,42 @@ fn pair_id(index: &mut Index<Pair>, keys: &mut Vec<Pair>, known: &mut Ids, pair:
     }
 }
 
+/// The ids of byte strings; `None` is NULL. In a large table each is found by way of three places, its slot, where its bytes
+/// are, and these: they are asked for some rows ahead, one after the other, since each is known by the one before.
+fn bytes_ids<'a>(
+    index: &mut Index<u64>,
+    arena: &mut Arena,
+    known: &mut Ids,
+    rows: Range<usize>,
+    key: impl Fn(usize) -> Option<&'a [u8]>,
+    ids: &mut Vec<u32>,
+) {
+    let id = |index: &mut _, arena: &mut _, known: &mut _, bytes: Option<&[u8]>, hash| match bytes {
+        Some(bytes) => bytes_id(index, arena, known, bytes, hash),
+        None => bytes_null_id(arena, known),
+    };
+    let hash = |bytes: Option<&[u8]>| bytes.map_or(0, xxh3_64);
+    if !index.is_large() {
+        ids.extend(rows.map(|row| id(index, arena, known, key(row), hash(key(row)))));
+        return;
+    }
+    let hashes: Vec<u64> = rows.clone().map(|row| hash(key(row))).collect();
+    ids.extend(rows.enumerate().map(|(i, row)| {
+        if let Some(slot) = hashes.get(i + AHEAD) {
+            index.prefetch(*slot);
+        }
+        if let Some(id) = hashes.get(i + AHEAD * 2 / 3).and_then(|h| index.peek(*h)) {
+            arena.prefetch_place(id);
+        }
+        if let Some(id) = hashes.get(i + AHEAD / 3).and_then(|h| index.peek(*h)) {
+            arena.prefetch_bytes(id);
+        }
+        id(index, arena, known, key(row), hashes[i])
+    }));
+}
+
 #[inline]
-fn bytes_id(index: &mut Index<u64>, arena: &mut Arena, known: &mut Ids, bytes: &[u8]) -> u32 {
-    let hash = xxh3_64(bytes);
+fn bytes_id(index: &mut Index<u64>, arena: &mut Arena, known: &mut Ids, bytes: &[u8], hash: u64) -> u32 {
     match index.find(hash, |id| arena.get(id) == bytes) {
         Ok(id) => id,
         Err(at) => {

@@ -90,18 +90,18 @@ impl<K: Slotted> View<'_, K> {
     }
 }
 
-/// Asks the memory for a slot.
+/// Asks the memory for one of these.
 #[inline(always)]
-fn prefetch<K>(slots: &[Slot<K>], at: usize) {
+fn prefetch<T>(items: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(slot) = slots.get(at) {
-        // SAFETY: a prefetch reads nothing that the program can see, and the address is a live slot's.
+    if let Some(item) = items.get(at) {
+        // SAFETY: a prefetch reads nothing that the program can see, and the address is that of an item.
         unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(slot).cast());
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(item).cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (slots, at);
+    let _ = (items, at);
 }
 
 impl<K: Slotted> Index<K> {
@@ -127,6 +127,13 @@ impl<K: Slotted> Index<K> {
     #[inline(always)]
     pub fn prefetch(&self, key: K) {
         prefetch(&self.slots, self.home(key));
+    }
+
+    /// The id that stands first where the key would, if it is that of such a key: for what is only asked for in advance.
+    #[inline(always)]
+    pub fn peek(&self, key: K) -> Option<u32> {
+        let slot = self.slots.get(self.home(key))?;
+        (slot.id != EMPTY && slot.key == key).then_some(slot.id)
     }
 
     /// The id of the key, or the slot where it would stand.
@@ -252,6 +259,18 @@ impl Arena {
 
     pub fn hash(&self, id: u32) -> u64 {
         self.places[id as usize].hash
+    }
+
+    #[inline(always)]
+    pub fn prefetch_place(&self, id: u32) {
+        prefetch(&self.places, id as usize);
+    }
+
+    #[inline(always)]
+    pub fn prefetch_bytes(&self, id: u32) {
+        if let Some(place) = self.places.get(id as usize) {
+            prefetch(&self.bytes, place.from as usize);
+        }
     }
 
     pub fn set(&mut self, id: u32, bytes: &[u8], hash: u64) {
