@@ -41,6 +41,38 @@ fn columns(shape: u8, keys: &[Option<i16>]) -> Vec<ArrayRef> {
     }
 }
 
+/// Tables whose look-ups are asked for ahead: in the order of their coming keys get the next id, and keep it.
+#[test]
+fn a_large_table_gives_each_key_one_id() {
+    for shape in 0..4 {
+        let types: Vec<DataType> = columns(shape, &[]).iter().map(|c| c.data_type().clone()).collect();
+        let codec = KeyCodec::new(&types).expect("keys");
+        let (mut table, mut model) = (codec.table(), HashMap::new());
+        let (mut ids, mut state) = (Vec::new(), 1u32);
+        for _ in 0..12 {
+            let draw = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let key = (state >> 16) as i16;
+                (key % 50 != 0).then_some(key)
+            };
+            let keys: Vec<Option<i16>> = (0..3_000).map(draw).collect();
+            let batch = codec.encode(&columns(shape, &keys), keys.len()).expect("encodes");
+            // A part of a batch, too.
+            for rows in [0..1_000, 1_000..keys.len()] {
+                table.assign(&batch, rows.clone(), &mut ids);
+                for (key, id) in keys[rows].iter().zip(&ids) {
+                    let next = model.len() as u32;
+                    assert_eq!(*model.entry(*key).or_insert(next), *id, "{key:?}");
+                }
+            }
+        }
+        assert!(table.len() == model.len() && table.len() > 20_000, "{} keys", table.len());
+        let (mut other, mut mapped) = (codec.table(), Vec::new());
+        other.assign_all(&table, &mut mapped);
+        assert!(mapped.into_iter().eq(0..table.len() as u32));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
