@@ -65,9 +65,19 @@ impl Pick {
         let words = |d: &ArrayData| ScalarBuffer::<i64>::new(d.buffers()[0].clone(), d.offset(), d.len());
         let words: Vec<ScalarBuffer<i64>> = data.iter().map(|d| words(d.as_ref().unwrap_or(any))).collect();
         let words: Vec<&[i64]> = words.iter().map(|w| &w[..branches.len()]).collect();
-        // A look into the list for each row: the processor would guess wrong at a test where branches change often.
-        let of = |(row, branch): (usize, &u8)| words[usize::from(*branch)][row];
-        let picked: Vec<i64> = branches.iter().enumerate().map(of).collect();
+        let picked: Vec<i64> = match words[..] {
+            // All values of a row are read and one is taken, without a test that the processor could guess wrong.
+            [a, b] => a.iter().zip(b).zip(&branches).map(|((a, b), of)| if *of == 0 { *a } else { *b }).collect(),
+            [a, b, c] => {
+                let rows = a.iter().zip(b).zip(c).zip(&branches);
+                rows.map(|(((a, b), c), of)| {
+                    let rest = if *of == 1 { *b } else { *c };
+                    if *of == 0 { *a } else { rest }
+                })
+                .collect()
+            }
+            _ => branches.iter().enumerate().map(|(row, of)| words[usize::from(*of)][row]).collect(),
+        };
         let made = ArrayData::builder(self.kind.clone())
             .len(branches.len())
             .add_buffer(ScalarBuffer::from(picked).into_inner())
@@ -80,16 +90,37 @@ impl Pick {
         if columns.iter().all(|c| c.as_ref().is_some_and(|c| c.null_count() == 0)) {
             return None;
         }
-        // Of each branch the rows that have it, and of these the ones whose value is known: bits in words of 64.
-        let mut known: Option<BooleanBuffer> = None;
+        // Of each branch the rows that have it, and of these the ones whose value is known: 64 rows are a word.
+        let mut known = vec![0u64; branches.len().div_ceil(64)];
         for (branch, column) in columns.iter().enumerate() {
             let Some(column) = column else { continue };
-            let here = BooleanBuffer::collect_bool(branches.len(), |row| usize::from(branches[row]) == branch);
-            let here = column.nulls().map_or(here.clone(), |nulls| &here & nulls.inner());
-            known = Some(known.map_or(here.clone(), |known| &known | &here));
+            let rows = known.iter_mut().zip(branches.chunks(64).map(|of| equal(of, branch as u8)));
+            match column.nulls() {
+                None => rows.for_each(|(known, here)| *known |= here),
+                Some(nulls) => {
+                    let valid = nulls.inner().bit_chunks();
+                    rows.zip(valid.iter_padded()).for_each(|((known, here), valid)| *known |= here & valid);
+                }
+            }
         }
-        known.map(NullBuffer::new).filter(|nulls| nulls.null_count() > 0)
+        let known = BooleanBuffer::new(ScalarBuffer::from(known).into_inner(), 0, branches.len());
+        Some(NullBuffer::new(known)).filter(|nulls| nulls.null_count() > 0)
     }
+}
+
+/// Which of up to 64 bytes are this one, as bits. Eight at a time: a byte of a word is 0 where they are equal, and its highest
+/// bit then moves to the bit of its place.
+fn equal(bytes: &[u8], to: u8) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let to = u64::from(to).wrapping_mul(0x0101_0101_0101_0101);
+    let eight = |bytes: &[u8]| {
+        let mut word = [0xff; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let differs = u64::from_le_bytes(word) ^ to;
+        let zero = !(((differs & LOW) + LOW) | differs | LOW);
+        (zero >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+    };
+    bytes.chunks(8).enumerate().fold(0, |bits, (i, bytes)| bits | eight(bytes) << (8 * i))
 }
 
 impl PartialEq for Pick {
@@ -151,5 +182,27 @@ impl PhysicalExpr for Pick {
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_bytes_are_bits_at_their_place() {
+        let mut state = 7u32;
+        for len in 0..=64usize {
+            let bytes: Vec<u8> = (0..len)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    [0, 1, 2, 64, 63][(state >> 24) as usize % 5]
+                })
+                .collect();
+            for to in [0, 1, 2, 63, 64] {
+                let wanted = bytes.iter().enumerate().map(|(i, b)| u64::from(*b == to) << i).sum::<u64>();
+                assert_eq!(equal(&bytes, to), wanted, "{to} in {bytes:?}");
+            }
+        }
     }
 }
