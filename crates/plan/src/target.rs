@@ -14,8 +14,8 @@ use crate::statement::{Insert, Statement, StatementKind};
 use arrow::datatypes::DataType;
 use datafusion_sql::sqlparser::ast::{
     BinaryOperator, CastKind, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Interval,
-    ObjectName, ObjectNamePart, Query, Select, SelectItem, Spanned, TableFactor, TableVersion, Value, Visit, Visitor,
-    WildcardAdditionalOptions,
+    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, Spanned, TableFactor, TableVersion, Value,
+    Visit, Visitor, WildcardAdditionalOptions,
 };
 use datafusion_sql::sqlparser::tokenizer::Span as TokenSpan;
 use millstream_core::{Millis, Place};
@@ -370,6 +370,15 @@ impl Visitor for Lint<'_> {
             let at = on.first().map_or(Span::default(), |e| span_of(e.span()));
             self.warn(at, "Flink has no DISTINCT ON", "use ROW_NUMBER() in a subquery with WHERE rn = 1");
         }
+        for join in select.from.iter().flat_map(|from| &from.joins) {
+            if matches!(join.join_operator, JoinOperator::AsOf { .. }) {
+                self.warn(
+                    span_of(join.relation.span()),
+                    "Flink has no ASOF JOIN",
+                    "join a view that keeps the last row of each key with FOR SYSTEM_TIME AS OF left.time",
+                );
+            }
+        }
         for item in &select.projection {
             let at = || span_of(item.span());
             match item {
@@ -631,6 +640,10 @@ mod tests {
             ("SELECT a::INT FROM t", "t:1:8: Flink has no `::`"),
             ("SELECT * EXCLUDE (a) FROM t", "t:1:8: Flink has no * EXCLUDE"),
             ("SELECT a FROM t QUALIFY ROW_NUMBER() OVER (ORDER BY a) = 1", "t:1:25: Flink 1.20 has no QUALIFY"),
+            (
+                "SELECT t.a FROM t ASOF JOIN u MATCH_CONDITION (t.ts >= u.ts) ON t.a = u.a",
+                "t:1:29: Flink has no ASOF JOIN",
+            ),
             ("SELECT \"a\" FROM t", "t:1:8: Flink does not read names in double quotes: \"a\""),
             ("SELECT a ILIKE 'x' FROM t", "t:1:8: Flink has no ILIKE"),
             ("SELECT APPROX_COUNT_DISTINCT(a) FROM t", "t:1:8: Flink has APPROX_COUNT_DISTINCT in batch mode only"),

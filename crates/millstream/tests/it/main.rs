@@ -2,6 +2,7 @@
 
 mod agreement;
 mod architecture;
+mod asof;
 mod batch;
 mod bucket;
 mod changes;

@@ -177,6 +177,7 @@ impl Unnests<'_> {
                 return Err(self.fail(&item.relation, e));
             }
             for join in &mut item.joins {
+                self.nearest(join)?;
                 let without = match &join.join_operator {
                     JoinOperator::Join(c) | JoinOperator::Inner(c) => matches!(c, JoinConstraint::None),
                     JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => matches!(c, JoinConstraint::None),
@@ -229,6 +230,26 @@ impl Unnests<'_> {
                 *on = Expr::BinaryOp { left: Box::new(on.clone()), op: BinaryOperator::And, right: Box::new(call) };
             }
         }
+        Ok(())
+    }
+
+    /// Makes a LEFT JOIN of versions of `ASOF JOIN .. MATCH_CONDITION`, whose condition stands where their time would.
+    fn nearest(&self, join: &mut Join) -> Result<()> {
+        let JoinOperator::AsOf { match_condition, constraint } = &join.join_operator else { return Ok(()) };
+        let JoinConstraint::On(on) = constraint.clone() else {
+            let e = Error::sql("ASOF JOIN without ON");
+            let e = e.remedy("write ASOF JOIN r MATCH_CONDITION (left.time >= r.time) ON left.key = r.key");
+            return Err(self.fail(&join.relation, e));
+        };
+        let matched = TableVersion::ForSystemTimeAsOf(match_condition.clone());
+        match &mut join.relation {
+            TableFactor::Table { version: version @ None, args: None, .. } => *version = Some(matched),
+            other => {
+                let e = Error::sql("ASOF JOIN takes a table or a view");
+                return Err(self.fail(other, e.remedy("make a view of it: CREATE TEMPORARY VIEW v AS SELECT ..")));
+            }
+        }
+        join.join_operator = JoinOperator::LeftOuter(JoinConstraint::On(on));
         Ok(())
     }
 

@@ -402,7 +402,7 @@ fn swap(j: &datafusion_expr::Join) -> datafusion_expr::Join {
 }
 
 /// `x BETWEEN a AND b` as its two comparisons, anything else as it is.
-fn between(e: &Logical) -> Vec<Logical> {
+pub fn between(e: &Logical) -> Vec<Logical> {
     match e {
         Logical::Between(b) if !b.negated => vec![
             b.expr.as_ref().clone().gt_eq(b.low.as_ref().clone()),
@@ -413,15 +413,15 @@ fn between(e: &Logical) -> Vec<Logical> {
 }
 
 /// What a comparison says of `left time - right time`. Columns are those of the joined schema.
-struct Compared {
-    left: usize,
-    right: usize,
-    domain: TimeDomain,
-    at_least: Option<Millis>,
-    at_most: Option<Millis>,
+pub struct Compared {
+    pub left: usize,
+    pub right: usize,
+    pub domain: TimeDomain,
+    pub at_least: Option<Millis>,
+    pub at_most: Option<Millis>,
 }
 
-fn compared_times(
+pub fn compared_times(
     e: &Logical,
     schema: &DFSchema,
     time_of: &dyn Fn(usize) -> Option<TimeDomain>,

@@ -19,7 +19,9 @@ impl Lowering<'_, '_> {
             return self.provider.at(e, query, Construct::Function(&name));
         } else if what.starts_with("INTERSECT") {
             Construct::SetOperation
-        } else if what.starts_with("joins") || what.contains("FOR SYSTEM_TIME") {
+        } else if what.starts_with("joins")
+            || ["FOR SYSTEM_TIME", "ASOF JOIN", "MATCH_CONDITION"].iter().any(|clause| what.contains(clause))
+        {
             Construct::Join
         } else if what.starts_with("SELECT DISTINCT") {
             let e = self.provider.at(e, query, Construct::Distinct);

@@ -1,15 +1,16 @@
-//! `FOR SYSTEM_TIME AS OF left.time`: each row with the version that held at its time (rule 22).
+//! `FOR SYSTEM_TIME AS OF left.time`: each row with the version that held at its time (rule 22). And `ASOF JOIN`: each row with
+//! the last row of its key so far, of a table whose rows stay.
 
 use super::super::as_of;
 use super::super::changes::Key;
-use super::join::Side;
+use super::join::{Side, between, compared_times};
 use super::{Col, Lowering, Rel, Versioned, as_column, own_name};
 use arrow::datatypes::Schema;
 use datafusion_common::DFSchema;
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr as Logical, Operator};
 use datafusion_physical_expr::expressions::BinaryExpr;
-use millstream_core::{Error, Result, TimeDomain};
+use millstream_core::{Error, Millis, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{Exchange, Input, JoinKind, JoinScope, NodeKind, TemporalJoin};
 use std::sync::Arc;
@@ -42,8 +43,10 @@ impl Lowering<'_, '_> {
             return Ok(rel);
         }
         let Some(time) = rel.columns.iter().find(|c| c.time == Some(TimeDomain::Event)).and_then(Col::value) else {
-            return Err(Error::sql("the versioned table of FOR SYSTEM_TIME AS OF has no time attribute")
-                .remedy("declare a WATERMARK on it, and keep the column in the view over it"));
+            return Err(Error::sql(
+                "the table on the right of FOR SYSTEM_TIME AS OF, or of ASOF JOIN, has no time attribute",
+            )
+            .remedy("declare a WATERMARK on it, and keep the column in the view over it"));
         };
         rel.versions = Some(Versioned { time: Some(time.clone()), key: None, passes: None });
         Ok(rel)
@@ -71,7 +74,11 @@ impl Lowering<'_, '_> {
         let (left_schema, right_schema) = (j.left.schema(), j.right.schema());
         let left = self.side(left, left_schema, j.on.iter().map(|p| &p.0))?;
         let right = self.side(right, right_schema, j.on.iter().map(|p| &p.1))?;
-        let time = clause.args.first().and_then(as_column).and_then(|c| left_schema.index_of_column(c).ok());
+        let clause = clause.args.first().ok_or_else(|| Error::internal("a clause without a time"))?;
+        if as_column(clause).is_none() {
+            return self.nearest(left, right, kind, clause, tests, both);
+        }
+        let time = as_column(clause).and_then(|c| left_schema.index_of_column(c).ok());
         let time = match time.map(|i| (i, left.rel.columns[i].time)) {
             Some((i, Some(TimeDomain::Event))) => left.at[i],
             Some((_, Some(TimeDomain::Processing))) => {
@@ -79,7 +86,7 @@ impl Lowering<'_, '_> {
                     .remedy("declare it in the left table (proctime AS PROCTIME()), or read it in a subquery straight over that table"));
             }
             _ => {
-                let name = clause.args.first().map(own_name).unwrap_or_default();
+                let name = own_name(clause);
                 return Err(Error::sql(format!(
                     "FOR SYSTEM_TIME AS OF `{name}`: that is no time attribute of the left side"
                 ))
@@ -116,22 +123,100 @@ impl Lowering<'_, '_> {
                 tests.push(l.eq(r));
             }
         }
-        let times = [time, version];
-        let scope = JoinScope::Interval { times, domain: TimeDomain::Event, lower: 0, upper: 0 };
-        let residual = self.residual(&left, &right, &tests, both)?;
+        let join = TemporalJoin { outer, keys, residual: None, times: [time, version], tolerance: None, order: None };
+        self.as_of(left, right, kind, join, exchange, &tests, both)
+    }
+
+    /// `ASOF JOIN r MATCH_CONDITION (left.time >= r.time ..)`: as [`Lowering::temporal_join`], where each row of the right is
+    /// a version of what has its keys.
+    fn nearest(
+        &mut self,
+        left: Side,
+        right: Side,
+        kind: JoinKind,
+        matched: &Logical,
+        tests: &[Logical],
+        both: &DFSchema,
+    ) -> Result<Rel> {
+        let wrong = |what: String| {
+            Error::sql(what).remedy(
+                "write MATCH_CONDITION (left.time >= right.time), where older rows count as none with AND right.time >= left.time - \
+                 INTERVAL '5' MINUTE; both are the columns of the WATERMARK of their tables",
+            )
+        };
+        let width = left.at.len();
+        let time_of = |i: usize| match i.checked_sub(width) {
+            None => left.rel.columns[i].time,
+            Some(i) => right.rel.columns[i].time,
+        };
+        let mut found: Option<(usize, usize)> = None;
+        let (mut least, mut most): (Option<Millis>, Option<Millis>) = (None, None);
+        for test in split_conjunction(matched).into_iter().flat_map(between) {
+            let bounds = compared_times(&test, both, &time_of, width);
+            let bounds =
+                bounds.filter(|b| b.domain == TimeDomain::Event && found.is_none_or(|f| f == (b.left, b.right)));
+            let Some(b) = bounds else {
+                let what = test.human_display();
+                return Err(wrong(format!("MATCH_CONDITION: `{what}` does not compare the times of both sides")));
+            };
+            found = Some((b.left, b.right));
+            least = b.at_least.map_or(least, |l| Some(least.map_or(l, |least| least.max(l))));
+            most = b.at_most.map_or(most, |m| Some(most.map_or(m, |most| most.min(m))));
+        }
+        let (Some((time, version)), Some(0)) = (found, least) else {
+            return Err(wrong(
+                "MATCH_CONDITION does not say that a row meets the last one at its time or before".into(),
+            ));
+        };
+        if most.is_some_and(|most| most < 0) {
+            return Err(wrong("MATCH_CONDITION holds for no two rows".into()));
+        }
+        self.insert_only(&left.rel, "the left side of an ASOF JOIN")?;
+        self.insert_only(&right.rel, "the right side of an ASOF JOIN")?;
+        if left.keys.is_empty() {
+            return Err(Error::sql("ASOF JOIN: ON compares no column of both sides").remedy(
+                "write ON left.key = right.key; what has no key of its own gets one from a view: SELECT 0 AS k, ..",
+            ));
+        }
+        let keys = left.keys.iter().copied().zip(right.keys.iter().copied()).collect();
+        let exchange = [left.keys.clone(), right.keys.clone()];
+        let times = [left.at[time], right.at[version - width]];
+        // Inner where what is asked of the right leaves no row without one.
+        let outer = kind == JoinKind::Left;
+        let join = TemporalJoin { outer, keys, residual: None, times, tolerance: most, order: None };
+        self.as_of(left, right, kind, join, exchange, tests, both)
+    }
+
+    /// The node of `join`, and its columns.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one join; a struct would only rename them")]
+    fn as_of(
+        &mut self,
+        left: Side,
+        right: Side,
+        kind: JoinKind,
+        join: TemporalJoin,
+        exchange: [Vec<usize>; 2],
+        tests: &[Logical],
+        both: &DFSchema,
+    ) -> Result<Rel> {
+        let scope = JoinScope::Interval { times: join.times, domain: TimeDomain::Event, lower: 0, upper: 0 };
+        let residual = self.residual(&left, &right, tests, both)?;
         let residual = self.and_passes(residual, &left, &right)?;
         let (out, mut columns) = self.joined_columns(&left, &right, kind, &scope);
         // The result follows the time of the left.
         for c in columns.iter_mut().skip(left.at.len()) {
             c.time = None;
         }
-        let names: Vec<&str> = keys.iter().map(|(l, _)| left.schema.field(*l).name().as_str()).collect();
+        let names: Vec<&str> = join.keys.iter().map(|(l, _)| left.schema.field(*l).name().as_str()).collect();
         let mut label = format!(
             "TemporalJoin({} on {} as of {}",
-            if outer { "left" } else { "inner" },
+            if join.outer { "left" } else { "inner" },
             names.join(", "),
-            left.schema.field(time).name()
+            left.schema.field(join.times[0]).name()
         );
+        if let Some(most) = join.tolerance {
+            label.push_str(&format!(", at most {most} ms before"));
+        }
         if let Some(e) = &residual {
             label.push_str(&format!(" AND {}", e.sql));
         }
@@ -143,8 +228,8 @@ impl Lowering<'_, '_> {
             exchange: Exchange::Hash(keys),
         });
         let inputs: Vec<Input> = inputs.collect();
-        let kind = TemporalJoin { outer, keys, residual, times, tolerance: None, order };
-        let node = self.graph.add(label, NodeKind::TemporalJoin(kind), inputs, out);
+        let node = NodeKind::TemporalJoin(TemporalJoin { residual, order, ..join });
+        let node = self.graph.add(label, node, inputs, out);
         Ok(Rel { node, columns, ..Rel::default() })
     }
 
