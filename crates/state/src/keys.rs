@@ -15,18 +15,19 @@
 //! An id leaves in one of two ways, and one table keeps to one of them: [`KeyTable::swap_remove`] moves the last id
 //! into the gap, [`KeyTable::release`] keeps all others where they are and hands the id out again.
 
+mod bytes;
 mod index;
 
 use arrow::array::*;
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::*;
 use arrow::row::{RowConverter, Rows, SortField};
-use index::{Arena, BytesPlace, Index, Pair, View, set};
+use bytes::{Arena, BytesPlace, bytes_ids, find_bytes};
+use index::{Index, Pair, View, set};
 use millstream_core::key::mix;
 use millstream_core::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// How key columns become keys and come back. Shared by all tables of one operator.
 pub struct KeyCodec {
@@ -650,66 +651,6 @@ fn pair_id(index: &mut Index<Pair>, keys: &mut Vec<Pair>, known: &mut Ids, pair:
             id
         }
     }
-}
-
-/// The ids of byte strings; `None` is NULL. In a large table each is found by way of three places, its slot, where its bytes
-/// are, and these: they are asked for some rows ahead, one after the other, since each is known by the one before.
-fn bytes_ids<'a>(
-    index: &mut Index<u64>,
-    arena: &mut Arena,
-    known: &mut Ids,
-    rows: Range<usize>,
-    key: impl Fn(usize) -> Option<&'a [u8]>,
-    ids: &mut Vec<u32>,
-) {
-    let id = |index: &mut _, arena: &mut _, known: &mut _, bytes: Option<&[u8]>, hash| match bytes {
-        Some(bytes) => bytes_id(index, arena, known, bytes, hash),
-        None => bytes_null_id(arena, known),
-    };
-    let hash = |bytes: Option<&[u8]>| bytes.map_or(0, xxh3_64);
-    if !index.is_large() {
-        ids.extend(rows.map(|row| id(index, arena, known, key(row), hash(key(row)))));
-        return;
-    }
-    let hashes: Vec<u64> = rows.clone().map(|row| hash(key(row))).collect();
-    ids.extend(rows.enumerate().map(|(i, row)| {
-        if let Some(slot) = hashes.get(i + AHEAD) {
-            index.prefetch(*slot);
-        }
-        if let Some(id) = hashes.get(i + AHEAD * 2 / 3).and_then(|h| index.peek(*h)) {
-            arena.prefetch_place(id);
-        }
-        if let Some(id) = hashes.get(i + AHEAD / 3).and_then(|h| index.peek(*h)) {
-            arena.prefetch_bytes(id);
-        }
-        id(index, arena, known, key(row), hashes[i])
-    }));
-}
-
-#[inline]
-fn bytes_id(index: &mut Index<u64>, arena: &mut Arena, known: &mut Ids, bytes: &[u8], hash: u64) -> u32 {
-    match index.find(hash, |id| arena.get(id) == bytes) {
-        Ok(id) => id,
-        Err(at) => {
-            let id = known.next();
-            arena.set(id, bytes, hash);
-            index.put(at, hash, id);
-            id
-        }
-    }
-}
-
-fn find_bytes(index: &Index<u64>, arena: &Arena, bytes: &[u8]) -> u32 {
-    index.find(xxh3_64(bytes), |id| arena.get(id) == bytes).unwrap_or(KeyTable::UNKNOWN)
-}
-
-fn bytes_null_id(arena: &mut Arena, known: &mut Ids) -> u32 {
-    known.null.unwrap_or_else(|| {
-        let id = known.next();
-        arena.set(id, &[], 0);
-        known.null = Some(id);
-        id
-    })
 }
 
 /// Types that fit a word of 8 bytes.

@@ -1,4 +1,4 @@
-//! The slots of a key table, and the arena of keys that are byte strings.
+//! The slots of a key table.
 
 /// Two words and which of them are NULL.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -92,7 +92,7 @@ impl<K: Slotted> View<'_, K> {
 
 /// Asks the memory for one of these.
 #[inline(always)]
-fn prefetch<T>(items: &[T], at: usize) {
+pub(super) fn prefetch<T>(items: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(item) = items.get(at) {
         // SAFETY: a prefetch reads nothing that the program can see, and the address is that of an item.
@@ -231,83 +231,5 @@ impl<K: Slotted> Index<K> {
 
     pub fn bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Slot<K>>()
-    }
-}
-
-/// Byte strings by id, one behind the other.
-#[derive(Default)]
-pub(super) struct Arena {
-    pub bytes: Vec<u8>,
-    pub places: Vec<BytesPlace>,
-    /// Bytes of strings that are gone.
-    pub waste: usize,
-}
-
-#[derive(Clone, Copy, Default)]
-pub(super) struct BytesPlace {
-    pub from: u64,
-    pub len: u32,
-    pub hash: u64,
-}
-
-impl Arena {
-    #[inline]
-    pub fn get(&self, id: u32) -> &[u8] {
-        let place = self.places[id as usize];
-        &self.bytes[place.from as usize..place.from as usize + place.len as usize]
-    }
-
-    pub fn hash(&self, id: u32) -> u64 {
-        self.places[id as usize].hash
-    }
-
-    #[inline(always)]
-    pub fn prefetch_place(&self, id: u32) {
-        prefetch(&self.places, id as usize);
-    }
-
-    #[inline(always)]
-    pub fn prefetch_bytes(&self, id: u32) {
-        if let Some(place) = self.places.get(id as usize) {
-            prefetch(&self.bytes, place.from as usize);
-        }
-    }
-
-    pub fn set(&mut self, id: u32, bytes: &[u8], hash: u64) {
-        if let Some(old) = self.places.get(id as usize) {
-            self.waste += old.len as usize;
-            self.places[id as usize].len = 0;
-            self.collect();
-        }
-        let place = BytesPlace { from: self.bytes.len() as u64, len: bytes.len() as u32, hash };
-        self.bytes.extend_from_slice(bytes);
-        set(&mut self.places, id, place);
-    }
-
-    pub fn swap_remove(&mut self, id: u32) {
-        self.waste += self.places[id as usize].len as usize;
-        self.places.swap_remove(id as usize);
-        self.collect();
-    }
-
-    /// Copies the living together once the dead hold half of the arena.
-    pub fn collect(&mut self) {
-        if self.waste * 2 <= self.bytes.len() || self.bytes.len() < 4096 {
-            return;
-        }
-        let mut bytes = Vec::with_capacity(self.bytes.len() - self.waste);
-        for place in &mut self.places {
-            let from = place.from as usize;
-            place.from = bytes.len() as u64;
-            bytes.extend_from_slice(&self.bytes[from..from + place.len as usize]);
-        }
-        self.bytes = bytes;
-        self.waste = 0;
-    }
-
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.places.clear();
-        self.waste = 0;
     }
 }

@@ -9,6 +9,7 @@ mod lookup;
 mod multi;
 mod pruned;
 mod refusals;
+mod temporal;
 mod updating;
 
 use super::*;

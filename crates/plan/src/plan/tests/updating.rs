@@ -120,20 +120,6 @@ Sink(result)
             watermark ts - 0 ms",
     );
     check(
-        "SELECT a.id, b.price FROM auction a ASOF JOIN bid AS b MATCH_CONDITION (b.ts BETWEEN a.ts - INTERVAL '5' MINUTE AND a.ts) ON a.id = b.auction AND b.qty > 3",
-        "
-Sink(result)
-└─ Calc(id, price)
-   └─ TemporalJoin(left on id as of ts, at most 300000 ms before AND filter)
-      ├─ hash(id) ─ Source(auction)
-      │     reads id, ts, $order
-      │     watermark ts - 4000 ms
-      └─ hash(auction) ─ Calc(auction, price, qty, ts, $order, qty > 3 AS filter)
-         └─ Source(bid)
-               reads auction, price, qty, ts, $order, $proctime
-               watermark ts - 4000 ms",
-    );
-    check(
         "CREATE TEMPORARY VIEW v AS SELECT auction, price, ts FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY ts DESC) AS rn FROM bid) WHERE rn = 1; SELECT a.id, v.price FROM auction a LEFT JOIN v FOR SYSTEM_TIME AS OF a.ts ON a.id = v.auction",
         "
 Sink(result)
