@@ -4,11 +4,11 @@
 use super::super::as_of;
 use super::super::changes::Key;
 use super::join::{Side, between, compared_times};
-use super::{Col, Lowering, Rel, Versioned, as_column, own_name};
-use arrow::datatypes::Schema;
+use super::{Col, Lowering, Rel, Versioned, as_column};
+use arrow::datatypes::{DataType, Schema};
 use datafusion_common::DFSchema;
 use datafusion_expr::utils::split_conjunction;
-use datafusion_expr::{Expr as Logical, Operator};
+use datafusion_expr::{Expr as Logical, ExprSchemable, Operator};
 use datafusion_physical_expr::expressions::BinaryExpr;
 use millstream_core::{Error, Millis, Result, TimeDomain};
 use millstream_dataflow::expr::Expr;
@@ -75,7 +75,7 @@ impl Lowering<'_, '_> {
         let left = self.side(left, left_schema, j.on.iter().map(|p| &p.0))?;
         let right = self.side(right, right_schema, j.on.iter().map(|p| &p.1))?;
         let clause = clause.args.first().ok_or_else(|| Error::internal("a clause without a time"))?;
-        if as_column(clause).is_none() {
+        if matches!(clause.get_type(both), Ok(DataType::Boolean)) {
             return self.nearest(left, right, kind, clause, tests, both);
         }
         let time = as_column(clause).and_then(|c| left_schema.index_of_column(c).ok());
@@ -86,9 +86,9 @@ impl Lowering<'_, '_> {
                     .remedy("declare it in the left table (proctime AS PROCTIME()), or read it in a subquery straight over that table"));
             }
             _ => {
-                let name = own_name(clause);
+                let name = as_column(clause).map_or("what is computed".to_owned(), |c| format!("`{}`", c.name));
                 return Err(Error::sql(format!(
-                    "FOR SYSTEM_TIME AS OF `{name}`: that is no time attribute of the left side"
+                    "FOR SYSTEM_TIME AS OF {name}: that is no time attribute of the left side"
                 ))
                 .remedy("name the column of the left table that has the WATERMARK"));
             }
@@ -156,8 +156,7 @@ impl Lowering<'_, '_> {
             let bounds =
                 bounds.filter(|b| b.domain == TimeDomain::Event && found.is_none_or(|f| f == (b.left, b.right)));
             let Some(b) = bounds else {
-                let what = test.human_display();
-                return Err(wrong(format!("MATCH_CONDITION: `{what}` does not compare the times of both sides")));
+                return Err(wrong("MATCH_CONDITION compares something else than the times of both sides".into()));
             };
             found = Some((b.left, b.right));
             least = b.at_least.map_or(least, |l| Some(least.map_or(l, |least| least.max(l))));
