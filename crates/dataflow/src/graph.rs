@@ -86,6 +86,8 @@ pub enum Exchange {
     Hash(Vec<usize>),
     /// All to task 0.
     Single,
+    /// All to every task.
+    Broadcast,
 }
 
 #[derive(Debug, Clone)]
@@ -445,6 +447,17 @@ pub enum JoinScope {
     /// `left time BETWEEN right time + lower AND right time + upper`, both bounds inclusive (rule 19). Inputs only insert.
     /// The watermark handed on is held back, so that no row that comes out is late by either of its times.
     Interval { times: [usize; 2], domain: TimeDomain, lower: Millis, upper: Millis },
+    /// All rows with those of a small input that ends by itself. Every task keeps all of these, and the other input, the
+    /// large one, passes by once they are there: it stays where it is and is not remembered, and no result is revised but
+    /// where the large input itself revises. The large side's rows come out for INNER, and where they are the outer ones.
+    ///
+    /// No source of the large input is read before the small one has ended; they have no source in common.
+    Broadcast {
+        /// Which input is the small one.
+        small: usize,
+        /// Whether it may take rows back.
+        retracts: bool,
+    },
 }
 
 /// `left JOIN right FOR SYSTEM_TIME AS OF left.time`: each row of the left with the version of the right that held at its

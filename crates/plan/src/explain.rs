@@ -134,6 +134,7 @@ fn exchange_text(dataflow: &Dataflow, input: &Input) -> String {
     match &input.exchange {
         Exchange::Forward => String::new(),
         Exchange::Single => "single ─ ".into(),
+        Exchange::Broadcast => "broadcast ─ ".into(),
         Exchange::Hash(columns) => {
             let schema = &dataflow.nodes[input.node].schema;
             let names: Vec<&str> = columns.iter().map(|c| schema.field(*c).name().as_str()).collect();

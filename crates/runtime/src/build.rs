@@ -4,6 +4,7 @@ use crate::align::Align;
 use crate::chain::{Cell, Chain, Part, Route, To};
 use crate::checkpoint::{Message, Mine, Requests, Restored, TaskAt, Weight};
 use crate::exchange::{Inbox, Sender};
+use crate::gate::{Gates, small_input};
 use crate::life::Life;
 use crate::lookup;
 use crate::memory::Memory;
@@ -193,6 +194,7 @@ pub(crate) struct Build {
     pub clock: Arc<dyn Clock>,
     /// See [`Opened::dry`].
     pub dry: BTreeSet<(usize, usize)>,
+    pub gates: Gates,
     pub held_bytes_max: usize,
     pub memory: Memory,
     pub available_now: bool,
@@ -276,6 +278,7 @@ impl Build {
                 Some((_, saved)) => Restored::watermarks(saved),
             };
             let share = self.memory.budget.share(placed.label.clone());
+            let mut is_copy = false;
             let part = match &placed.work {
                 Work::Node { kind: NodeKind::Source(source), .. } => {
                     let readers = opened.readers.remove(&(*node, self.index)).unwrap_or_default();
@@ -288,18 +291,19 @@ impl Build {
                         available_now: self.available_now,
                         limit: rate_limit(&source.table)?.map(|rate| Limit::new(rate, open)),
                     };
-                    sources.push(match saved {
+                    let source = match saved {
                         None => SourceDriver::table(at, settings, feed, readers, now),
                         Some((_, saved)) => {
                             SourceDriver::resumed(at, settings, feed, readers, (saved, self.index), now)
                         }
-                    });
+                    };
+                    sources.push(source.behind(self.gates.of_source(*node)));
                     Part::Source
                 }
                 Work::Node { kind: NodeKind::Values(values), .. } => {
                     let read = saved.is_some_and(|(_, n)| n.partitions.iter().any(|p| p.ended));
                     let values = if read { values.slice(0, 0) } else { values.clone() };
-                    sources.push(SourceDriver::values(at, values));
+                    sources.push(SourceDriver::values(at, values).behind(self.gates.of_source(*node)));
                     Part::Source
                 }
                 Work::Node { kind: NodeKind::Sink(spec), .. } => match opened.sinks.remove(&(*node, self.index)) {
@@ -331,10 +335,12 @@ impl Build {
                             .is_some_and(|(_, n)| n.in_flight.iter().any(|f| f.input > 0) && placed.inputs.len() == 1);
                     // One for all that are made: what one of them puts there, another may take away.
                     let space = self.memory.scratch.counted(self.metrics.nodes[*node].spilled.clone());
+                    let small = small_input(&placed.work);
+                    is_copy = small.is_some() && self.index > 0;
                     let make = || -> Result<Box<dyn Operator>> {
                         let mut operator = millstream_dataflow::build(kind, &input_schemas, &placed.schema, partials)?;
                         operator.spill_to(space.clone());
-                        if self.saves.is_some() {
+                        if self.saves.is_some() && !is_copy {
                             operator.track_changes();
                         }
                         Ok(operator)
@@ -344,7 +350,13 @@ impl Build {
                         let room = &self.saves.as_ref().expect("only a job with checkpoints has been restored").room;
                         let desk = Desk { bytes_max: room.bytes_max(), space: room.space() };
                         let mine = Mine { task: self.index, tasks: placed.tasks, all: same_tasks, share: &share, desk };
-                        if same_tasks || operator.tables().is_empty() {
+                        if let Some(small) = small {
+                            let mine = Mine { task: 0, tasks: 1, all: true, ..mine };
+                            restored.load(saved, operator.as_mut(), 0, &mine)?;
+                            operator.resume(before)?;
+                            let under_way = self.under_way_beside(restored, saved, placed, same_tasks, small)?;
+                            first.extend(under_way.into_iter().map(|(input, batch)| First::Rows { at, input, batch }));
+                        } else if same_tasks || operator.tables().is_empty() {
                             if same_tasks {
                                 restored.load(saved, operator.as_mut(), self.index, &mine)?;
                             }
@@ -397,6 +409,8 @@ impl Build {
                     }
                     RefCell::new(valve)
                 }),
+                is_copy,
+                gate: self.gates.of_join(*node),
                 routes: self.routes(*node, &cell_of),
                 // A source's place is entered by its driver alone.
                 open: std::cell::Cell::new(channels.max(1)),
@@ -484,6 +498,23 @@ impl Build {
         Ok(batches)
     }
 
+    /// The same of a join with a small input that every task has all of: of that, what was under way to the first task,
+    /// whose rows are those of all.
+    fn under_way_beside(
+        &self,
+        restored: &Restored,
+        saved: &NodeState,
+        placed: &Placed,
+        same_tasks: bool,
+        small: usize,
+    ) -> Result<Vec<(usize, Batch)>> {
+        let mut batches = restored.in_flight(saved, 0)?;
+        batches.retain(|(input, _)| *input == small);
+        let large = self.under_way(restored, saved, placed, same_tasks)?;
+        batches.extend(large.into_iter().filter(|(input, _)| *input != small));
+        Ok(batches)
+    }
+
     /// This task's share of what was under way to a saved task.
     fn under_way_to(
         &self,
@@ -539,7 +570,9 @@ impl Build {
                     });
                     let targets = targets.collect();
                     let keys = if let Exchange::Hash(keys) = &from.exchange { keys.clone() } else { Vec::new() };
-                    Route { to: To::Remote(RefCell::new(Sender { keys, targets, hashes: Vec::new() })), quiet }
+                    let sender =
+                        Sender { keys, to_all: from.exchange == Exchange::Broadcast, targets, hashes: Vec::new() };
+                    Route { to: To::Remote(RefCell::new(sender)), quiet }
                 };
                 if routes.len() <= from.port {
                     routes.resize_with(from.port + 1, Vec::new);

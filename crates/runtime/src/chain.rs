@@ -8,6 +8,7 @@
 
 use crate::checkpoint::Weight;
 use crate::exchange::{Inbox, Sender, Signal};
+use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::side::{SideRows, Sides};
 use crate::worker::{First, Helper};
@@ -43,6 +44,10 @@ pub(crate) struct Cell {
     pub share: Share,
     /// Merges the channels where there is more than one.
     pub valve: Option<RefCell<Valve>>,
+    /// What it keeps is what its namesake in the first task keeps, which saves it for all.
+    pub is_copy: bool,
+    /// Keeps sources waiting until one of its inputs has ended.
+    pub gate: Option<Arc<Gate>>,
     /// Where each output port leads.
     pub routes: Vec<Vec<Route>>,
     /// Channels that have neither ended nor stopped.
@@ -94,6 +99,9 @@ impl Chain {
     /// Takes a signal into a cell.
     pub fn deliver(&self, at: usize, input: usize, channel: usize, signal: Signal) -> Result<()> {
         let cell = &self.cells[at];
+        if let Some(gate) = &cell.gate {
+            gate.on(input, &signal);
+        }
         match signal {
             Signal::Batch(mut batch) => {
                 if let Some(valve) = &cell.valve {

@@ -156,6 +156,8 @@ impl Inbox {
 pub(crate) struct Sender {
     /// Key columns; without any, all rows go to the first target.
     pub keys: Vec<usize>,
+    /// All rows go to every target.
+    pub to_all: bool,
     /// The inboxes of the next stage's tasks, each with the channel that is ours there.
     pub targets: Vec<(Arc<Inbox>, usize)>,
     pub hashes: Vec<u64>,
@@ -166,6 +168,9 @@ impl Sender {
     ///
     /// The key columns are hashed once; a counting sort makes one index list, whose parts are gathered.
     pub fn cut(&mut self, batch: Batch) -> Result<Vec<(usize, Batch)>> {
+        if self.to_all {
+            return Ok((0..self.targets.len()).map(|target| (target, batch.clone())).collect());
+        }
         if self.targets.len() == 1 || self.keys.is_empty() {
             return Ok(vec![(0, batch)]);
         }
@@ -223,7 +228,7 @@ mod tests {
         ])
         .expect("columns of one length");
         let targets = (0..7).map(|_| (inbox(1), 0)).collect();
-        let mut sender = Sender { keys: vec![0], targets, hashes: Vec::new() };
+        let mut sender = Sender { keys: vec![0], to_all: false, targets, hashes: Vec::new() };
         let pieces = sender.cut(batch.into()).expect("cut");
         let mut seen = 0;
         let mut hashes = Vec::new();

@@ -12,6 +12,7 @@ use crate::SystemClock;
 use crate::build::{Build, Opened, Saves, open};
 use crate::checkpoint::{Ask, CheckpointConfig, Driver, Message, Requests, TaskAt};
 use crate::exchange::{Bell, Inbox};
+use crate::gate::Gates;
 use crate::life::Life;
 use crate::memory::Memory;
 use crate::metrics::{MemoryMetrics, Metrics, NodeMetrics, Snapshot, TaskMetrics};
@@ -196,6 +197,7 @@ pub(crate) fn lay_out(
     // What waits for a barrier has as much as what has been saved, and no less than a queue.
     let held_bytes_max = held_bytes_max
         .map_or(bytes_max, |(c, room)| (c.held_bytes_max.0 as usize).min(room.bytes_max().max(bytes_max)));
+    let gates = Gates::new(&placement, &opened.dry);
     let mut builds = Vec::with_capacity(config.parallelism);
     for index in 0..config.parallelism {
         let build = Build {
@@ -207,6 +209,7 @@ pub(crate) fn lay_out(
             control: control.clone(),
             clock: config.clock.clone(),
             dry: opened.dry.clone(),
+            gates: gates.clone(),
             held_bytes_max,
             memory: memory.clone(),
             available_now: config.checkpoints.as_ref().is_some_and(|c| c.available_now),

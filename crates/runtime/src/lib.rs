@@ -22,6 +22,7 @@ mod chain;
 pub mod checkpoint;
 mod clock;
 mod exchange;
+mod gate;
 mod job;
 mod life;
 mod lookup;
@@ -45,7 +46,7 @@ pub use metrics::{
     CheckpointMetrics, CheckpointTrace, MemoryMetrics, Metrics, NodeMetrics, NodeSnapshot, PartitionFigures, Snapshot,
     TOOK_BOUNDS, TaskMetrics, TaskTime,
 };
-pub use placement::{Placement, Stage};
+pub use placement::{Placement, Stage, place};
 pub use scratch::Scratch;
 pub use side::{SideRows, Sides};
 pub use stepped::Stepped;

@@ -5,7 +5,7 @@
 
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Connectors, Result};
-use millstream_dataflow::graph::{Dataflow, Exchange, Input, Node, NodeKind, Window};
+use millstream_dataflow::graph::{Dataflow, Exchange, Input, Join, JoinScope, Node, NodeKind, Window};
 use millstream_dataflow::local::{LocalSpec, Whole};
 use std::fmt::Write;
 
@@ -99,6 +99,11 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
             (NodeKind::UpsertMaterialize { keys, .. } | NodeKind::Normalize { keys, .. }, n) => {
                 by_key(&mut inputs, &nodes, keys, n)
             }
+            (NodeKind::Join(Join { scope: JoinScope::Broadcast { small, .. }, .. }), _) => {
+                let tasks = nodes[inputs[1 - small].node].tasks;
+                inputs[*small].exchange = if tasks == 1 { Exchange::Forward } else { Exchange::Broadcast };
+                tasks
+            }
             (NodeKind::Join(j), n) => both_by_key(&mut inputs, &nodes, &j.keys, n),
             (NodeKind::MultiJoin(j), n) => {
                 inputs.iter_mut().zip(&j.keys).for_each(|(input, keys)| input.exchange = hash(keys));
@@ -141,6 +146,7 @@ pub fn place(dataflow: &Dataflow, parallelism: usize, connectors: &dyn Connector
             stage: 0,
         });
     }
+    part_from_small(&mut nodes);
     let stages = cut_into_stages(&mut nodes);
     Ok(Placement { nodes, stages, parallelism })
 }
@@ -212,9 +218,31 @@ fn both_by_key(inputs: &mut [Input], nodes: &[Placed], keys: &[(usize, usize)], 
     parallelism
 }
 
-/// Nodes joined by `Forward` belong to one stage. Nodes stay in topological order, and so do stages: by the latest of
-/// their nodes' depths in exchanges.
-fn cut_into_stages(nodes: &mut [Placed]) -> Vec<Stage> {
+/// A broadcast join leaves the stage of its large side where the small side comes out of that stage: tasks that wait for room
+/// in their own queues would wait for ever.
+fn part_from_small(nodes: &mut [Placed]) {
+    for at in 0..nodes.len() {
+        let Work::Node { kind: NodeKind::Join(join), .. } = &nodes[at].work else { continue };
+        let JoinScope::Broadcast { small, .. } = join.scope else { continue };
+        if nodes[at].inputs[small].exchange == Exchange::Forward {
+            continue;
+        }
+        let keys = join.keys.iter().map(|k| if small == 0 { k.1 } else { k.0 }).collect();
+        let (mut before, mut todo) = (vec![false; nodes.len()], vec![nodes[at].inputs[small].node]);
+        while let Some(node) = todo.pop() {
+            if !std::mem::replace(&mut before[node], true) {
+                todo.extend(nodes[node].inputs.iter().map(|i| i.node));
+            }
+        }
+        let group = forward_groups(nodes);
+        if (0..nodes.len()).any(|node| before[node] && group[node] == group[at]) {
+            nodes[at].inputs[1 - small].exchange = Exchange::Hash(keys);
+        }
+    }
+}
+
+/// For each node the first of those that `Forward` joins it to.
+fn forward_groups(nodes: &[Placed]) -> Vec<usize> {
     let mut group: Vec<usize> = (0..nodes.len()).collect();
     fn root(group: &[usize], mut of: usize) -> usize {
         while group[of] != of {
@@ -228,7 +256,13 @@ fn cut_into_stages(nodes: &mut [Placed]) -> Vec<Stage> {
             group[a.max(b)] = a.min(b);
         }
     }
-    let roots: Vec<usize> = (0..nodes.len()).map(|i| root(&group, i)).collect();
+    (0..nodes.len()).map(|i| root(&group, i)).collect()
+}
+
+/// Nodes joined by `Forward` belong to one stage. Nodes stay in topological order, and so do stages: by the latest of
+/// their nodes' depths in exchanges.
+fn cut_into_stages(nodes: &mut [Placed]) -> Vec<Stage> {
+    let roots = forward_groups(nodes);
     // Longest way from a source, counted in exchanges, over the graph of stages.
     let mut depth = vec![0usize; nodes.len()];
     for _ in 0..nodes.len() {

@@ -3,6 +3,7 @@
 use crate::chain::Chain;
 use crate::checkpoint::Restored;
 use crate::exchange::Signal;
+use crate::gate::Gate;
 use crate::metrics::PartitionFigures;
 use crate::sabotage::{Bug, on};
 use arrow::array::RecordBatch;
@@ -33,6 +34,8 @@ pub(crate) struct SourceDriver {
     cell: usize,
     origin: Origin,
     pub ended: bool,
+    /// What it waits for before it is read.
+    gates: Vec<Arc<Gate>>,
     /// Positions by epoch, oldest first, until the epoch is committed and the readers are told.
     noted: RefCell<VecDeque<(u64, Positions)>>,
 }
@@ -119,7 +122,7 @@ impl SourceDriver {
             partitions.push_back((id, reader));
         }
         let table = Table::new(settings, feed, partitions, holds, Vec::new(), Vec::new());
-        SourceDriver { cell, origin: Origin::Table(table), ended: false, noted: RefCell::default() }
+        SourceDriver { cell, origin: Origin::Table(table), ended: false, gates: Vec::new(), noted: RefCell::default() }
     }
 
     /// A table whose partitions go on where a checkpoint left them. `first`: what its readers have to know before the
@@ -157,7 +160,12 @@ impl SourceDriver {
         let Watermarks { event, processing } = Restored::watermarks(saved);
         let first = if partitions.is_empty() { Vec::new() } else { feed.resume(event, processing) };
         let table = Table::new(settings, feed, partitions, holds, over, first);
-        SourceDriver { cell, origin: Origin::Table(table), ended: false, noted: RefCell::default() }
+        SourceDriver { cell, origin: Origin::Table(table), ended: false, gates: Vec::new(), noted: RefCell::default() }
+    }
+
+    /// Lets it wait for all of these.
+    pub fn behind(self, gates: Vec<Arc<Gate>>) -> SourceDriver {
+        SourceDriver { gates, ..self }
     }
 
     pub fn cell(&self) -> usize {
@@ -214,7 +222,7 @@ impl SourceDriver {
     }
 
     pub fn values(cell: usize, rows: RecordBatch) -> SourceDriver {
-        SourceDriver { cell, origin: Origin::Values(rows), ended: false, noted: RefCell::default() }
+        SourceDriver { cell, origin: Origin::Values(rows), ended: false, gates: Vec::new(), noted: RefCell::default() }
     }
 
     /// A table of which this task has no partition. It ends before any other source of the task speaks, so that it never
@@ -227,6 +235,10 @@ impl SourceDriver {
     pub fn poll(&mut self, chain: &Chain, clock: &dyn Clock) -> Result<bool> {
         let moved = match &mut self.origin {
             _ if self.ended => return Ok(false),
+            _ if !self.gates.iter().all(|gate| gate.is_open()) => {
+                self.not_asked(clock.now());
+                return Ok(false);
+            }
             Origin::Table(table) => {
                 let now = clock.now();
                 let moved = table.poll(self.cell, chain, now, clock)?;
@@ -243,6 +255,13 @@ impl SourceDriver {
             // What is open stays open: the next run goes on here.
             None if self.rests() => self.stop(chain, false).map(|()| true),
             None => self.end(chain).map(|()| true),
+        }
+    }
+
+    /// Its partitions are not silent: nobody has asked them.
+    fn not_asked(&mut self, now: Millis) {
+        if let Origin::Table(table) = &mut self.origin {
+            table.partitions.iter().for_each(|(id, _)| table.feed.not_asked(*id, now));
         }
     }
 

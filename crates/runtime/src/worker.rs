@@ -294,6 +294,7 @@ impl Task {
             };
             match &mut *cell.work.borrow_mut() {
                 Part::Source => {}
+                Part::Operator(_) if cell.is_copy => {}
                 Part::Operator(operator) => {
                     let mut saver = Saver::reading_later(whole).within(saving.room.clone());
                     operator.save(&mut saver)?;

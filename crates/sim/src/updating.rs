@@ -73,21 +73,31 @@ pub fn over_one_log(dice: &mut Dice) -> String {
     }
 }
 
-/// A statement over `events` and `more`.
-pub fn over_two_logs(dice: &mut Dice) -> String {
+/// A statement over `events` and `more`. `hinted`: where a join keeps all rows of one side anyway, every task has them.
+pub fn over_two_logs(dice: &mut Dice, hinted: bool) -> String {
     let filter = if dice.chance(3_000) { format!(" WHERE {}", dice.one(FILTERS)) } else { String::new() };
     let kind = dice.one(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
     let condition = dice.one(&["a.k = c.k AND a.v = c.v", "a.k = c.k AND a.b = c.b AND a.v < c.v - 150", "a.v = c.v"]);
+    let hint = |kind: &str| match kind {
+        "JOIN" | "LEFT JOIN" if hinted => "/*+ BROADCAST(c) */ ",
+        "RIGHT JOIN" if hinted => "/*+ BROADCAST(a) */ ",
+        _ => "",
+    };
     match dice.below(8) {
-        0 => format!("SELECT a.k, a.g, a.v, a.ts, c.v AS w, c.g AS h FROM events a {kind} more c ON {condition}"),
+        0 => format!(
+            "SELECT {}a.k, a.g, a.v, a.ts, c.v AS w, c.g AS h FROM events a {kind} more c ON {condition}",
+            hint(kind)
+        ),
         1 => {
             let (not, on) =
                 (dice.one(&["", "NOT "]), dice.one(&["c.k = a.k AND c.v = a.v", "c.v = a.v AND c.b = a.b"]));
-            format!("SELECT k, g, v, ts FROM events a WHERE {not}EXISTS (SELECT 1 FROM more c WHERE {on})")
+            let hint = hint("JOIN");
+            format!("SELECT k, g, v, ts FROM events a WHERE {not}EXISTS (SELECT {hint}1 FROM more c WHERE {on})")
         }
         2 => format!(
-            "SELECT a.g, COUNT(*) AS n, COUNT(c.v) AS met, SUM(c.d) AS s, MAX(c.ts) AS latest FROM events a {kind} more c \
-             ON {condition} GROUP BY a.g"
+            "SELECT {}a.g, COUNT(*) AS n, COUNT(c.v) AS met, SUM(c.d) AS s, MAX(c.ts) AS latest FROM events a {kind} more c \
+             ON {condition} GROUP BY a.g",
+            hint(kind)
         ),
         3 => {
             let (before, after) = (dice.below(6), dice.below(6));
@@ -120,9 +130,11 @@ pub fn over_two_logs(dice: &mut Dice) -> String {
             let all = dice.one(&["UNION", "INTERSECT", "EXCEPT"]);
             format!("SELECT k, g, v FROM events{filter} {all} SELECT k, g, v FROM more")
         }
-        _ => "SELECT k, v, n FROM (SELECT a.k, a.v, c.n, ROW_NUMBER() OVER (PARTITION BY a.k ORDER BY c.n DESC, a.v, a.ts, a.g, \
-             a.d, a.m, a.b) AS rn FROM events a JOIN (SELECT v, COUNT(*) AS n FROM more GROUP BY v) c ON a.v = c.v) \
-             WHERE rn <= 3"
-            .to_owned(),
+        _ => format!(
+            "SELECT k, v, n FROM (SELECT {}a.k, a.v, c.n, ROW_NUMBER() OVER (PARTITION BY a.k ORDER BY c.n DESC, a.v, a.ts, \
+             a.g, a.d, a.m, a.b) AS rn FROM events a JOIN (SELECT v, COUNT(*) AS n FROM more GROUP BY v) c ON a.v = c.v) \
+             WHERE rn <= 3",
+            hint("JOIN")
+        ),
     }
 }

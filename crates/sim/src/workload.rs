@@ -151,8 +151,11 @@ impl Workload {
         let straggles = !updates && Dice::new(seed, 5).chance(STRAGGLES);
         let (query, last_by) = if updates {
             shape.two_logs = !late && !idles && updating.chance(6_000);
-            let of = if shape.two_logs { updating::over_two_logs } else { updating::over_one_log };
-            (of(&mut updating), None)
+            let query = match shape.two_logs {
+                true => updating::over_two_logs(&mut updating, Dice::new(seed, 7).chance(5_000)),
+                false => updating::over_one_log(&mut updating),
+            };
+            (query, None)
         } else if straggles {
             windows_with_lateness(&mut Dice::new(seed, 6), "")
         } else {

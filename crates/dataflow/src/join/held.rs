@@ -17,6 +17,8 @@ pub(super) struct HeldKeys {
 }
 
 impl HeldKeys {
+    pub const UNKNOWN: u32 = KeyTable::UNKNOWN;
+
     pub fn new(codec: KeyCodec) -> HeldKeys {
         HeldKeys { table: codec.table(), codec, rows: Vec::new(), ids: Vec::new() }
     }
@@ -31,6 +33,12 @@ impl HeldKeys {
                 *held = 0;
             }
         }
+        Ok(())
+    }
+
+    /// The id of each row's key, [`HeldKeys::UNKNOWN`] where no row is linked to it. Nothing is made known by it.
+    pub fn find(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
+        self.table.find_all(&self.codec.encode(columns, rows)?, &mut self.ids);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  [`regular`]    all with all, kept up to date        [`multi`]      the same of three or more inputs with one key
+//!  [`broadcast`]  those that pass by with a small table that every task has
 //!  [`interval`]   whose times are near each other
 //!  [`window`]     of the same window, once             [`temporal`]   with the version that held at their time
 //!  [`lookup`]     with what a table of the outer world says of their key, and no memory of its own
@@ -14,6 +15,7 @@
 //! Every state belongs to one key, so an operator over some of the keys works alone; and so a join goes to disk by shelves of its
 //! keys where memory is short. One without equal columns has no keys, and stays in memory.
 
+mod broadcast;
 mod held;
 mod interval;
 mod lookup;
@@ -52,6 +54,9 @@ pub fn join(spec: &graph::Join, inputs: &[SchemaRef], output: &SchemaRef) -> Res
             )));
         }
     }
+    if let JoinScope::Broadcast { .. } = spec.scope {
+        return join_in_memory(spec, inputs, output);
+    }
     let keys = [spec.keys.iter().map(|k| k.0).collect::<Vec<_>>(), spec.keys.iter().map(|k| k.1).collect()];
     let (spec, of, output) = (spec.clone(), inputs.to_vec(), output.clone());
     shelves::wrap(Box::new(move || join_in_memory(&spec, &of, &output)), inputs, &[&keys[0], &keys[1]])
@@ -65,6 +70,9 @@ pub(crate) fn join_in_memory(
     Ok(match &spec.scope {
         JoinScope::Always { ttl, retracts } => {
             Box::new(regular::Regular::new(spec, ttl.as_ref(), *retracts, inputs, output)?)
+        }
+        JoinScope::Broadcast { small, retracts } => {
+            Box::new(broadcast::Broadcast::new(spec, *small, *retracts, inputs, output)?)
         }
         JoinScope::Window { end, domain, .. } => Box::new(window::Window::new(spec, *end, *domain, inputs, output)?),
         JoinScope::Interval { times, domain, lower, upper } => {

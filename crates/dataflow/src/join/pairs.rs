@@ -203,7 +203,9 @@ impl<'a> Probe<'a> {
         out: &'a mut dyn Output,
     ) -> Probe<'a> {
         let retracts = own.as_ref().is_some_and(|o| o.retracts()) || other.retracts();
-        let plain = shape.kind == JoinKind::Inner && shape.residual.is_none() && !retracts;
+        // Rows that are not remembered may take back what came of them all the same.
+        let goes = own.is_none() && acts.iter().any(|a| a.sign < 0);
+        let plain = shape.kind == JoinKind::Inner && shape.residual.is_none() && !retracts && !goes;
         Probe {
             shape,
             side,
@@ -397,12 +399,17 @@ impl<'a> Probe<'a> {
             columns[1 - self.side] = self.other.rows.gather(&self.out_slots, &self.all[1 - self.side])?;
         }
         if wanted(self.side) {
-            let indices: UInt32Array = match self.out_rows.contains(&NONE) {
-                false => std::mem::take(&mut self.out_rows).into(),
-                true => self.out_rows.iter().map(|r| (*r != NONE).then_some(*r)).collect(),
-            };
-            let taken = self.batch.columns().iter().map(|c| take(c, &indices, None));
-            columns[self.side] = taken.collect::<Result<_, _>>()?;
+            let as_they_came = || self.out_rows.iter().enumerate().all(|(at, row)| at as u32 == *row);
+            if rows == self.batch.num_rows() && as_they_came() {
+                columns[self.side] = self.batch.columns().to_vec();
+            } else {
+                let indices: UInt32Array = match self.out_rows.contains(&NONE) {
+                    false => std::mem::take(&mut self.out_rows).into(),
+                    true => self.out_rows.iter().map(|r| (*r != NONE).then_some(*r)).collect(),
+                };
+                let taken = self.batch.columns().iter().map(|c| take(c, &indices, None));
+                columns[self.side] = taken.collect::<Result<_, _>>()?;
+            }
         }
         let mut columns: Vec<ArrayRef> = columns.into_iter().flatten().collect();
         if self.shape.marks() {

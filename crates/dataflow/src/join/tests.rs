@@ -1,5 +1,6 @@
 //! Joins as timelines: the worked examples of the rules, and what they leave open.
 
+mod broadcast;
 mod lookup;
 mod model;
 mod multi;

@@ -4,6 +4,7 @@ mod agreement;
 mod architecture;
 mod asof;
 mod batch;
+mod broadcast;
 mod bucket;
 mod changes;
 mod cli;

@@ -1,24 +1,41 @@
-//! `/*+ OPTIONS('key' = 'value') */` behind a table's name.
+//! `/*+ OPTIONS('key' = 'value') */` behind a table's name, `/*+ BROADCAST(t) */` behind SELECT.
 //!
-//! To the tokenizer a hint is a comment. Its place is behind the name of a table; where the parsed statement has that
-//! table, the options go into its `with_hints`, each as the expression `'key' = 'value'`. A hint that finds no table,
-//! or says something else than OPTIONS, is refused: to pass over it would change what the statement means.
+//! To the tokenizer a hint is a comment. OPTIONS stands behind the name of a table; where the parsed statement has that
+//! table, the options go into its `with_hints`, each as the expression `'key' = 'value'`. BROADCAST goes into the
+//! `optimizer_hints` of its SELECT. A hint that finds no place, or says something else, is refused: to pass over it would
+//! change what the statement means, or what it takes to run it.
 
 use super::fail;
 use crate::dialect::MillstreamDialect;
 use crate::statement::Statement;
-use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr, ObjectNamePart, TableFactor, Value, VisitMut, VisitorMut};
+use datafusion_sql::sqlparser::ast::{
+    BinaryOperator, Expr, ObjectNamePart, OptimizerHint, OptimizerHintStyle, Select, TableFactor, Value, VisitMut,
+    VisitorMut,
+};
 use datafusion_sql::sqlparser::parser::ParserError;
 use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 use std::ops::ControlFlow;
 
-/// A hint with the name that it stands behind.
+/// A hint with the word that it stands behind.
 pub(super) struct Hint {
-    options: Vec<(String, String)>,
-    /// Where the name's last part begins.
+    says: Says,
+    /// Where that word begins: SELECT, or the last part of a table's name.
     behind: Location,
     at: Location,
 }
+
+enum Says {
+    Options(Vec<(String, String)>),
+    /// The names of tables.
+    Broadcast(Vec<String>),
+}
+
+/// The tables that a SELECT wants in every task.
+pub fn broadcast(select: &Select) -> Vec<String> {
+    select.optimizer_hints.iter().filter(|h| h.prefix == BROADCAST).map(|h| h.text.clone()).collect()
+}
+
+const BROADCAST: &str = "BROADCAST";
 
 /// The options that a hint gives to a table of the FROM clause.
 pub fn table_options(table: &TableFactor) -> Vec<(String, String)> {
@@ -46,9 +63,9 @@ pub(super) fn find(tokens: &[TokenWithSpan]) -> Result<Vec<Hint>, ParserError> {
         match &token.token {
             Token::Whitespace(Whitespace::MultiLineComment(text)) if text.starts_with('+') => {
                 let at = token.span.start;
-                let options = read(&text[1..], at)?;
-                let Some(behind) = behind else { return misplaced(at) };
-                hints.push(Hint { options, behind, at });
+                let says = read(&text[1..], at)?;
+                let Some(behind) = behind else { return misplaced(&says, at) };
+                hints.push(Hint { says, behind, at });
             }
             Token::Whitespace(_) => {}
             _ => behind = Some(token.span.start),
@@ -57,22 +74,53 @@ pub(super) fn find(tokens: &[TokenWithSpan]) -> Result<Vec<Hint>, ParserError> {
     Ok(hints)
 }
 
-/// `OPTIONS('key' = 'value', ..)`.
-fn read(text: &str, at: Location) -> Result<Vec<(String, String)>, ParserError> {
-    let form = "write /*+ OPTIONS('key' = 'value') */";
+/// `OPTIONS('key' = 'value', ..)` or `BROADCAST(t, ..)`.
+fn read(text: &str, at: Location) -> Result<Says, ParserError> {
     let tokens = Tokenizer::new(&MillstreamDialect, text).tokenize()?;
-    let mut tokens = tokens.into_iter().filter(|t| !matches!(t, Token::Whitespace(_)));
+    let tokens = tokens.into_iter().filter(|t| !matches!(t, Token::Whitespace(_)));
+    let mut tokens = tokens.collect::<Vec<_>>().into_iter();
     match tokens.next() {
-        Some(Token::Word(w)) if w.value.eq_ignore_ascii_case("OPTIONS") => {}
-        Some(other) => {
-            return fail(
-                format!("the hint {other} is not supported"),
-                "take it out; of Flink's hints only OPTIONS is known",
-                at,
-            );
-        }
-        None => return fail("an empty hint", form, at),
+        Some(Token::Word(w)) if w.value.eq_ignore_ascii_case("OPTIONS") => options(tokens, at).map(Says::Options),
+        Some(Token::Word(w)) if w.value.eq_ignore_ascii_case(BROADCAST) => names(tokens, at).map(Says::Broadcast),
+        Some(other) => fail(
+            format!("the hint {other} is not supported"),
+            "take it out; of Flink's hints OPTIONS and BROADCAST are known",
+            at,
+        ),
+        None => fail("an empty hint", OPTIONS_FORM, at),
     }
+}
+
+const OPTIONS_FORM: &str = "write /*+ OPTIONS('key' = 'value') */";
+
+/// `(t, s, ..)`: names of tables, or texts as Flink takes them.
+fn names(mut tokens: std::vec::IntoIter<Token>, at: Location) -> Result<Vec<String>, ParserError> {
+    let form = "write SELECT /*+ BROADCAST(t) */, with the name or the alias of a table in FROM";
+    if tokens.next() != Some(Token::LParen) {
+        return fail("cannot read the hint", form, at);
+    }
+    let mut names = Vec::new();
+    loop {
+        match tokens.next() {
+            Some(Token::Word(w)) => names.push(w.value),
+            Some(Token::SingleQuotedString(name)) => names.push(name),
+            _ => return fail("cannot read the hint", form, at),
+        }
+        match tokens.next() {
+            Some(Token::Comma) => {}
+            Some(Token::RParen) => break,
+            _ => return fail("cannot read the hint", form, at),
+        }
+    }
+    if tokens.next().is_some() {
+        return fail("more than one hint in one comment", form, at);
+    }
+    Ok(names)
+}
+
+/// `('key' = 'value', ..)`.
+fn options(mut tokens: std::vec::IntoIter<Token>, at: Location) -> Result<Vec<(String, String)>, ParserError> {
+    let form = OPTIONS_FORM;
     if tokens.next() != Some(Token::LParen) {
         return fail("cannot read the hint", form, at);
     }
@@ -106,17 +154,22 @@ pub(super) fn attach(statement: &mut Statement, hints: Vec<Hint>) -> Result<(), 
         let _ = VisitMut::visit(query, &mut attach);
     });
     match attach.hints.first() {
-        Some(left) => misplaced(left.at),
+        Some(left) => misplaced(&left.says, left.at),
         None => Ok(()),
     }
 }
 
-fn misplaced<T>(at: Location) -> Result<T, ParserError> {
-    fail(
-        "a hint has to stand behind the name of a table in FROM",
-        "write FROM t /*+ OPTIONS('key' = 'value') */ AS a, or put the options into the table's WITH clause",
-        at,
-    )
+fn misplaced<T>(says: &Says, at: Location) -> Result<T, ParserError> {
+    let (what, remedy) = match says {
+        Says::Options(_) => (
+            "a hint has to stand behind the name of a table in FROM",
+            "write FROM t /*+ OPTIONS('key' = 'value') */ AS a, or put the options into the table's WITH clause",
+        ),
+        Says::Broadcast(_) => {
+            ("the hint BROADCAST has to stand behind SELECT", "write SELECT /*+ BROADCAST(t) */ .. FROM s JOIN t ON ..")
+        }
+    };
+    fail(what, remedy, at)
 }
 
 struct Attach {
@@ -126,16 +179,35 @@ struct Attach {
 impl VisitorMut for Attach {
     type Break = ();
 
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        let behind = select.select_token.0.span.start;
+        self.hints.retain(|hint| {
+            let Says::Broadcast(names) = &hint.says else { return true };
+            if hint.behind != behind {
+                return true;
+            }
+            // One for each name, so that nobody has to read them again.
+            select.optimizer_hints.extend(names.iter().map(|name| OptimizerHint {
+                prefix: BROADCAST.to_owned(),
+                text: name.clone(),
+                style: OptimizerHintStyle::MultiLine,
+            }));
+            false
+        });
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table { name, args: None, with_hints, .. } = table
             && let Some(ObjectNamePart::Identifier(last)) = name.0.last()
         {
             self.hints.retain(|hint| {
+                let Says::Options(options) = &hint.says else { return true };
                 if hint.behind != last.span.start {
                     return true;
                 }
                 let text = |s: &str| Box::new(Expr::Value(Value::SingleQuotedString(s.into()).into()));
-                with_hints.extend(hint.options.iter().map(|(k, v)| Expr::BinaryOp {
+                with_hints.extend(options.iter().map(|(k, v)| Expr::BinaryOp {
                     left: text(k),
                     op: BinaryOperator::Eq,
                     right: text(v),

@@ -33,7 +33,7 @@ use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Span as TokenSpan, Token, TokenWithSpan, Tokenizer, Whitespace};
 use millstream_core::{Error, Place, Result};
 
-pub use hints::table_options;
+pub use hints::{broadcast, table_options};
 
 /// How deep parentheses, brackets and types may be nested in one statement.
 pub const NESTING_MAX: usize = 64;

@@ -40,6 +40,10 @@ pub fn emitted(kind: &NodeKind, inputs: &[Changes]) -> Changes {
             // A row without a partner is told at once, and taken back when one comes.
             JoinKind::Left | JoinKind::Right | JoinKind::Full | JoinKind::Anti | JoinKind::Mark => Changes::Retract,
         },
+        // What passes by comes out as it came in.
+        NodeKind::Join(Join { scope: JoinScope::Broadcast { small, .. }, .. }) => {
+            inputs.get(1 - small).copied().unwrap_or_default()
+        }
         NodeKind::MultiJoin(j) if j.outer.contains(&true) => Changes::Retract,
         NodeKind::MultiJoin(_) => most,
         NodeKind::Join(_) | NodeKind::TemporalJoin(_) | NodeKind::LookupJoin(_) => Changes::Insert,

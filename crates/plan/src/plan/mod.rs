@@ -10,6 +10,7 @@
 //! two of them compute alike is computed once.
 
 mod as_of;
+mod broadcast;
 mod changes;
 mod counted;
 pub mod emit;

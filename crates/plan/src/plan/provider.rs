@@ -6,6 +6,7 @@
 //! ```
 
 use super::as_of::VersionsPlanner;
+use super::broadcast::BroadcastPlanner;
 use super::counted::CountedPlanner;
 use super::errors::external;
 use super::rewrite::rewrite_query;
@@ -95,6 +96,7 @@ impl<'a> Provider<'a> {
                 Arc::new(UnnestPlanner::new(file)),
                 Arc::new(CountedPlanner::new(file)),
                 Arc::new(VersionsPlanner),
+                Arc::new(BroadcastPlanner { batch: catalog.settings.batch }),
             ],
             types: Arc::new(SqlTypes),
             open_views: RefCell::default(),

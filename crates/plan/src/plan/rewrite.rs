@@ -9,6 +9,7 @@ use datafusion_sql::sqlparser::ast::{
     ObjectName, Query, Select, SelectItem, Spanned, TableFactor, TableVersion, TableWithJoins, Value, VisitMut,
     VisitorMut,
 };
+use millstream_core::error::did_you_mean;
 use millstream_core::{Error, Place, Result};
 use std::ops::ControlFlow;
 
@@ -64,6 +65,9 @@ impl VisitorMut for Unnests<'_> {
         name_nested_fields(select);
         select.selection.iter_mut().for_each(in_condition);
         if let Err(e) = self.versions(&mut select.from) {
+            return ControlFlow::Break(e);
+        }
+        if let Err(e) = self.broadcast(select) {
             return ControlFlow::Break(e);
         }
         match self.fold(std::mem::take(&mut select.from)) {
@@ -230,6 +234,27 @@ impl Unnests<'_> {
                 *on = Expr::BinaryOp { left: Box::new(on.clone()), op: BinaryOperator::And, right: Box::new(call) };
             }
         }
+        Ok(())
+    }
+
+    /// Marks the tables that a hint names: see [`super::broadcast`].
+    fn broadcast(&self, select: &mut Select) -> Result<()> {
+        for name in crate::parse::broadcast(select) {
+            if super::broadcast::mark(&mut select.from, &name, &relation_name) {
+                continue;
+            }
+            let relations = select.from.iter().flat_map(|t| {
+                std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)).filter_map(relation_name)
+            });
+            let known: Vec<String> = relations.collect();
+            let e = Error::sql(format!("BROADCAST({name}): FROM has no table of this name"));
+            let e = match did_you_mean(&name, known.iter().map(String::as_str)) {
+                Some(meant) => e.remedy(format!("did you mean `{meant}`?")),
+                None => e.remedy("name a table in the FROM of the same SELECT, by its alias where it has one"),
+            };
+            return Err(self.fail(&select.select_token.0, e));
+        }
+        select.optimizer_hints.clear();
         Ok(())
     }
 

@@ -74,6 +74,7 @@ impl Lowering<'_, '_> {
         let scope = match (windows, interval) {
             (Some(scope), _) | (None, Some(scope)) => {
                 let what = if matches!(scope, JoinScope::Window { .. }) { "a window join" } else { "an interval join" };
+                self.no_hint(j, what)?;
                 self.insert_only(&left.rel, what)?;
                 self.insert_only(&right.rel, what)?;
                 scope
@@ -81,6 +82,9 @@ impl Lowering<'_, '_> {
             (None, None) => {
                 for side in [&left, &right] {
                     self.retracting(&side.rel, "a join")?;
+                }
+                if let Some(scope) = self.broadcast([&left, &right], j, kind)? {
+                    return self.joined(left, right, j, kind, scope, &tests, &both);
                 }
                 let times = [&left, &right].map(|s| s.time(TimeDomain::Event));
                 let ttl = match (self.provider.catalog.settings.state_ttl, times) {
@@ -155,6 +159,9 @@ impl Lowering<'_, '_> {
             conditions.extend(residual.iter().map(|e| e.sql.clone()));
             let (what, bounds) = match &scope {
                 JoinScope::Always { .. } => ("Join", String::new()),
+                JoinScope::Broadcast { small, .. } => {
+                    ("BroadcastJoin", format!(", {} in every task", ["left", "right"][*small]))
+                }
                 JoinScope::Window { .. } => ("WindowJoin", String::new()),
                 JoinScope::Interval { lower, upper, times, .. } => {
                     let (l, r) = (left.schema.field(times[0]).name(), right.schema.field(times[1]).name());
@@ -167,7 +174,13 @@ impl Lowering<'_, '_> {
         let side_keys = |side: &Side| {
             if side.keys.is_empty() { Exchange::Single } else { Exchange::Hash(side.keys.clone()) }
         };
-        let inputs = [&left, &right].map(|s| Input { node: s.rel.node, port: 0, exchange: side_keys(s) });
+        let exchange = |side: usize| match scope {
+            JoinScope::Broadcast { small, .. } if small == side => Exchange::Broadcast,
+            JoinScope::Broadcast { .. } => Exchange::Forward,
+            _ => side_keys([&left, &right][side]),
+        };
+        let inputs = [(0, &left), (1, &right)];
+        let inputs = inputs.map(|(side, s)| Input { node: s.rel.node, port: 0, exchange: exchange(side) });
         let null_equals_null = vec![j.null_equality == NullEquality::NullEqualsNull; keys.len()];
         let node = NodeKind::Join(Join { kind, keys, null_equals_null, residual, scope });
         let node = self.graph.add(label, node, inputs.to_vec(), out);
@@ -219,24 +232,32 @@ impl Lowering<'_, '_> {
         }
         let out = Arc::new(Schema::new(fields));
         let window = self.next_window();
-        // Rows of a regular join come at any time: their times are columns like others.
-        let in_time = !matches!(scope, JoinScope::Always { .. });
+        // Rows of a regular join come at any time: their times are columns like others. Those that pass by a small table
+        // keep their times and windows, and those of the table come before all time.
+        let in_time = |side: usize| match scope {
+            JoinScope::Always { .. } => false,
+            JoinScope::Broadcast { small, .. } => *small != side,
+            JoinScope::Window { .. } | JoinScope::Interval { .. } => true,
+        };
         let mut columns = Vec::with_capacity(left.at.len() + right.at.len());
-        let mut add = |side: &Side, base: usize, pads: bool| {
+        let mut add = |side: &Side, at_side: usize, base: usize, pads: bool| {
             for (c, at) in side.rel.columns.iter().zip(&side.at) {
                 let mut e = Expr::column(&out, base + at);
                 if let Some(old) = c.value() {
                     e.field = e.field.with_name(old.field.name());
                 }
-                let time = c.time.filter(|_| in_time && !pads);
-                let bound = c.bound.filter(|_| matches!(scope, JoinScope::Window { .. }) && !pads);
-                let bound = bound.map(|b| Bound { window, ..b });
+                let time = c.time.filter(|_| in_time(at_side) && !pads);
+                let bound = match scope {
+                    JoinScope::Window { .. } => c.bound.filter(|_| !pads).map(|b| Bound { window, ..b }),
+                    JoinScope::Broadcast { .. } => c.bound.filter(|_| in_time(at_side)),
+                    JoinScope::Always { .. } | JoinScope::Interval { .. } => None,
+                };
                 columns.push(Col { at: At::Value(e), time, bound });
             }
         };
-        add(left, 0, pads_left);
+        add(left, 0, 0, pads_left);
         if !one_sided {
-            add(right, width, pads_right);
+            add(right, 1, width, pads_right);
         }
         if kind == JoinKind::Mark {
             columns.push(Col::plain(Expr::column(&out, width)));

@@ -14,6 +14,7 @@
 //! into them. Only what needs the bounds of a window as values makes `WindowRows`.
 
 mod aggregate;
+mod broadcast;
 mod calls;
 mod group;
 mod join;
@@ -31,6 +32,7 @@ mod top_n;
 mod watermark;
 
 use super::as_of::Versions;
+use super::broadcast::Broadcast;
 use super::emit::EmitNode;
 use super::expressions::{Compiler, is_work, substitute};
 use super::graph::Graph;
@@ -82,6 +84,7 @@ pub struct Lowering<'p, 'c> {
     all_versions: bool,
     /// By source node, the columns that say something of a change: see [`of_change`].
     of_change: BTreeMap<usize, BTreeSet<usize>>,
+    hints: broadcast::Hints,
     /// The clause of the aggregate that is lowered next.
     emit: Option<Emit>,
     /// The statement says `PROCTIME()`.
@@ -210,6 +213,7 @@ impl<'p, 'c> Lowering<'p, 'c> {
             versions: false,
             all_versions: false,
             of_change: BTreeMap::new(),
+            hints: broadcast::Hints::default(),
             emit: None,
             clock: false,
             watermarks: false,
@@ -262,6 +266,9 @@ impl<'p, 'c> Lowering<'p, 'c> {
                     let rel = self.lower(&versions.input, order);
                     (self.versions, self.all_versions) = (false, false);
                     self.versions(rel?)
+                } else if let Some(hinted) = e.node.as_any().downcast_ref::<Broadcast>() {
+                    self.hints.met(&hinted.name);
+                    self.lower(&hinted.input, order)
                 } else if let Some(node) = e.node.as_any().downcast_ref::<EmitNode>() {
                     self.emitted(node, order)
                 } else if let Some(unnest) = e.node.as_any().downcast_ref::<CrossUnnest>() {

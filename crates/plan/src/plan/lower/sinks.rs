@@ -16,6 +16,7 @@ impl Lowering<'_, '_> {
         self.clock = says_proctime(&statement.logical);
         self.watermarks = says_watermark(&statement.logical);
         let lowered = refuse::refuse_unknown(&statement.logical).and_then(|()| self.lower(&statement.logical, false));
+        let lowered = lowered.and_then(|rel| self.hints.end().map(|()| rel));
         let rel = lowered.map_err(|e| self.locate(e, query).at(statement.place.clone()))?;
         let node = self.emit_exactly(rel, &statement.sink.schema)?;
         match self.sinks.iter_mut().find(|(s, _)| s.table.name == statement.sink.name) {

@@ -1,6 +1,7 @@
 //! Each construct of the language with the graph that it becomes (`graphs`), each refusal with its words (`refusals`), and
 //! here what the text of a graph does not show.
 
+mod broadcast;
 mod brought;
 mod dialect;
 mod emit;
@@ -20,7 +21,7 @@ use crate::statement::StatementKind;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_core::table::{Brings, TableUse, Takes};
-use millstream_core::{Connectors, ErrorKind, Sink, SinkContext, Source, TimeDomain};
+use millstream_core::{Connectors, ErrorKind, PartitionReader, Sink, SinkContext, Source, TimeDomain};
 use millstream_dataflow::expr::Expr;
 use millstream_dataflow::graph::{
     Changes, Exchange, Join, JoinKind, JoinScope, Node, NodeKind, TemporalJoin, Window, WindowAggregate, WindowPanes,
@@ -64,12 +65,32 @@ impl Connectors for Anything {
         table.connector() == "asked"
     }
 
-    fn open_source(&self, _: &TableSpec) -> Result<Box<dyn Source>> {
-        Err(Error::internal("nothing to open"))
+    fn open_source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
+        Ok(Box::new(Unread { schema: table.schema.clone(), ends: table.connector() == "ends" }))
     }
 
     fn open_sink(&self, _: &TableSpec, _: &SinkContext) -> Result<Box<dyn Sink>> {
         Err(Error::internal("nothing to open"))
+    }
+}
+
+/// Nobody reads it.
+struct Unread {
+    schema: SchemaRef,
+    ends: bool,
+}
+
+impl Source for Unread {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn bounded(&self) -> bool {
+        self.ends
+    }
+
+    fn partitions(&mut self, _: usize) -> Result<Vec<Box<dyn PartitionReader>>> {
+        Err(Error::internal("nothing to read"))
     }
 }
 
