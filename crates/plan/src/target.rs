@@ -379,6 +379,13 @@ impl Visitor for Lint<'_> {
                 );
             }
         }
+        if !crate::parse::broadcast(select).is_empty() {
+            self.warn(
+                span_of(select.select_token.0.span),
+                "Flink passes over BROADCAST in streaming mode: it keeps both sides of the join, whose result has no time attribute",
+                "the rows are the same; where windows stand on the result, join FOR SYSTEM_TIME AS OF a time",
+            );
+        }
         for item in &select.projection {
             let at = || span_of(item.span());
             match item {
@@ -643,6 +650,10 @@ mod tests {
             (
                 "SELECT t.a FROM t ASOF JOIN u MATCH_CONDITION (t.ts >= u.ts) ON t.a = u.a",
                 "t:1:29: Flink has no ASOF JOIN",
+            ),
+            (
+                "SELECT /*+ BROADCAST(u) */ t.a FROM t JOIN u ON t.a = u.a",
+                "t:1:1: Flink passes over BROADCAST in streaming mode: it keeps both sides of the join, whose result has no time attribute",
             ),
             ("SELECT \"a\" FROM t", "t:1:8: Flink does not read names in double quotes: \"a\""),
             ("SELECT a ILIKE 'x' FROM t", "t:1:8: Flink has no ILIKE"),
