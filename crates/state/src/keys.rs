@@ -6,8 +6,9 @@
 //! ```
 //!
 //! There is one way for each shape of key: no key; one column of at most 8 bytes (the key stands in the slot beside
-//! its id, so a look-up touches one cache line); two such columns; one text or binary column; and everything else by
-//! Arrow's row format. NULL is a key of its own. `-0.0` and `0.0` are one key, and so is every NaN.
+//! its id, so a look-up touches one cache line); two such columns; one text or binary column; two columns with a text among
+//! them, which has a number ([`named`]); and everything else by Arrow's row format. NULL is a key of its own. `-0.0` and
+//! `0.0` are one key, and so is every NaN.
 //!
 //! Keys are also kept densely by id, so that they come back as columns by a copy, and so that the slots can be given
 //! up ([`KeyTable::seal`]) while a table is only read in order. They are built again when they are needed.
@@ -17,6 +18,7 @@
 
 mod bytes;
 mod index;
+mod named;
 
 use arrow::array::*;
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
@@ -26,6 +28,7 @@ use bytes::{Arena, BytesPlace, bytes_ids, find_bytes};
 use index::{Index, Pair, View, set};
 use millstream_core::key::mix;
 use millstream_core::{Error, Result};
+use named::{Column, Named, Values};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -39,6 +42,7 @@ enum Shape {
     Word(DataType),
     Pair(DataType, DataType),
     Text(DataType),
+    Named([DataType; 2]),
     Rows(RowConverter),
 }
 
@@ -52,7 +56,8 @@ enum Keys {
     None,
     Word(ScalarBuffer<u64>, Option<NullBuffer>),
     Pair(Vec<Pair>),
-    Text(GenericBinaryArray<i32>),
+    Text(BinaryArray),
+    Named([Column; 2]),
     Rows(Rows),
 }
 
@@ -62,8 +67,9 @@ impl KeyCodec {
         let shape = match types {
             [] => Shape::None,
             [one] if fits_word(one) => Shape::Word(one.clone()),
-            [one @ (DataType::Utf8 | DataType::Binary)] => Shape::Text(one.clone()),
+            [one] if is_text(one) => Shape::Text(one.clone()),
             [a, b] if fits_word(a) && fits_word(b) => Shape::Pair(a.clone(), b.clone()),
+            [a, b] if [a, b].iter().all(|t| fits_word(t) || is_text(t)) => Shape::Named([a.clone(), b.clone()]),
             many => {
                 let fields = many.iter().map(|t| SortField::new(t.clone())).collect();
                 let converter = RowConverter::new(fields).map_err(|e| {
@@ -96,11 +102,17 @@ impl KeyCodec {
                 }
                 Keys::Pair(pairs)
             }
-            Shape::Text(DataType::Utf8) => {
-                let (offsets, values, nulls) = columns[0].as_string::<i32>().clone().into_parts();
-                Keys::Text(BinaryArray::new(offsets, values, nulls))
+            Shape::Text(_) => Keys::Text(texts(&columns[0])),
+            Shape::Named(types) => {
+                let column = |at: usize| -> Result<Column> {
+                    let values = match is_text(&types[at]) {
+                        true => Values::Texts(texts(&columns[at])),
+                        false => Values::Words(words(&columns[at])?),
+                    };
+                    Ok(Column { values, nulls: columns[at].logical_nulls().filter(|n| n.null_count() > 0) })
+                };
+                Keys::Named([column(0)?, column(1)?])
             }
-            Shape::Text(_) => Keys::Text(columns[0].as_binary::<i32>().clone()),
             Shape::Rows(converter) => {
                 let columns: Vec<ArrayRef> = columns.iter().map(canonical).collect();
                 Keys::Rows(converter.convert_columns(&columns)?)
@@ -115,6 +127,7 @@ impl KeyCodec {
             Shape::Word(_) => Store::Word(Index::default(), Vec::new()),
             Shape::Pair(..) => Store::Pair(Index::default(), Vec::new()),
             Shape::Text(_) | Shape::Rows(_) => Store::Bytes(Index::default(), Arena::default()),
+            Shape::Named(types) => Store::Named(Box::new(Named::new([is_text(&types[0]), is_text(&types[1])]))),
         };
         KeyTable { store, ids: Ids::default() }
     }
@@ -167,33 +180,26 @@ impl KeyCodec {
             (Shape::Pair(a, b), Store::Pair(_, keys)) => {
                 let pairs: Vec<Pair> = ids.map(|id| keys[id]).collect();
                 let column = |at: usize, kind: &DataType| {
-                    let nulls: NullBuffer =
-                        BooleanBuffer::collect_bool(len, |i| pairs[i].nulls & (1 << at) == 0).into();
-                    let nulls = (nulls.null_count() > 0).then_some(nulls);
-                    from_words(kind, pairs.iter().map(|p| p.words[at]).collect(), nulls)
+                    from_words(kind, pairs.iter().map(|p| p.words[at]).collect(), nulls_of(&pairs, at))
                 };
                 vec![column(0, a), column(1, b)]
             }
             (Shape::Text(kind), Store::Bytes(_, arena)) => {
-                let mut offsets = Vec::with_capacity(len + 1);
-                let mut bytes = Vec::new();
-                offsets.push(0i32);
-                for id in ids {
-                    bytes.extend_from_slice(arena.get(id as u32));
-                    let end = i32::try_from(bytes.len()).map_err(|_| {
-                        Error::data("the keys of one window hold more than 2 GiB of text")
-                            .remedy("group by a shorter key")
-                    })?;
-                    offsets.push(end);
-                }
-                let binary =
-                    BinaryArray::new(arrow::buffer::OffsetBuffer::new(offsets.into()), bytes.into(), null_buffer);
-                if *kind == DataType::Utf8 {
-                    let (offsets, values, nulls) = binary.into_parts();
-                    vec![Arc::new(StringArray::new(offsets, values, nulls))]
-                } else {
-                    vec![Arc::new(binary)]
-                }
+                vec![from_texts(kind, ids.map(|id| arena.get(id as u32)), len, null_buffer)?]
+            }
+            (Shape::Named(types), Store::Named(named)) => {
+                let pairs = named.pairs_of(ids);
+                let column = |at: usize| -> Result<ArrayRef> {
+                    let kind = &types[at];
+                    let nulls = nulls_of(&pairs, at);
+                    if !is_text(kind) {
+                        return Ok(from_words(kind, pairs.iter().map(|p| p.words[at]).collect(), nulls));
+                    }
+                    let text =
+                        |pair: &Pair| if pair.nulls & (1 << at) == 0 { named.text(at, pair.words[at]) } else { &[] };
+                    from_texts(kind, pairs.iter().map(text), len, nulls)
+                };
+                vec![column(0)?, column(1)?]
             }
             (Shape::Rows(converter), Store::Bytes(_, arena)) => {
                 let parser = converter.parser();
@@ -234,6 +240,7 @@ enum Store {
     Word(Index<u64>, Vec<u64>),
     Pair(Index<Pair>, Vec<Pair>),
     Bytes(Index<u64>, Arena),
+    Named(Box<Named>),
 }
 
 /// Which ids are in use.
@@ -303,6 +310,7 @@ impl KeyTable {
             (Store::Bytes(index, arena), Keys::Rows(texts)) => {
                 bytes_ids(index, arena, known, rows, |row| Some(texts.row(row).data()), ids);
             }
+            (Store::Named(named), Keys::Named(columns)) => named.assign(columns, rows, known, ids),
             // Without key columns every row is in group 0.
             _ => {
                 known.len = known.len.max(u32::from(!rows.is_empty()));
@@ -342,6 +350,7 @@ impl KeyTable {
             (Store::Bytes(index, arena), Keys::Rows(texts)) => {
                 ids.extend((0..batch.rows).map(|row| find_bytes(index, arena, texts.row(row).data())));
             }
+            (Store::Named(named), Keys::Named(columns)) => named.find_all(columns, batch.rows, ids),
             // Without key columns there is group 0.
             _ => ids.resize(batch.rows, 0),
         }
@@ -422,6 +431,7 @@ impl KeyTable {
                 let key = |i: usize| (other.ids.null != Some(i as u32)).then(|| texts.get(i as u32));
                 bytes_ids(index, arena, known, 0..other.ids.len as usize, key, ids);
             }
+            (Store::Named(named), Store::Named(others)) => named.assign_all(others, known, ids),
             _ => {
                 known.len = known.len.max(other.ids.len);
                 ids.extend(0..other.ids.len);
@@ -444,6 +454,7 @@ impl KeyTable {
                 mix(mix(words[0]).rotate_left(17) ^ words[1] ^ u64::from(nulls))
             }
             Store::Bytes(_, arena) => mix(arena.hash(id)),
+            Store::Named(named) => named.hash(id),
         };
         // The upper half of the bits, multiplied down.
         ((hash >> 32) as usize * ranges) >> 32
@@ -492,6 +503,8 @@ impl KeyTable {
                         index.rename(arena.hash(last), last, id);
                     }
                 }
+                // It moves the key itself.
+                Store::Named(_) => {}
             }
         }
         match &mut self.store {
@@ -499,6 +512,7 @@ impl KeyTable {
             Store::Word(_, keys) => drop(keys.swap_remove(id as usize)),
             Store::Pair(_, keys) => drop(keys.swap_remove(id as usize)),
             Store::Bytes(_, arena) => arena.swap_remove(id),
+            Store::Named(named) => named.swap_remove(id, last),
         }
         self.ids.len = last;
     }
@@ -514,6 +528,7 @@ impl KeyTable {
             Store::Word(index, keys) => index.remove(keys[id as usize], id),
             Store::Pair(index, keys) => index.remove(keys[id as usize], id),
             Store::Bytes(index, arena) => index.remove(arena.hash(id), id),
+            Store::Named(named) => named.forget(id),
         }
     }
 
@@ -535,6 +550,7 @@ impl KeyTable {
                 index.clear(len);
                 arena.clear();
             }
+            Store::Named(named) => named.clear(len),
         }
     }
 
@@ -557,6 +573,7 @@ impl KeyTable {
                 arena.places.shrink_to_fit();
                 Store::Bytes(std::mem::take(index), Arena::default())
             }
+            Store::Named(named) => Store::Named(Box::new(named.seal())),
         };
         let mut spare = KeyTable { store, ids: Ids { len: len as u32, ..Ids::default() } };
         spare.clear();
@@ -577,6 +594,7 @@ impl KeyTable {
                 let len = arena.places.len();
                 index.rebuild(len, (0..len).filter(|id| live(*id)).map(|id| (arena.places[id].hash, id as u32)));
             }
+            Store::Named(named) => named.unseal(),
             _ => {}
         }
     }
@@ -590,6 +608,7 @@ impl KeyTable {
             Store::Bytes(index, arena) => {
                 index.bytes() + arena.bytes.capacity() + arena.places.capacity() * size_of::<BytesPlace>()
             }
+            Store::Named(named) => named.bytes(),
         };
         store + self.ids.free.capacity() * 4
     }
@@ -651,6 +670,53 @@ fn pair_id(index: &mut Index<Pair>, keys: &mut Vec<Pair>, known: &mut Ids, pair:
             id
         }
     }
+}
+
+/// For each pair, whether this word of it is not NULL; `None` where none is.
+fn nulls_of(pairs: &[Pair], at: usize) -> Option<NullBuffer> {
+    let nulls: NullBuffer = BooleanBuffer::collect_bool(pairs.len(), |i| pairs[i].nulls & (1 << at) == 0).into();
+    (nulls.null_count() > 0).then_some(nulls)
+}
+
+fn is_text(kind: &DataType) -> bool {
+    matches!(kind, DataType::Utf8 | DataType::Binary)
+}
+
+/// The column's bytes.
+fn texts(column: &ArrayRef) -> BinaryArray {
+    match column.data_type() {
+        DataType::Utf8 => {
+            let (offsets, values, nulls) = column.as_string::<i32>().clone().into_parts();
+            BinaryArray::new(offsets, values, nulls)
+        }
+        _ => column.as_binary::<i32>().clone(),
+    }
+}
+
+fn from_texts<'t>(
+    kind: &DataType,
+    texts: impl Iterator<Item = &'t [u8]>,
+    len: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
+    let mut offsets = Vec::with_capacity(len + 1);
+    let mut bytes = Vec::new();
+    offsets.push(0i32);
+    for text in texts {
+        bytes.extend_from_slice(text);
+        let end = i32::try_from(bytes.len()).map_err(|_| {
+            Error::data("the keys of one window hold more than 2 GiB of text").remedy("group by a shorter key")
+        })?;
+        offsets.push(end);
+    }
+    let binary = BinaryArray::new(arrow::buffer::OffsetBuffer::new(offsets.into()), bytes.into(), nulls);
+    Ok(match kind {
+        DataType::Utf8 => {
+            let (offsets, values, nulls) = binary.into_parts();
+            Arc::new(StringArray::new(offsets, values, nulls))
+        }
+        _ => Arc::new(binary),
+    })
 }
 
 /// Types that fit a word of 8 bytes.

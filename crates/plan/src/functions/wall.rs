@@ -8,6 +8,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, PrimitiveArray, TimestampMicrosecondArray, TimestampMillisecondArray,
     TimestampNanosecondArray, TimestampSecondArray,
 };
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     DataType, Date32Type, Date64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
     Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
@@ -126,7 +127,7 @@ pub(super) fn civil_of(days: i64) -> Civil {
 
 /// A column of times, or a constant.
 pub(super) struct Times<'a> {
-    array: &'a ArrayRef,
+    nulls: Option<&'a NullBuffer>,
     constant: bool,
     /// Where a value is in UTC and is to be read in a zone.
     zone: Option<&'a SessionZone>,
@@ -158,7 +159,7 @@ impl<'a> Times<'a> {
             other => return internal_err!("{other} is no time"),
         };
         let zoned = matches!(array.data_type(), DataType::Timestamp(_, Some(_))) && *zone != SessionZone::UTC;
-        Ok(Times { array, constant, zone: zoned.then_some(zone), raw })
+        Ok(Times { nulls: array.nulls(), constant, zone: zoned.then_some(zone), raw })
     }
 
     /// The numbers and the nanoseconds of their unit, where each row has one and reads as it stands.
@@ -171,13 +172,13 @@ impl<'a> Times<'a> {
 
     #[inline]
     pub(super) fn is_null(&self, row: usize) -> bool {
-        self.array.is_null(if self.constant { 0 } else { row })
+        self.nulls.is_some_and(|nulls| nulls.is_null(if self.constant { 0 } else { row }))
     }
 
     #[inline]
     pub(super) fn at(&self, row: usize) -> Option<Wall> {
         let row = if self.constant { 0 } else { row };
-        if self.array.is_null(row) {
+        if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
             return None;
         }
         let (value, unit) = match self.raw {

@@ -99,7 +99,19 @@ pub(super) fn bytes_ids<'a>(
     };
     let hash = |bytes: Option<&[u8]>| bytes.map_or(0, xxh3_64);
     if !index.is_large() {
-        ids.extend(rows.map(|row| id(index, arena, known, key(row), hash(key(row)))));
+        // Neighbours are often equal: rows of one day, of one device.
+        let mut last = None;
+        ids.extend(rows.map(|row| {
+            let key = key(row);
+            if let Some((same, id)) = last
+                && same == key
+            {
+                return id;
+            }
+            let id = id(index, arena, known, key, hash(key));
+            last = Some((key, id));
+            id
+        }));
         return;
     }
     let hashes: Vec<u64> = rows.clone().map(|row| hash(key(row))).collect();
