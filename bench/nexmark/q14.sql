@@ -1,4 +1,6 @@
 -- q14, calculation: prices, times of the day and a count of letters.
+CREATE FUNCTION count_char AS 'com.github.nexmark.flink.udf.CountChar';
+
 CREATE TABLE nexmark_q14 (
   auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), bidTimeType STRING, dateTime TIMESTAMP(3), extra STRING, c_counts BIGINT
 ) WITH ('connector' = 'blackhole');
@@ -15,6 +17,6 @@ SELECT
   END AS bidTimeType,
   dateTime,
   extra,
-  CHAR_LENGTH(extra) - CHAR_LENGTH(REPLACE(extra, 'c', '')) AS c_counts
+  count_char(extra, 'c') AS c_counts
 FROM bid
 WHERE 0.908 * price > 1000000 AND 0.908 * price < 50000000;

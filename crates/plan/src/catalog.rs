@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub struct Catalog {
     pub tables: BTreeMap<String, TableDef>,
     pub views: BTreeMap<String, ViewDef>,
+    /// By name in small letters: a function is called in letters of either case.
+    pub functions: BTreeMap<String, FunctionDef>,
     pub settings: crate::statement::Settings,
 }
 
@@ -80,6 +82,17 @@ pub struct ViewDef {
     pub place: Place,
 }
 
+/// `CREATE [TEMPORARY [SYSTEM]] FUNCTION name AS 'target'`: another name for a function that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionDef {
+    pub name: String,
+    /// A built-in function, or a class whose like is built in ([`built_in`](crate::functions::built_in)).
+    pub target: String,
+    /// May have the name of a built-in function, and then stands in its place.
+    pub system: bool,
+    pub place: Place,
+}
+
 /// A place in the SQL text: line and column, both from 1; columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
@@ -138,6 +151,28 @@ impl Catalog {
                     }
                 }
                 self.views.insert(view.name.clone(), view.clone());
+            }
+            StatementKind::CreateFunction { function, if_not_exists } => {
+                let name = function.name.to_lowercase();
+                if self.functions.contains_key(&name) {
+                    return match if_not_exists {
+                        true => Ok(None),
+                        false => Err(Error::sql(format!("the function `{}` exists already", function.name))
+                            .at(place)
+                            .remedy("choose another name, or write CREATE FUNCTION IF NOT EXISTS")),
+                    };
+                }
+                crate::functions::built_in(function).map_err(|e| e.at(place))?;
+                self.functions.insert(name, function.clone());
+            }
+            StatementKind::DropFunction { name, if_exists } => {
+                if self.functions.remove(&name.to_lowercase()).is_none() && !if_exists {
+                    let e = Error::sql(format!("the function `{name}` has not been created")).at(place);
+                    return Err(match did_you_mean(name, self.functions.keys().map(String::as_str)) {
+                        Some(meant) => e.remedy(format!("did you mean `{meant}`?")),
+                        None => e.remedy("take it out, or write DROP FUNCTION IF EXISTS"),
+                    });
+                }
             }
             StatementKind::DropTable { name, if_exists } => {
                 if self.tables.remove(name).is_none() && !if_exists {

@@ -1,6 +1,6 @@
 //! The statements of a script, parsed.
 
-use crate::catalog::{Span, TableDef, ViewDef};
+use crate::catalog::{FunctionDef, Span, TableDef, ViewDef};
 use arrow::datatypes::DataType;
 use datafusion_sql::sqlparser::ast;
 use millstream_core::{Millis, Place};
@@ -22,6 +22,14 @@ pub enum StatementKind {
     CreateView {
         view: ViewDef,
         if_not_exists: bool,
+    },
+    CreateFunction {
+        function: FunctionDef,
+        if_not_exists: bool,
+    },
+    DropFunction {
+        name: String,
+        if_exists: bool,
     },
     DropTable {
         name: String,

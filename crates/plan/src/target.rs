@@ -8,7 +8,7 @@
 
 mod functions;
 
-use crate::catalog::{ColumnKind, Span, TableDef};
+use crate::catalog::{ColumnKind, FunctionDef, Span, TableDef};
 use crate::dialect::TABLE_ARGUMENT;
 use crate::statement::{Insert, Statement, StatementKind};
 use arrow::datatypes::DataType;
@@ -136,7 +136,8 @@ impl Lint<'_> {
                 }
                 self.statement(statement);
             }
-            StatementKind::DropTable { .. } | StatementKind::DropView { .. } => {}
+            StatementKind::CreateFunction { function, .. } => self.created(function),
+            StatementKind::DropTable { .. } | StatementKind::DropView { .. } | StatementKind::DropFunction { .. } => {}
         }
     }
 
@@ -301,6 +302,25 @@ impl Lint<'_> {
         }
     }
 
+    /// What stands in `TABLE(f(..))` and is no function of windows.
+    fn no_table_function(&mut self, e: &Expr) {
+        self.warn(
+            span_of(e.span()),
+            format!("Flink takes a table function in TABLE( ), and {e} returns an array or a map"),
+            format!("write CROSS JOIN UNNEST({e})"),
+        );
+    }
+
+    fn created(&mut self, function: &FunctionDef) {
+        if !function.target.contains('.') {
+            self.warn(
+                Span::default(),
+                format!("Flink takes the name of a class in CREATE FUNCTION, and '{}' is none", function.target),
+                format!("call {} by its own name", function.target.to_uppercase()),
+            );
+        }
+    }
+
     fn function(&mut self, function: &Function) {
         if let Some(name) = function.name.0.first().and_then(|part| part.as_ident())
             && name.value == crate::plan::emit::NAME
@@ -414,6 +434,16 @@ impl Visitor for Lint<'_> {
                     self.window(&upper, args, at);
                 } else {
                     self.warn(at, format!("Flink has no table function {upper}"), "use a table");
+                }
+            }
+            TableFactor::TableFunction { expr, .. } if !crate::plan::window::is_window(expr) => {
+                self.no_table_function(expr);
+            }
+            TableFactor::Function { lateral: true, name, args, .. } => {
+                if let ("TABLE", [FunctionArg::Unnamed(FunctionArgExpr::Expr(e))]) =
+                    (name.to_string().to_uppercase().as_str(), args.as_slice())
+                {
+                    self.no_table_function(e);
                 }
             }
             TableFactor::Table { name, version: Some(TableVersion::ForSystemTimeAsOf(time)), .. } => {
@@ -656,6 +686,14 @@ mod tests {
                 "t:1:1: Flink passes over BROADCAST in streaming mode: it keeps both sides of the join, whose result has no time attribute",
             ),
             ("SELECT \"a\" FROM t", "t:1:8: Flink does not read names in double quotes: \"a\""),
+            (
+                "SELECT b FROM t, LATERAL TABLE(SPLIT(a, ',')) AS u (b)",
+                "t:1:32: Flink takes a table function in TABLE( ), and SPLIT(a, ',') returns an array or a map",
+            ),
+            (
+                "CREATE FUNCTION f AS 'upper'",
+                "t:1:1: Flink takes the name of a class in CREATE FUNCTION, and 'upper' is none",
+            ),
             ("SELECT a ILIKE 'x' FROM t", "t:1:8: Flink has no ILIKE"),
             ("SELECT APPROX_COUNT_DISTINCT(a) FROM t", "t:1:8: Flink has APPROX_COUNT_DISTINCT in batch mode only"),
             ("SELECT ARRAY_AGG(a ORDER BY b) FROM t", "t:1:8: Flink takes no ORDER BY inside ARRAY_AGG"),

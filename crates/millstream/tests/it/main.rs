@@ -10,6 +10,7 @@ mod changes;
 mod cli;
 mod dice;
 mod emit;
+mod functions;
 mod fuzz;
 #[cfg(feature = "kafka")]
 mod history;

@@ -43,7 +43,10 @@ pub use operators::FlinkOperators;
 pub use planner::{FlinkExprPlanner, plain_calls};
 pub use zone::SessionZone;
 
+use crate::catalog::FunctionDef;
 use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use millstream_core::error::did_you_mean;
+use millstream_core::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -82,6 +85,35 @@ pub fn register(zone: &SessionZone) -> FunctionRegistry {
     replace(&mut aggregates, aggregate::functions().into_iter().map(Arc::new), |f| (f.name(), f.aliases()));
     let windows = datafusion_functions_window::all_default_window_functions();
     FunctionRegistry::new(scalars, aggregates, windows)
+}
+
+/// Classes of functions that scripts for Flink name, and the built-in function that does the same.
+const CLASSES: &[(&str, &str)] = &[("com.github.nexmark.flink.udf.CountChar", "count_char")];
+
+/// The built-in function that a created one stands for.
+///
+/// # Errors
+/// There is none of this name; the new name is that of another built-in function.
+pub fn built_in(function: &FunctionDef) -> Result<&str> {
+    let class = CLASSES.iter().find(|(class, _)| *class == function.target);
+    let target = class.map_or(function.target.as_str(), |(_, name)| *name);
+    let registry = register(&SessionZone::UTC);
+    if !registry.has(target) {
+        let names = [registry.scalar_names(), registry.aggregate_names(), registry.window_names()].concat();
+        let e = Error::sql(format!("there is no built-in function '{target}'"));
+        return Err(match did_you_mean(target, names.iter().map(String::as_str)) {
+            Some(meant) => e.remedy(format!("did you mean '{meant}'?")),
+            None => e.remedy(
+                "name a function of docs/functions.md: code of your own, in a class or a script, cannot be run",
+            ),
+        });
+    }
+    let same = function.name.eq_ignore_ascii_case(target);
+    if registry.has(&function.name) && !function.system && !same {
+        return Err(Error::sql(format!("`{}` is a built-in function, which is the one that is called", function.name))
+            .remedy("choose another name, or write CREATE TEMPORARY SYSTEM FUNCTION to take its place"));
+    }
+    Ok(target)
 }
 
 /// Takes away the functions whose name a new one has, be it as an alias; then adds the new ones.
@@ -123,6 +155,10 @@ impl FunctionRegistry {
     /// The window function of this name or alias; case does not matter.
     pub fn window(&self, name: &str) -> Option<Arc<WindowUDF>> {
         self.windows_by_name.get(&name.to_lowercase()).cloned()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.scalar(name).is_some() || self.aggregate(name).is_some() || self.window(name).is_some()
     }
 
     /// All names and aliases of scalar functions, sorted.

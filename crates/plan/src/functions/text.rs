@@ -4,7 +4,7 @@
 
 use super::kernel::{Call, Function, Kind, some};
 use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Int32Type};
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion_common::Result;
 
 pub(super) fn functions() -> Vec<Function> {
@@ -15,6 +15,7 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("position", &[Text, Text], Int32, position),
         Function::new("instr", &[Text, Text, Long, Long], Int32, instr).optional(2).alias("strpos"),
         Function::new("locate", &[Text, Text, Long], Int32, locate).optional(1),
+        Function::new("count_char", &[Text, Text], DataType::Int64, count_char),
         Function::new("repeat", &[Text, Long], Utf8, repeat),
         Function::new("overlay", &[Text, Text, Long, Long], Utf8, overlay).optional(1),
         Function::new("substring", &[Text, Long, Long], Utf8, substring).optional(1).alias("substr"),
@@ -35,6 +36,24 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("is_decimal", &[Any], Boolean, |c| is(c, is_number, DataType::is_numeric)),
         Function::new("printf", &[Text], Utf8, super::printf::printf).rest(Any),
     ]
+}
+
+fn count_char(c: &Call) -> Result<ArrayRef> {
+    let (text, part) = (c.text(0)?, c.text(1)?);
+    c.make::<Int64Type>(|row| Ok(Some(occurrences(some!(text.at(row)), some!(part.at(row))))))
+}
+
+/// How often a part stands in a text, without overlaps; the empty one never does.
+fn occurrences(text: &str, part: &str) -> i64 {
+    match part.as_bytes() {
+        [] => 0,
+        // Sums of one byte each, so that the compiler counts many side by side.
+        [one] => {
+            let some = |bytes: &[u8]| bytes.iter().map(|b| u8::from(b == one)).sum::<u8>();
+            text.as_bytes().chunks(u8::MAX as usize).map(|bytes| i64::from(some(bytes))).sum()
+        }
+        _ => text.matches(part).count() as i64,
+    }
 }
 
 /// The byte at which character `n` (from 0) starts; the end of the text where there are fewer.

@@ -42,6 +42,8 @@ pub(super) fn each_query(statement: &mut Statement, work: &mut dyn FnMut(&mut Qu
         StatementKind::StatementSet(inserts) => inserts.iter_mut().for_each(|insert| work(&mut insert.query)),
         StatementKind::Explain { statement, .. } => each_query(statement, work),
         StatementKind::CreateTable { .. }
+        | StatementKind::CreateFunction { .. }
+        | StatementKind::DropFunction { .. }
         | StatementKind::DropTable { .. }
         | StatementKind::DropView { .. }
         | StatementKind::Set { .. } => {}

@@ -30,7 +30,11 @@ pub(super) fn statement(statement: &Statement) -> Result<(), ParserError> {
             }
             table.watermark.iter().try_for_each(|watermark| self::expression(&watermark.expression))
         }
-        StatementKind::DropTable { .. } | StatementKind::DropView { .. } | StatementKind::Set { .. } => Ok(()),
+        StatementKind::CreateFunction { .. }
+        | StatementKind::DropFunction { .. }
+        | StatementKind::DropTable { .. }
+        | StatementKind::DropView { .. }
+        | StatementKind::Set { .. } => Ok(()),
     }
 }
 

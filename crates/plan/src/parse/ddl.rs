@@ -9,11 +9,12 @@
 //!  element  := column | WATERMARK FOR column AS expression | [CONSTRAINT name] PRIMARY KEY (columns) NOT ENFORCED
 //!  column   := name AS expression [COMMENT 'text']
 //!            | name type [METADATA [FROM 'key'] [VIRTUAL]] [PRIMARY KEY NOT ENFORCED] [COMMENT 'text']
+//!  function := CREATE [TEMPORARY [SYSTEM]] FUNCTION [IF NOT EXISTS] name AS 'target' [LANGUAGE name]
 //! ```
 
 use super::types::parse_type;
 use super::{expected, fail, first_words, is_word, name, names, place_of, query, span_of, take_word};
-use crate::catalog::{ColumnDef, ColumnKind, LikeClause, TableDef, ViewDef, WatermarkDef};
+use crate::catalog::{ColumnDef, ColumnKind, FunctionDef, LikeClause, TableDef, ViewDef, WatermarkDef};
 use crate::statement::StatementKind;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Token};
@@ -31,7 +32,13 @@ pub(super) fn create(parser: &mut Parser, file: &str) -> Result<StatementKind, P
             place_of(parser),
         );
     }
-    take_word(parser, "TEMPORARY");
+    let temporary = take_word(parser, "TEMPORARY");
+    let system = temporary && take_word(parser, "SYSTEM");
+    if take_word(parser, "FUNCTION") {
+        let if_not_exists = if_words(parser, &["IF", "NOT", "EXISTS"])?;
+        let function = function(parser, system, place)?;
+        return Ok(StatementKind::CreateFunction { function, if_not_exists });
+    }
     if take_word(parser, "TABLE") {
         let if_not_exists = if_words(parser, &["IF", "NOT", "EXISTS"])?;
         let table = table(parser, place)?;
@@ -45,23 +52,29 @@ pub(super) fn create(parser: &mut Parser, file: &str) -> Result<StatementKind, P
     let what = first_words(parser);
     let remedy = match what.as_str() {
         "CATALOG" | "DATABASE" | "SCHEMA" => "leave it out: all tables of a script live in one catalog",
-        "FUNCTION" | "SYSTEM" => "functions of your own are not there yet; use the built-in ones",
+        "SYSTEM" => "write CREATE TEMPORARY SYSTEM FUNCTION",
         "MATERIALIZED" => "use CREATE TABLE for the target and INSERT INTO to fill it",
         "EXTERNAL" => "write CREATE TABLE: every table is external",
-        _ => return expected("TABLE or VIEW", parser),
+        _ => return expected("TABLE, VIEW or FUNCTION", parser),
     };
     fail(format!("CREATE {what} is not supported"), remedy, place_of(parser))
 }
 
 pub(super) fn drop(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     parser.advance_token();
-    take_word(parser, "TEMPORARY");
+    if take_word(parser, "TEMPORARY") {
+        take_word(parser, "SYSTEM");
+    }
+    if take_word(parser, "FUNCTION") {
+        let if_exists = if_words(parser, &["IF", "EXISTS"])?;
+        return Ok(StatementKind::DropFunction { name: name(parser, "a function name")?, if_exists });
+    }
     let view = if take_word(parser, "VIEW") {
         true
     } else if take_word(parser, "TABLE") {
         false
     } else {
-        return expected("TABLE or VIEW", parser);
+        return expected("TABLE, VIEW or FUNCTION", parser);
     };
     let if_exists = if_words(parser, &["IF", "EXISTS"])?;
     let name = name(parser, if view { "a view name" } else { "a table name" })?;
@@ -79,6 +92,23 @@ fn if_words(parser: &mut Parser, words: &[&str]) -> Result<bool, ParserError> {
         }
     }
     Ok(true)
+}
+
+/// `name AS 'target' [LANGUAGE JAVA]`, behind FUNCTION.
+fn function(parser: &mut Parser, system: bool, place: Place) -> Result<FunctionDef, ParserError> {
+    let name = name(parser, "a function name")?;
+    if !take_word(parser, "AS") {
+        return expected("AS and the function that is meant", parser);
+    }
+    let target = string(parser, "the name of a built-in function in single quotes")?;
+    if take_word(parser, "LANGUAGE") {
+        parser.advance_token();
+    }
+    if is_word(parser, 0, "USING") {
+        let remedy = "name a built-in function: CREATE FUNCTION f AS 'upper'";
+        return fail("functions out of a JAR cannot be run", remedy, place_of(parser));
+    }
+    Ok(FunctionDef { name, target, system, place })
 }
 
 fn table(parser: &mut Parser, place: Place) -> Result<TableDef, ParserError> {

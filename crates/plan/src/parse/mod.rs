@@ -300,6 +300,8 @@ impl Source<'_> {
         let span = span_of(parser.peek_token_ref());
         parser.advance_token();
         let mermaid = take_word(parser, "MERMAID");
+        // Each plan says it.
+        take_word(parser, "CHANGELOG_MODE");
         if is_word(parser, 0, "PLAN") {
             parser.advance_token();
             if !take_word(parser, "FOR") {
@@ -312,7 +314,7 @@ impl Source<'_> {
                 let statement = Box::new(self.one(parser)?);
                 Ok(Statement { span, kind: StatementKind::Explain { mermaid, statement } })
             }
-            "ESTIMATED_COST" | "CHANGELOG_MODE" | "JSON_EXECUTION_PLAN" | "PLAN_ADVICE" => fail(
+            "ESTIMATED_COST" | "JSON_EXECUTION_PLAN" | "PLAN_ADVICE" => fail(
                 format!("EXPLAIN {first} is not supported"),
                 "write EXPLAIN followed by the statement: its plan shows what there is to know",
                 place_of(parser),

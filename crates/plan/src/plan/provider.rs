@@ -15,7 +15,7 @@ use super::types::SqlTypes;
 use super::unnest::UnnestPlanner;
 use super::window::WindowPlanner;
 use crate::catalog::Catalog;
-use crate::functions::{FlinkExprPlanner, FunctionRegistry, SessionZone, plain_calls, register};
+use crate::functions::{FlinkExprPlanner, FunctionRegistry, SessionZone, built_in, plain_calls, register};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DataFusionError, TableReference};
@@ -110,10 +110,17 @@ impl<'a> Provider<'a> {
         SqlToRel::new_with_options(self, ParserOptions::from(&self.config.sql_parser))
     }
 
+    /// The built-in function that is called by this name.
+    fn called<'n>(&'n self, name: &'n str) -> &'n str {
+        let created = self.catalog.functions.get(&name.to_lowercase());
+        created.and_then(|function| built_in(function).ok()).unwrap_or(name)
+    }
+
     /// The names of all functions, for what may have been meant.
     pub fn function_names(&self) -> Vec<String> {
         let f = &self.functions;
-        [f.scalar_names(), f.aggregate_names(), f.window_names()].concat()
+        let created = self.catalog.functions.values().map(|f| f.name.clone()).collect();
+        [f.scalar_names(), f.aggregate_names(), f.window_names(), created].concat()
     }
 
     /// The raw logical plan of a query, in a scope of its own.
@@ -229,7 +236,7 @@ impl ContextProvider for Provider<'_> {
         if name == super::emit::NAME {
             return Some(Arc::new(super::emit::marker()));
         }
-        self.functions.scalar(name)
+        self.functions.scalar(self.called(name))
     }
 
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -237,11 +244,11 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        self.functions.aggregate(name)
+        self.functions.aggregate(self.called(name))
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        self.functions.window(name)
+        self.functions.window(self.called(name))
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {

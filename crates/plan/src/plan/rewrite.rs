@@ -70,6 +70,7 @@ impl VisitorMut for Unnests<'_> {
         if let Err(e) = self.broadcast(select) {
             return ControlFlow::Break(e);
         }
+        select.from.iter_mut().for_each(table_functions);
         match self.fold(std::mem::take(&mut select.from)) {
             Ok(from) => {
                 select.from = from;
@@ -286,12 +287,10 @@ impl Unnests<'_> {
                 (unnest @ TableFactor::UNNEST { .. }, Some(left)) => {
                     TableWithJoins { relation: self.carrier(as_factor(left), unnest, false)?, joins: Vec::new() }
                 }
-                (unnest @ TableFactor::UNNEST { .. }, None) => {
-                    return Err(self.fail(
-                        &unnest,
-                        Error::sql("UNNEST stands alone in FROM").remedy("write FROM t CROSS JOIN UNNEST(t.array)"),
-                    ));
-                }
+                (unnest @ TableFactor::UNNEST { .. }, None) => TableWithJoins {
+                    relation: self.carrier(super::unnest::one_row(), unnest, false)?,
+                    joins: Vec::new(),
+                },
                 (relation, before) => {
                     out.extend(before);
                     TableWithJoins { relation, joins: Vec::new() }
@@ -346,6 +345,37 @@ impl Unnests<'_> {
     fn fail(&self, of: &dyn Spanned, e: Error) -> Error {
         let at = of.span().start;
         if at.line > 0 { e.at(Place::line_column(self.file, at.line, at.column)) } else { e }
+    }
+}
+
+/// `[LATERAL] TABLE(f(x)) AS t (a)` is `UNNEST(f(x)) AS t (a)`: each element of the array, or entry of the map, that a function
+/// returns is a row. Functions of windows stay what they are.
+fn table_functions(item: &mut TableWithJoins) {
+    for relation in std::iter::once(&mut item.relation).chain(item.joins.iter_mut().map(|j| &mut j.relation)) {
+        let (array, alias) = match relation {
+            TableFactor::TableFunction { expr, alias } if !super::window::is_window(expr) => {
+                (expr.clone(), alias.take())
+            }
+            TableFactor::Function { lateral: true, name, args, with_ordinality: false, alias } => {
+                let [FunctionArg::Unnamed(FunctionArgExpr::Expr(array))] = args.as_slice() else { continue };
+                if !name.to_string().eq_ignore_ascii_case("TABLE") {
+                    continue;
+                }
+                (array.clone(), alias.take())
+            }
+            TableFactor::NestedJoin { table_with_joins, .. } => {
+                table_functions(table_with_joins);
+                continue;
+            }
+            _ => continue,
+        };
+        *relation = TableFactor::UNNEST {
+            alias,
+            array_exprs: vec![array],
+            with_offset: false,
+            with_offset_alias: None,
+            with_ordinality: false,
+        };
     }
 }
 

@@ -8,8 +8,8 @@ use super::types::sql_name;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{DFSchema, DFSchemaRef, Result as DfResult, TableReference};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
-use datafusion_sql::sqlparser::ast::{NullInclusion, Spanned, TableFactor};
+use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore};
+use datafusion_sql::sqlparser::ast::{self, NullInclusion, Spanned, TableFactor};
 use millstream_core::{Error, Place};
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -20,6 +20,11 @@ use std::sync::Arc;
 /// Name of the relation that [`rewrite`](super::rewrite) makes of a join with UNNEST.
 pub const UNNEST: &str = "__unnest";
 pub const UNNEST_WITH_ORDINALITY: &str = "__unnest_with_ordinality";
+
+/// What an UNNEST that stands alone is joined to, as a relation that SQL cannot say: one row without columns.
+pub fn one_row() -> TableFactor {
+    TableFactor::TableFunction { expr: ast::Expr::value(ast::Value::Null), alias: None }
+}
 
 /// Each row of the input once for each element of an array; where the array is a number (INTERSECT ALL), so many times and without
 /// columns more.
@@ -180,12 +185,15 @@ impl RelationPlanner for UnnestPlanner {
         let fail =
             |e: Error| external(if at.line > 0 { e.at(Place::line_column(&self.file, at.line, at.column)) } else { e });
         let with_ordinality = name.value == UNNEST_WITH_ORDINALITY;
-        let input = context.plan(*table)?;
+        let input = match *table {
+            one_row if one_row == self::one_row() => LogicalPlanBuilder::empty(true).build()?,
+            table => context.plan(table)?,
+        };
         let array = context.sql_to_expr(value, input.schema())?;
         let array_type = array.get_type(input.schema().as_ref())?;
         let elements = element_fields(&array_type, with_ordinality);
         if elements.is_empty() {
-            let what = format!("UNNEST takes an ARRAY or a MAP, and this is {}", sql_name(&array_type));
+            let what = format!("UNNEST and TABLE(f(..)) take an ARRAY or a MAP, and this is {}", sql_name(&array_type));
             return Err(fail(Error::sql(what).remedy("name a column of type ARRAY or MAP")));
         }
         let mut names: Vec<String> = elements.iter().map(|f| f.name().clone()).collect();

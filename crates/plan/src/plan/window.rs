@@ -16,6 +16,7 @@ use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLo
 use datafusion_sql::sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments, Ident, Spanned, TableAlias, TableFactor,
 };
+use millstream_core::error::did_you_mean;
 use millstream_core::{Error, Millis, Place};
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -224,7 +225,23 @@ impl RelationPlanner for WindowPlanner {
 
 const NAMES: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
 
-/// The name in `TABLE(f(..))`, of which only window functions are there.
+/// Whether `TABLE(e)` is, or is meant to be, a function of windows: by its name, or since it takes a table.
+pub fn is_window(e: &ast::Expr) -> bool {
+    let ast::Expr::Function(f) = e else { return false };
+    let FunctionArguments::List(list) = &f.args else { return false };
+    let takes_table = |arg: &FunctionArg| {
+        let (FunctionArg::Unnamed(FunctionArgExpr::Expr(e))
+        | FunctionArg::Named { arg: FunctionArgExpr::Expr(e), .. }
+        | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(e), .. }) = arg
+        else {
+            return false;
+        };
+        matches!(e, ast::Expr::Function(f) if f.name.to_string() == crate::dialect::TABLE_ARGUMENT)
+    };
+    did_you_mean(&f.name.to_string(), NAMES).is_some() || list.args.iter().any(takes_table)
+}
+
+/// The name in `TABLE(f(..))` where a function of windows is meant and is none.
 fn unknown_call(relation: &TableFactor) -> Option<&ast::Ident> {
     match relation {
         TableFactor::TableFunction { expr: ast::Expr::Function(f), .. } => f.name.0.last()?.as_ident(),

@@ -18,6 +18,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "Where the second text stands in the first, from a start (from the end if negative), for the n-th time.",
         "",
     ),
+    ("count_char", "How often the second text stands in the first, without overlaps.", "Ours alone."),
     ("locate", "Where the first text stands in the second, from a start.", ""),
     ("repeat", "The text so many times.", "At most 64 MiB."),
     ("overlay", "`OVERLAY(a PLACING b FROM n [FOR m])`: `m` characters from `n` on replaced.", ""),
