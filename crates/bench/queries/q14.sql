@@ -1,5 +1,4 @@
--- Bids of a middling price, with the time of day and a count of letters. The original counts them with a function of
--- its own, count_char(extra, 'c').
+-- q14, calculation: prices, times of the day and a count of letters.
 CREATE TABLE result (
   auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), bidTimeType STRING, dateTime TIMESTAMP(3), extra STRING,
   c_counts BIGINT
@@ -17,6 +16,6 @@ SELECT
   END AS bidTimeType,
   dateTime,
   extra,
-  CAST(CHAR_LENGTH(extra) - CHAR_LENGTH(REPLACE(extra, 'c', '')) AS BIGINT) AS c_counts
+  count_char(extra, 'c') AS c_counts
 FROM bid
 WHERE 0.908 * price > 1000000 AND 0.908 * price < 50000000;
