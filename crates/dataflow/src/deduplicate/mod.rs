@@ -24,14 +24,13 @@ use crate::graph::{self, Keep};
 use crate::kept::Kept;
 use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX, Watermarks};
 use crate::over::words::Words;
-use crate::row_bytes::{Changes, RowBytes, ascending};
+use crate::row_bytes::{Changes, Encoded, RowBytes, ascending};
 use crate::rows::{conform, time_column};
 use crate::shelves;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use arrow::row::Rows;
 use millstream_core::{Batch, ChangeKind, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::keys::{KeyCodec, KeyTable};
 use millstream_state::table::{Saver, TableDef};
@@ -110,8 +109,8 @@ impl Deduplicate {
             time_column(input.field(column).data_type(), input.field(column).name())?;
         }
         let order: Vec<_> = [ascending(spec.time)].into_iter().chain(spec.order.map(ascending)).collect();
+        let rows = RowBytes::new(input, &order)?;
         Ok(Deduplicate {
-            rows: RowBytes::new(input, &order)?,
             memory: Memory {
                 ids: codec.table(),
                 codec,
@@ -123,7 +122,8 @@ impl Deduplicate {
                 timers: BinaryHeap::new(),
                 groups: Vec::new(),
             },
-            changes: Changes::new(output.clone(), false),
+            changes: Changes::new(&rows, output.clone(), false),
+            rows,
             tables: Tables::new(&spec, input),
             watermarks: Watermarks::NONE,
             input: input.clone(),
@@ -279,7 +279,7 @@ impl Deduplicate {
         let encoded = self.encode(&batch.rows, candidates)?;
         let live = self.spec.ttl.as_ref().map(|ttl| self.times(&batch.rows, ttl.times[0])).transpose()?;
         for (at, candidate) in candidates.iter().enumerate() {
-            let (id, row) = (by_group::group(*candidate), encoded.row(at).data());
+            let (id, row) = (by_group::group(*candidate), encoded.row(at));
             if self.memory.kept.get(id).is_none_or(|kept| row < kept) {
                 self.memory.kept.set(id, row);
                 if let Some(live) = &live {
@@ -347,13 +347,13 @@ impl Deduplicate {
             // The row of the run that is kept so far, where it is not the one from before.
             let mut newest: Option<usize> = None;
             for (at, place) in run.iter().enumerate().map(|(i, place)| (from + i, place)) {
-                let row = encoded.row(at).data();
+                let row = encoded.row(at);
                 if self.memory.is_forgotten(id, batch.mark(by_group::row(*place), self.watermarks.event)) {
-                    self.tell_newest(id, newest.take().map(|at| encoded.row(at).data()), out)?;
+                    self.tell_newest(id, newest.take().map(|at| encoded.row(at)), out)?;
                     self.memory.kept.remove(id);
                     self.memory.states[id as usize] = State::Unknown;
                 }
-                let kept = newest.map(|at| encoded.row(at).data()).or(self.memory.kept.get(id));
+                let kept = newest.map(|at| encoded.row(at)).or(self.memory.kept.get(id));
                 if !by_time || kept.is_none_or(|kept| row >= kept) {
                     newest = Some(at);
                     self.memory.times[id as usize] = times.order[by_group::row(*place)];
@@ -361,7 +361,7 @@ impl Deduplicate {
                     self.touch(id, by_group::row(*place), times);
                 }
             }
-            self.tell_newest(id, newest.map(|at| encoded.row(at).data()), out)?;
+            self.tell_newest(id, newest.map(|at| encoded.row(at)), out)?;
             from += run.len();
         }
         Ok(())
@@ -386,9 +386,8 @@ impl Deduplicate {
         Ok(())
     }
 
-    fn encode(&self, batch: &RecordBatch, places: &[u64]) -> Result<Rows> {
-        let rows: UInt32Array = places.iter().map(|p| by_group::row(*p) as u32).collect::<Vec<_>>().into();
-        self.rows.encode(&take_record_batch(batch, &rows)?)
+    fn encode(&self, batch: &RecordBatch, places: &[u64]) -> Result<Encoded> {
+        Ok(self.rows.open(batch)?.encode(places.iter().map(|place| by_group::row(*place))))
     }
 
     /// A row of the key has been kept.

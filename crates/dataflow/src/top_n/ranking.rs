@@ -31,7 +31,7 @@ pub(super) struct Ranking {
 }
 
 /// Bytes that hold the length of a row's sort columns, behind the row, where ranks depend on it.
-pub(super) const TAIL: usize = 4;
+const TAIL: usize = 4;
 
 impl Ranking {
     /// Rows are kept with the length of their sort columns behind them, to tell which of them tie.
