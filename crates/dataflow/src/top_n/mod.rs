@@ -27,7 +27,7 @@ mod sorted;
 
 use self::log::Log;
 use self::partitions::Partitions;
-use self::ranking::{Ranking, Shown};
+use self::ranking::{Copied, Ranking};
 use self::saved::Tables;
 use self::sorted::Sorted;
 use crate::by_group;
@@ -68,8 +68,7 @@ pub struct TopN {
     tables: Tables,
     /// Rows to save; `None`: nobody keeps track.
     log: Option<Log>,
-    before: Shown,
-    after: Shown,
+    before: Copied,
     work: Work,
 }
 
@@ -140,8 +139,7 @@ impl TopN {
             changes: Changes::new(&rows, output, spec.rank.is_some()),
             rows,
             log: None,
-            before: Shown::default(),
-            after: Shown::default(),
+            before: Copied::default(),
             work: Work::default(),
             input: input.clone(),
         })
@@ -269,17 +267,68 @@ impl TopN {
         removal: impl Fn(usize) -> bool + Copy,
         out: &mut dyn Output,
     ) -> Result<()> {
-        let TopN { ranking, partitions, log, changes, before, after, work, rows: codec, .. } = self;
+        let TopN { ranking, partitions, log, work, .. } = self;
         let removal = |at: usize| removal(by_group::row(rows[at]));
-        work.add_up(partitions.part(group), range, encoded, log.is_some(), removal);
+        let part = partitions.part(group);
+        work.add_up(part, range, encoded, log.is_some(), removal);
         let Some(low) = work.deltas.first().map(|d| encoded.row(d.row)) else { return Ok(()) };
-        let reaches = ranking.reaches(partitions.part(group), low);
+        let reaches = ranking.reaches(part, low);
         if self.inserts && !reaches {
             return Ok(());
         }
         let told = reaches && self.window.is_none();
+        match self.inserts && part.is_small() && !ranking.tailed() {
+            true => self.merge(group, low, told, encoded, out),
+            false => self.change(group, low, told, encoded, out),
+        }
+    }
+
+    /// Puts the first ones of some rows and of those that are there in the place of the latter: few rows, in one go.
+    fn merge(&mut self, group: u32, low: &[u8], told: bool, encoded: &Encoded, out: &mut dyn Output) -> Result<()> {
+        let TopN { ranking, partitions, log, changes, work, rows: codec, .. } = self;
+        let part = partitions.part(group);
+        let (mut old, mut kept) = (part.from(0).peekable(), 0);
+        let mut rows: Vec<&[u8]> = Vec::with_capacity(part.len() + work.deltas.len());
+        for delta in &work.deltas {
+            let row = encoded.row(delta.row);
+            while rows.len() < ranking.to
+                && let Some(before) = old.next_if(|before| *before <= row)
+            {
+                rows.push(before);
+                kept += 1;
+            }
+            if rows.len() == ranking.to {
+                break;
+            }
+            if let Some(log) = log {
+                log.push(group, delta.before, row);
+            }
+            rows.extend(std::iter::repeat_n(row, (ranking.to - rows.len()).min(delta.by.unsigned_abs() as usize)));
+        }
+        let room = ranking.to - rows.len();
+        kept += room.min(part.len() - kept);
+        rows.extend(old.take(room));
+        if let Some(log) = log {
+            log.push_from(group, part, kept);
+        }
+        let rows = Sorted::of(&rows);
+        let before = partitions.replace(group, rows);
+        partitions.trim(group, ranking, None);
+        match told {
+            true => {
+                let (before, after) = (&before, partitions.part(group));
+                let (before, after) = (ranking.show(before, Some(low)), ranking.show(after, Some(low)));
+                ranking.tell(&before, &after, changes, codec, out)
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Changes the rows where they are.
+    fn change(&mut self, group: u32, low: &[u8], told: bool, encoded: &Encoded, out: &mut dyn Output) -> Result<()> {
+        let TopN { ranking, partitions, log, changes, before, work, rows: codec, .. } = self;
         if told {
-            ranking.show(partitions.part(group), Some(low), before);
+            before.copy(&ranking.show(partitions.part(group), Some(low)));
         }
         partitions.change(group, |part| {
             for delta in &work.deltas {
@@ -299,8 +348,8 @@ impl TopN {
             partitions.trim(group, ranking, log.as_mut());
         }
         if told {
-            ranking.show(partitions.part(group), Some(low), after);
-            ranking.tell(before, after, changes, codec, out)?;
+            let after = ranking.show(partitions.part(group), Some(low));
+            ranking.tell(&before.shown(), &after, changes, codec, out)?;
         }
         Ok(())
     }
@@ -325,11 +374,8 @@ impl TopN {
     fn close_through(&mut self, to: Watermark, out: &mut dyn Output) -> Result<()> {
         while let Some(groups) = self.partitions.close(to) {
             for group in groups {
-                self.ranking.show(self.partitions.part(group), None, &mut self.after);
-                for at in 0..self.after.len() {
-                    self.changes.make_room(1, &self.rows, out)?;
-                    let row = self.ranking.plain(self.after.row(at));
-                    self.changes.push(ChangeKind::Insert, row, self.after.ranks[at] as u64);
+                for shown in self.ranking.show(self.partitions.part(group), None) {
+                    self.ranking.tell_one(ChangeKind::Insert, shown, &mut self.changes, &self.rows, out)?;
                 }
                 self.partitions.clear(group);
                 self.partitions.release_if_empty(group);
@@ -430,11 +476,7 @@ impl Operator for TopN {
     }
 
     fn state_bytes(&self) -> usize {
-        self.partitions.bytes()
-            + self.log.as_ref().map_or(0, Log::bytes)
-            + self.changes.bytes()
-            + self.before.bytes()
-            + self.after.bytes()
+        self.partitions.bytes() + self.log.as_ref().map_or(0, Log::bytes) + self.changes.bytes() + self.before.bytes()
     }
 
     /// A partition is forgotten in silence, a window is shown.

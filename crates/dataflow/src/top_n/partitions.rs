@@ -182,6 +182,13 @@ impl Partitions {
         self.held += part.bytes();
     }
 
+    /// Puts other rows in the place of those of a group, which are given back.
+    pub fn replace(&mut self, group: u32, with: Sorted) -> Sorted {
+        let mut old = with;
+        self.change(group, |part| std::mem::swap(part, &mut old));
+        old
+    }
+
     /// Keeps the rows that can be shown if others only come.
     pub fn trim(&mut self, group: u32, ranking: &Ranking, log: Option<&mut Log>) {
         let (keep, full) = ranking.worth_keeping(self.part(group));
