@@ -36,6 +36,11 @@ use millstream_state::keys::{KeyCodec, KeyTable};
 use millstream_state::table::{Saver, TableDef};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
+
+/// Rows that are kept are looked up so many at a time, before any of them is told: the memory is then asked for all of them
+/// at once, and not for one when the one before has been copied.
+const LOOKED_UP_AT_ONCE: usize = 64;
 
 /// Timers are gathered anew when there are this many more than twice the keys.
 const TIMERS_SPARE: usize = 1_024;
@@ -325,17 +330,7 @@ impl Deduplicate {
         let mut rows: Vec<u64> = (0..batch.len()).filter(stays).map(|row| by_group::place(groups[row], row)).collect();
         rows.sort_unstable();
         if self.spec.ttl.is_none() {
-            // Only the last rows of each key matter; with a time to live, a key may be forgotten between two rows.
-            let mut last: Vec<u64> = Vec::with_capacity(rows.len());
-            for run in rows.chunk_by(|a, b| by_group::group(*a) == by_group::group(*b)) {
-                if by_time {
-                    let time = run.iter().map(|r| times.order[by_group::row(*r)]).max().unwrap_or(Millis::MIN);
-                    last.extend(run.iter().filter(|r| times.order[by_group::row(**r)] == time));
-                } else {
-                    last.extend(run.last());
-                }
-            }
-            rows = last;
+            return self.replace_all(batch, &rows, times, out);
         }
         if rows.is_empty() {
             return Ok(());
@@ -363,6 +358,53 @@ impl Deduplicate {
             }
             self.tell_newest(id, newest.map(|at| encoded.row(at)), out)?;
             from += run.len();
+        }
+        Ok(())
+    }
+
+    /// Keep last, where no key is forgotten between two rows: of each key one row of the batch matters. `rows`: those that
+    /// are not earlier than the one kept, by key.
+    fn replace_all(&mut self, batch: &Batch, rows: &[u64], times: &Times, out: &mut dyn Output) -> Result<()> {
+        let by_time = self.spec.domain == TimeDomain::Event;
+        let time = |place: &u64| times.order[by_group::row(*place)];
+        let mut last: Vec<u64> = Vec::with_capacity(rows.len());
+        for run in rows.chunk_by(|a, b| by_group::group(*a) == by_group::group(*b)) {
+            if by_time {
+                let latest = run.iter().map(time).max();
+                last.extend(run.iter().filter(|place| Some(time(place)) == latest));
+            } else {
+                last.extend(run.last());
+            }
+        }
+        let encoded = self.encode(&batch.rows, &last)?;
+        let runs: Vec<_> = by_group::runs(&last).collect();
+        // Rows of the same time stand in the order of their bytes.
+        let newest = |run: &Range<usize>| run.clone().max_by_key(|at| encoded.row(*at)).unwrap_or(run.start);
+        for runs in runs.chunks(LOOKED_UP_AT_ONCE) {
+            let kept = &self.memory.kept;
+            let old: Vec<Option<&[u8]>> = runs.iter().map(|run| kept.get(by_group::group(last[run.start]))).collect();
+            let mut replaced: Vec<usize> = Vec::with_capacity(runs.len());
+            for (run, old) in runs.iter().zip(old) {
+                let at = newest(run);
+                let row = encoded.row(at);
+                if old.is_some_and(|old| row == old || by_time && row < old) {
+                    continue;
+                }
+                self.changes.make_room(2, &self.rows, out)?;
+                if let Some(old) = old.filter(|_| self.spec.update_before) {
+                    self.changes.push(ChangeKind::UpdateBefore, old, 1);
+                }
+                let kind = if old.is_some() { ChangeKind::UpdateAfter } else { ChangeKind::Insert };
+                self.changes.push(kind, row, 1);
+                replaced.push(at);
+            }
+            for at in replaced {
+                let (id, row) = (by_group::group(last[at]), by_group::row(last[at]));
+                self.memory.times[id as usize] = times.order[row];
+                self.memory.states[id as usize] = State::Kept;
+                self.memory.kept.set(id, encoded.row(at));
+                self.tables.change(id);
+            }
         }
         Ok(())
     }
