@@ -58,16 +58,17 @@ impl Normalize {
         let codec = KeyCodec::new(&types)?;
         let others: Vec<usize> = (0..input.fields().len()).filter(|c| !keys.contains(c)).collect();
         let fields: Vec<Field> = keys.iter().chain(&others).map(|c| input.field(*c).clone()).collect();
+        let rows = RowBytes::new(input, &[])?;
         Ok(Normalize {
             keys: keys.to_vec(),
             update_before,
             input: input.clone(),
-            rows: RowBytes::new(input, &[])?,
             ids: codec.table(),
             codec,
             groups: Vec::new(),
             kept: Kept::default(),
-            changes: Changes::new(output, false),
+            changes: Changes::new(&rows, output, false),
+            rows,
             table: TableDef::new("rows", fields, keys.len()).group_by(0..keys.len()),
             others,
             saved: SavedKeys::default(),
@@ -95,16 +96,16 @@ impl Normalize {
                 (ChangeKind::Insert | ChangeKind::UpdateAfter, before) => {
                     let row = encoded.row(row);
                     match before {
-                        Some(before) if before == row.data() => continue,
+                        Some(before) if before == row => continue,
                         Some(before) => {
                             if self.update_before {
                                 self.changes.push(ChangeKind::UpdateBefore, before, 1);
                             }
-                            self.changes.push(ChangeKind::UpdateAfter, row.data(), 1);
+                            self.changes.push(ChangeKind::UpdateAfter, row, 1);
                         }
-                        None => self.changes.push(ChangeKind::Insert, row.data(), 1),
+                        None => self.changes.push(ChangeKind::Insert, row, 1),
                     }
-                    self.kept.set(id, row.data());
+                    self.kept.set(id, row);
                 }
                 (ChangeKind::UpdateBefore | ChangeKind::Delete, Some(before)) => {
                     self.changes.push(ChangeKind::Delete, before, 1);
@@ -184,7 +185,7 @@ impl Operator for Normalize {
         self.assign(&saved.columns()[..self.keys.len()], saved.num_rows())?;
         let encoded = self.rows.encode(&rows)?;
         for (row, id) in self.groups.iter().enumerate() {
-            self.kept.set(*id, encoded.row(row).data());
+            self.kept.set(*id, encoded.row(row));
         }
         self.saved.done(&self.groups);
         Ok(())

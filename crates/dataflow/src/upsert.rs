@@ -123,16 +123,17 @@ impl UpsertMaterialize {
         fields.push(Field::new("$place", DataType::Int64, false));
         fields.extend(others.iter().map(|c| input.field(*c).clone()));
         let table = TableDef::new("rows", fields, named + 1).part(named).group_by(0..keys.len());
+        let rows = RowBytes::new(input, &[])?;
         Ok(UpsertMaterialize {
             keys: keys.to_vec(),
             update_before,
             input: input.clone(),
-            rows: RowBytes::new(input, &[])?,
             ids: codec.table(),
             codec,
             groups: Vec::new(),
             lists: Kept::default(),
-            changes: Changes::new(output, false),
+            changes: Changes::new(&rows, output, false),
+            rows,
             list: List::default(),
             last: Vec::new(),
             table,
@@ -166,8 +167,8 @@ impl UpsertMaterialize {
                 let row = by_group::row(*place);
                 let kind = batch.kinds.as_ref().map_or(ChangeKind::Insert, |k| ChangeKind::from_code(k.value(row)));
                 match kind {
-                    ChangeKind::Insert | ChangeKind::UpdateAfter => self.list.push(encoded.row(row).data()),
-                    ChangeKind::UpdateBefore | ChangeKind::Delete => self.list.remove(encoded.row(row).data()),
+                    ChangeKind::Insert | ChangeKind::UpdateAfter => self.list.push(encoded.row(row)),
+                    ChangeKind::UpdateBefore | ChangeKind::Delete => self.list.remove(encoded.row(row)),
                 }
             }
             self.tell(was_there.is_some(), out)?;
@@ -313,7 +314,7 @@ impl Operator for UpsertMaterialize {
         for row in 0..rows.num_rows() {
             let id = self.groups[row];
             self.list.read(self.lists.get(id).unwrap_or_default());
-            self.list.push(encoded.row(row).data());
+            self.list.push(encoded.row(row));
             self.list.write(&mut self.last);
             self.lists.set(id, &self.last);
         }

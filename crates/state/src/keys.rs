@@ -19,16 +19,18 @@
 mod bytes;
 mod index;
 mod named;
+mod pairs;
 
 use arrow::array::*;
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::*;
 use arrow::row::{RowConverter, Rows, SortField};
 use bytes::{Arena, BytesPlace, bytes_ids, find_bytes};
-use index::{Index, Pair, View, set};
+use index::{Index, View, set};
 use millstream_core::key::mix;
 use millstream_core::{Error, Result};
 use named::{Column, Named, Values};
+use pairs::{Pair, Tag, find_pair, pair_ids};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -238,7 +240,7 @@ pub struct KeyTable {
 enum Store {
     None,
     Word(Index<u64>, Vec<u64>),
-    Pair(Index<Pair>, Vec<Pair>),
+    Pair(Index<Tag>, Vec<Pair>),
     Bytes(Index<u64>, Arena),
     Named(Box<Named>),
 }
@@ -296,13 +298,7 @@ impl KeyTable {
                 }
             }
             (Store::Pair(index, keys), Keys::Pair(pairs)) => {
-                let pairs = &pairs[rows];
-                ids.extend(pairs.iter().enumerate().map(|(i, pair)| {
-                    if let Some(ahead) = pairs.get(i + AHEAD) {
-                        index.prefetch(*ahead);
-                    }
-                    pair_id(index, keys, known, *pair)
-                }));
+                pair_ids(index, keys, known, &pairs[rows.start..rows.end], ids, |_| {});
             }
             (Store::Bytes(index, arena), Keys::Text(texts)) => {
                 bytes_ids(index, arena, known, rows, |row| texts.is_valid(row).then(|| texts.value(row)), ids);
@@ -340,8 +336,8 @@ impl KeyTable {
                     }
                 }));
             }
-            (Store::Pair(index, _), Keys::Pair(pairs)) => {
-                ids.extend(pairs.iter().map(|pair| index.find(*pair, |_| true).unwrap_or(Self::UNKNOWN)));
+            (Store::Pair(index, keys), Keys::Pair(pairs)) => {
+                ids.extend(pairs.iter().map(|pair| find_pair(index, keys, *pair)));
             }
             (Store::Bytes(index, arena), Keys::Text(texts)) => ids.extend(
                 (0..batch.rows)
@@ -419,14 +415,7 @@ impl KeyTable {
                     }
                 }));
             }
-            (Store::Pair(index, keys), Store::Pair(_, pairs)) => {
-                ids.extend(pairs.iter().enumerate().map(|(i, pair)| {
-                    if let Some(ahead) = pairs.get(i + AHEAD) {
-                        index.prefetch(*ahead);
-                    }
-                    pair_id(index, keys, known, *pair)
-                }));
-            }
+            (Store::Pair(index, keys), Store::Pair(_, pairs)) => pair_ids(index, keys, known, pairs, ids, |_| {}),
             (Store::Bytes(index, arena), Store::Bytes(_, texts)) => {
                 let key = |i: usize| (other.ids.null != Some(i as u32)).then(|| texts.get(i as u32));
                 bytes_ids(index, arena, known, 0..other.ids.len as usize, key, ids);
@@ -497,7 +486,7 @@ impl KeyTable {
                         index.rename(keys[last as usize], last, id);
                     }
                 }
-                Store::Pair(index, keys) => index.rename(keys[last as usize], last, id),
+                Store::Pair(index, keys) => index.rename(keys[last as usize].tag(), last, id),
                 Store::Bytes(index, arena) => {
                     if !moved_null {
                         index.rename(arena.hash(last), last, id);
@@ -526,7 +515,7 @@ impl KeyTable {
         match &mut self.store {
             Store::None => {}
             Store::Word(index, keys) => index.remove(keys[id as usize], id),
-            Store::Pair(index, keys) => index.remove(keys[id as usize], id),
+            Store::Pair(index, keys) => index.remove(keys[id as usize].tag(), id),
             Store::Bytes(index, arena) => index.remove(arena.hash(id), id),
             Store::Named(named) => named.forget(id),
         }
@@ -588,7 +577,7 @@ impl KeyTable {
                 index.rebuild(keys.len(), (0..keys.len()).filter(|id| live(*id)).map(|id| (keys[id], id as u32)));
             }
             Store::Pair(index, keys) if index.slots.is_empty() => {
-                index.rebuild(keys.len(), (0..keys.len()).map(|id| (keys[id], id as u32)));
+                index.rebuild(keys.len(), (0..keys.len()).map(|id| (keys[id].tag(), id as u32)));
             }
             Store::Bytes(index, arena) if index.slots.is_empty() => {
                 let len = arena.places.len();
@@ -657,19 +646,6 @@ fn null_id(keys: &mut Vec<u64>, known: &mut Ids) -> u32 {
         known.null = Some(id);
         id
     })
-}
-
-#[inline(always)]
-fn pair_id(index: &mut Index<Pair>, keys: &mut Vec<Pair>, known: &mut Ids, pair: Pair) -> u32 {
-    match index.find(pair, |_| true) {
-        Ok(id) => id,
-        Err(at) => {
-            let id = known.next();
-            set(keys, id, pair);
-            index.put(at, pair, id);
-            id
-        }
-    }
 }
 
 /// For each pair, whether this word of it is not NULL; `None` where none is.

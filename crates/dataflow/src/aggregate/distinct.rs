@@ -376,13 +376,14 @@ impl DistinctSet {
         Ok(())
     }
 
-    /// More slots, or as many without the dead.
+    /// Twice the slots, or fewer without the dead.
     #[cold]
     fn grow(&mut self) {
         let mut live = vec![false; self.next_serial as usize];
         self.serials.iter().for_each(|s| live[*s as usize] = true);
         let alive = self.used - self.dead;
-        let slots = ((alive + 1) * 4).next_power_of_two().max(16);
+        // At the most two thirds of those that may be used, so that it is not at once time to grow again.
+        let slots = ((alive + 1) * 3).next_power_of_two().max(16);
         let old = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
         for slot in old.into_iter().filter(|s| s.mask != 0 && live[s.serial as usize]) {
             let mut at = home(slot.word, slot.serial);
@@ -581,6 +582,20 @@ mod tests {
             entries
         };
         assert_eq!(entries(&back), entries(&whole));
+    }
+
+    #[test]
+    fn there_are_at_most_four_slots_for_each_entry() {
+        let schema = Schema::new(vec![Field::new("v", DataType::Int64, true)]);
+        let mut spec = DistinctSpec::new(&[0], &schema).expect("a number can be told apart");
+        spec.bit(None);
+        let mut set = spec.set();
+        set.resize(1);
+        for entries in 1..20_000 {
+            assert_ne!(set.see(entries, 0, 1), 0);
+            let slots = set.slots.len() as u64;
+            assert!((entries * 2..=(entries * 4).max(16)).contains(&slots), "{slots} slots for {entries} entries");
+        }
     }
 
     #[test]

@@ -24,19 +24,23 @@ use crate::graph::{self, Keep};
 use crate::kept::Kept;
 use crate::operator::{Event, LateRows, Operator, Output, ROWS_MAX, Watermarks};
 use crate::over::words::Words;
-use crate::row_bytes::{Changes, RowBytes, ascending};
+use crate::row_bytes::{Changes, Encoded, RowBytes, ascending};
 use crate::rows::{conform, time_column};
 use crate::shelves;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use arrow::row::Rows;
 use millstream_core::{Batch, ChangeKind, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::keys::{KeyCodec, KeyTable};
 use millstream_state::table::{Saver, TableDef};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
+
+/// Rows that are kept are looked up so many at a time, before any of them is told: the memory is then asked for all of them
+/// at once, and not for one when the one before has been copied.
+const LOOKED_UP_AT_ONCE: usize = 64;
 
 /// Timers are gathered anew when there are this many more than twice the keys.
 const TIMERS_SPARE: usize = 1_024;
@@ -110,8 +114,8 @@ impl Deduplicate {
             time_column(input.field(column).data_type(), input.field(column).name())?;
         }
         let order: Vec<_> = [ascending(spec.time)].into_iter().chain(spec.order.map(ascending)).collect();
+        let rows = RowBytes::new(input, &order)?;
         Ok(Deduplicate {
-            rows: RowBytes::new(input, &order)?,
             memory: Memory {
                 ids: codec.table(),
                 codec,
@@ -123,7 +127,8 @@ impl Deduplicate {
                 timers: BinaryHeap::new(),
                 groups: Vec::new(),
             },
-            changes: Changes::new(output.clone(), false),
+            changes: Changes::new(&rows, output.clone(), false),
+            rows,
             tables: Tables::new(&spec, input),
             watermarks: Watermarks::NONE,
             input: input.clone(),
@@ -279,7 +284,7 @@ impl Deduplicate {
         let encoded = self.encode(&batch.rows, candidates)?;
         let live = self.spec.ttl.as_ref().map(|ttl| self.times(&batch.rows, ttl.times[0])).transpose()?;
         for (at, candidate) in candidates.iter().enumerate() {
-            let (id, row) = (by_group::group(*candidate), encoded.row(at).data());
+            let (id, row) = (by_group::group(*candidate), encoded.row(at));
             if self.memory.kept.get(id).is_none_or(|kept| row < kept) {
                 self.memory.kept.set(id, row);
                 if let Some(live) = &live {
@@ -325,17 +330,7 @@ impl Deduplicate {
         let mut rows: Vec<u64> = (0..batch.len()).filter(stays).map(|row| by_group::place(groups[row], row)).collect();
         rows.sort_unstable();
         if self.spec.ttl.is_none() {
-            // Only the last rows of each key matter; with a time to live, a key may be forgotten between two rows.
-            let mut last: Vec<u64> = Vec::with_capacity(rows.len());
-            for run in rows.chunk_by(|a, b| by_group::group(*a) == by_group::group(*b)) {
-                if by_time {
-                    let time = run.iter().map(|r| times.order[by_group::row(*r)]).max().unwrap_or(Millis::MIN);
-                    last.extend(run.iter().filter(|r| times.order[by_group::row(**r)] == time));
-                } else {
-                    last.extend(run.last());
-                }
-            }
-            rows = last;
+            return self.replace_all(batch, &rows, times, out);
         }
         if rows.is_empty() {
             return Ok(());
@@ -347,13 +342,13 @@ impl Deduplicate {
             // The row of the run that is kept so far, where it is not the one from before.
             let mut newest: Option<usize> = None;
             for (at, place) in run.iter().enumerate().map(|(i, place)| (from + i, place)) {
-                let row = encoded.row(at).data();
+                let row = encoded.row(at);
                 if self.memory.is_forgotten(id, batch.mark(by_group::row(*place), self.watermarks.event)) {
-                    self.tell_newest(id, newest.take().map(|at| encoded.row(at).data()), out)?;
+                    self.tell_newest(id, newest.take().map(|at| encoded.row(at)), out)?;
                     self.memory.kept.remove(id);
                     self.memory.states[id as usize] = State::Unknown;
                 }
-                let kept = newest.map(|at| encoded.row(at).data()).or(self.memory.kept.get(id));
+                let kept = newest.map(|at| encoded.row(at)).or(self.memory.kept.get(id));
                 if !by_time || kept.is_none_or(|kept| row >= kept) {
                     newest = Some(at);
                     self.memory.times[id as usize] = times.order[by_group::row(*place)];
@@ -361,8 +356,55 @@ impl Deduplicate {
                     self.touch(id, by_group::row(*place), times);
                 }
             }
-            self.tell_newest(id, newest.map(|at| encoded.row(at).data()), out)?;
+            self.tell_newest(id, newest.map(|at| encoded.row(at)), out)?;
             from += run.len();
+        }
+        Ok(())
+    }
+
+    /// Keep last, where no key is forgotten between two rows: of each key one row of the batch matters. `rows`: those that
+    /// are not earlier than the one kept, by key.
+    fn replace_all(&mut self, batch: &Batch, rows: &[u64], times: &Times, out: &mut dyn Output) -> Result<()> {
+        let by_time = self.spec.domain == TimeDomain::Event;
+        let time = |place: &u64| times.order[by_group::row(*place)];
+        let mut last: Vec<u64> = Vec::with_capacity(rows.len());
+        for run in rows.chunk_by(|a, b| by_group::group(*a) == by_group::group(*b)) {
+            if by_time {
+                let latest = run.iter().map(time).max();
+                last.extend(run.iter().filter(|place| Some(time(place)) == latest));
+            } else {
+                last.extend(run.last());
+            }
+        }
+        let encoded = self.encode(&batch.rows, &last)?;
+        let runs: Vec<_> = by_group::runs(&last).collect();
+        // Rows of the same time stand in the order of their bytes.
+        let newest = |run: &Range<usize>| run.clone().max_by_key(|at| encoded.row(*at)).unwrap_or(run.start);
+        for runs in runs.chunks(LOOKED_UP_AT_ONCE) {
+            let kept = &self.memory.kept;
+            let old: Vec<Option<&[u8]>> = runs.iter().map(|run| kept.get(by_group::group(last[run.start]))).collect();
+            let mut replaced: Vec<usize> = Vec::with_capacity(runs.len());
+            for (run, old) in runs.iter().zip(old) {
+                let at = newest(run);
+                let row = encoded.row(at);
+                if old.is_some_and(|old| row == old || by_time && row < old) {
+                    continue;
+                }
+                self.changes.make_room(2, &self.rows, out)?;
+                if let Some(old) = old.filter(|_| self.spec.update_before) {
+                    self.changes.push(ChangeKind::UpdateBefore, old, 1);
+                }
+                let kind = if old.is_some() { ChangeKind::UpdateAfter } else { ChangeKind::Insert };
+                self.changes.push(kind, row, 1);
+                replaced.push(at);
+            }
+            for at in replaced {
+                let (id, row) = (by_group::group(last[at]), by_group::row(last[at]));
+                self.memory.times[id as usize] = times.order[row];
+                self.memory.states[id as usize] = State::Kept;
+                self.memory.kept.set(id, encoded.row(at));
+                self.tables.change(id);
+            }
         }
         Ok(())
     }
@@ -386,9 +428,8 @@ impl Deduplicate {
         Ok(())
     }
 
-    fn encode(&self, batch: &RecordBatch, places: &[u64]) -> Result<Rows> {
-        let rows: UInt32Array = places.iter().map(|p| by_group::row(*p) as u32).collect::<Vec<_>>().into();
-        self.rows.encode(&take_record_batch(batch, &rows)?)
+    fn encode(&self, batch: &RecordBatch, places: &[u64]) -> Result<Encoded> {
+        Ok(self.rows.open(batch)?.encode(places.iter().map(|place| by_group::row(*place))))
     }
 
     /// A row of the key has been kept.

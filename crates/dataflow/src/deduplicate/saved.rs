@@ -230,7 +230,7 @@ impl Deduplicate {
         for (row, &id) in groups.iter().enumerate() {
             let at = id as usize;
             memory.states[at] = state;
-            memory.kept.set(id, encoded.row(row).data());
+            memory.kept.set(id, encoded.row(row));
             memory.times[at] = times[row];
             if let Some(live) = &live {
                 memory.touched[at] = live.get(row).copied().unwrap_or(Millis::MIN);

@@ -27,20 +27,19 @@ mod sorted;
 
 use self::log::Log;
 use self::partitions::Partitions;
-use self::ranking::{Ranking, Shown, TAIL};
+use self::ranking::{Copied, Ranking};
 use self::saved::Tables;
 use self::sorted::Sorted;
 use crate::by_group;
 use crate::graph::{self, RankFunction, SortColumn, TopNScope};
 use crate::operator::{Event, LateRows, Operator, Output, Watermarks};
 use crate::over::words::Words;
-use crate::row_bytes::{Changes, RowBytes, ascending, sort_keys};
+use crate::row_bytes::{Changes, Encoded, RowBytes, ascending};
 use crate::rows::time_column;
 use crate::shelves;
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use arrow::row::{RowConverter, Rows};
 use millstream_core::{Batch, ChangeKind, Error, Millis, Result, TimeDomain, Watermark};
 use millstream_state::table::{Saver, TableDef};
 use std::ops::Range;
@@ -62,16 +61,14 @@ pub struct TopN {
     window: Option<(usize, TimeDomain)>,
     watermarks: Watermarks,
     /// Makes what rows are compared by, of the sort columns alone.
-    order: RowConverter,
-    order_columns: Vec<usize>,
+    order: RowBytes,
     rows: RowBytes,
     partitions: Partitions,
     changes: Changes,
     tables: Tables,
     /// Rows to save; `None`: nobody keeps track.
     log: Option<Log>,
-    before: Shown,
-    after: Shown,
+    before: Copied,
     work: Work,
 }
 
@@ -80,21 +77,6 @@ pub struct TopN {
 struct Work {
     order: Vec<usize>,
     deltas: Vec<Delta>,
-}
-
-/// Rows of a batch as bytes, with their tails where the ranks need them.
-struct Encoded {
-    rows: Rows,
-    tailed: Option<(Vec<u8>, Vec<usize>)>,
-}
-
-impl Encoded {
-    fn get(&self, at: usize) -> &[u8] {
-        match &self.tailed {
-            None => self.rows.row(at).data(),
-            Some((bytes, ends)) => &bytes[if at == 0 { 0 } else { ends[at - 1] }..ends[at]],
-        }
-    }
 }
 
 /// How often a row comes or goes in a batch, all told.
@@ -145,20 +127,19 @@ impl TopN {
                 }
             }
         }
+        let rows = RowBytes::new(input, &whole)?;
         Ok(TopN {
             ranking,
             inserts,
             window,
             watermarks: Watermarks::NONE,
-            order: sort_keys(input, &order)?,
-            order_columns: order.iter().map(|s| s.column).collect(),
-            rows: RowBytes::new(input, &whole)?,
+            order: RowBytes::keys(input, &order)?,
             tables: Tables::new(input, &keys, &spec.partition, window.map(|w| w.0), ttl.is_some()),
             partitions: Partitions::new(input, keys, ttl)?,
-            changes: Changes::new(output, spec.rank.is_some()),
+            changes: Changes::new(&rows, output, spec.rank.is_some()),
+            rows,
             log: None,
-            before: Shown::default(),
-            after: Shown::default(),
+            before: Copied::default(),
             work: Work::default(),
             input: input.clone(),
         })
@@ -183,7 +164,7 @@ impl TopN {
         }
         let times = self.partitions.times(&batch.rows)?;
         self.partitions.assign(&batch.rows)?;
-        let keys = self.order_keys(&batch.rows)?;
+        let keys = self.order.encode(&batch.rows)?;
         let event = self.watermarks.event;
         let marks = |i: usize| batch.mark(i, event);
         let latest = (0..batch.len()).map(marks).max().unwrap_or(Watermark::MIN);
@@ -196,7 +177,7 @@ impl TopN {
             return Ok(());
         }
         rows.sort_unstable();
-        if self.inserts && !self.ranking.tailed() && times.is_none() && keys.num_rows() > 0 {
+        if self.inserts && !self.ranking.tailed() && times.is_none() && self.order.has_columns() {
             leave_first(&mut rows, &keys, self.ranking.to);
         }
         let encoded = self.encode(&batch.rows, &keys, &rows)?;
@@ -265,31 +246,15 @@ impl TopN {
         Ok((batch.take(&UInt32Array::from(open))?, ends))
     }
 
-    fn order_keys(&self, rows: &RecordBatch) -> Result<Rows> {
-        let columns: Vec<ArrayRef> = self.order_columns.iter().map(|c| rows.column(*c).clone()).collect();
-        match columns.is_empty() {
-            // No order but that of all columns: every key is empty.
-            true => Ok(self.order.empty_rows(0, 0)),
-            false => Ok(self.order.convert_columns(&columns)?),
-        }
-    }
-
-    /// The chosen rows in full, in the order in which they are chosen.
-    fn encode(&self, batch: &RecordBatch, keys: &Rows, rows: &[u64]) -> Result<Encoded> {
-        let chosen: Vec<u32> = rows.iter().map(|r| by_group::row(*r) as u32).collect();
-        let plain = self.rows.encode(&take_record_batch(batch, &UInt32Array::from(chosen.clone()))?)?;
-        if !self.ranking.tailed() {
-            return Ok(Encoded { rows: plain, tailed: None });
-        }
-        let (mut bytes, mut ends) = (Vec::with_capacity(plain.size() + TAIL * chosen.len()), Vec::new());
-        // Row by row: the lengths differ where a sort column is a text.
-        for (at, row) in chosen.iter().enumerate() {
-            let len = if keys.num_rows() == 0 { 0 } else { keys.row_len(*row as usize) as u32 };
-            bytes.extend_from_slice(plain.row(at).data());
-            bytes.extend_from_slice(&len.to_le_bytes());
-            ends.push(bytes.len());
-        }
-        Ok(Encoded { rows: plain, tailed: Some((bytes, ends)) })
+    /// The chosen rows in full, in the order in which they are chosen, with their tails where the ranks need them.
+    fn encode(&self, batch: &RecordBatch, keys: &Encoded, rows: &[u64]) -> Result<Encoded> {
+        let (batch, chosen) = (self.rows.open(batch)?, rows.iter().map(|r| by_group::row(*r)));
+        Ok(match self.ranking.tailed() {
+            false => batch.encode(chosen),
+            true => batch.encode_with(chosen, |row, bytes| {
+                bytes.extend_from_slice(&(keys.row(row).len() as u32).to_le_bytes());
+            }),
+        })
     }
 
     /// Puts some rows of one partition in their places, and tells what is shown differently.
@@ -302,21 +267,72 @@ impl TopN {
         removal: impl Fn(usize) -> bool + Copy,
         out: &mut dyn Output,
     ) -> Result<()> {
-        let TopN { ranking, partitions, log, changes, before, after, work, rows: codec, .. } = self;
+        let TopN { ranking, partitions, log, work, .. } = self;
         let removal = |at: usize| removal(by_group::row(rows[at]));
-        work.add_up(partitions.part(group), range, encoded, log.is_some(), removal);
-        let Some(low) = work.deltas.first().map(|d| encoded.get(d.row)) else { return Ok(()) };
-        let reaches = ranking.reaches(partitions.part(group), low);
+        let part = partitions.part(group);
+        work.add_up(part, range, encoded, log.is_some(), removal);
+        let Some(low) = work.deltas.first().map(|d| encoded.row(d.row)) else { return Ok(()) };
+        let reaches = ranking.reaches(part, low);
         if self.inserts && !reaches {
             return Ok(());
         }
         let told = reaches && self.window.is_none();
+        match self.inserts && part.is_small() && !ranking.tailed() {
+            true => self.merge(group, low, told, encoded, out),
+            false => self.change(group, low, told, encoded, out),
+        }
+    }
+
+    /// Puts the first ones of some rows and of those that are there in the place of the latter: few rows, in one go.
+    fn merge(&mut self, group: u32, low: &[u8], told: bool, encoded: &Encoded, out: &mut dyn Output) -> Result<()> {
+        let TopN { ranking, partitions, log, changes, work, rows: codec, .. } = self;
+        let part = partitions.part(group);
+        let (mut old, mut kept) = (part.from(0).peekable(), 0);
+        let mut rows: Vec<&[u8]> = Vec::with_capacity(part.len() + work.deltas.len());
+        for delta in &work.deltas {
+            let row = encoded.row(delta.row);
+            while rows.len() < ranking.to
+                && let Some(before) = old.next_if(|before| *before <= row)
+            {
+                rows.push(before);
+                kept += 1;
+            }
+            if rows.len() == ranking.to {
+                break;
+            }
+            if let Some(log) = log {
+                log.push(group, delta.before, row);
+            }
+            rows.extend(std::iter::repeat_n(row, (ranking.to - rows.len()).min(delta.by.unsigned_abs() as usize)));
+        }
+        let room = ranking.to - rows.len();
+        kept += room.min(part.len() - kept);
+        rows.extend(old.take(room));
+        if let Some(log) = log {
+            log.push_from(group, part, kept);
+        }
+        let rows = Sorted::of(&rows);
+        let before = partitions.replace(group, rows);
+        partitions.trim(group, ranking, None);
+        match told {
+            true => {
+                let (before, after) = (&before, partitions.part(group));
+                let (before, after) = (ranking.show(before, Some(low)), ranking.show(after, Some(low)));
+                ranking.tell(&before, &after, changes, codec, out)
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Changes the rows where they are.
+    fn change(&mut self, group: u32, low: &[u8], told: bool, encoded: &Encoded, out: &mut dyn Output) -> Result<()> {
+        let TopN { ranking, partitions, log, changes, before, work, rows: codec, .. } = self;
         if told {
-            ranking.show(partitions.part(group), Some(low), before);
+            before.copy(&ranking.show(partitions.part(group), Some(low)));
         }
         partitions.change(group, |part| {
             for delta in &work.deltas {
-                let row = encoded.get(delta.row);
+                let row = encoded.row(delta.row);
                 if self.inserts && ranking.is_behind(part, row) {
                     // And so are those that follow.
                     break;
@@ -332,8 +348,8 @@ impl TopN {
             partitions.trim(group, ranking, log.as_mut());
         }
         if told {
-            ranking.show(partitions.part(group), Some(low), after);
-            ranking.tell(before, after, changes, codec, out)?;
+            let after = ranking.show(partitions.part(group), Some(low));
+            ranking.tell(&before.shown(), &after, changes, codec, out)?;
         }
         Ok(())
     }
@@ -358,11 +374,8 @@ impl TopN {
     fn close_through(&mut self, to: Watermark, out: &mut dyn Output) -> Result<()> {
         while let Some(groups) = self.partitions.close(to) {
             for group in groups {
-                self.ranking.show(self.partitions.part(group), None, &mut self.after);
-                for at in 0..self.after.len() {
-                    self.changes.make_room(1, &self.rows, out)?;
-                    let row = self.ranking.plain(self.after.row(at));
-                    self.changes.push(ChangeKind::Insert, row, self.after.ranks[at] as u64);
+                for shown in self.ranking.show(self.partitions.part(group), None) {
+                    self.ranking.tell_one(ChangeKind::Insert, shown, &mut self.changes, &self.rows, out)?;
                 }
                 self.partitions.clear(group);
                 self.partitions.release_if_empty(group);
@@ -396,11 +409,11 @@ impl Work {
         deltas.clear();
         order.extend(range);
         if order.len() > 1 {
-            order.sort_unstable_by(|a, b| encoded.get(*a).cmp(encoded.get(*b)).then(a.cmp(b)));
+            order.sort_unstable_by(|a, b| encoded.row(*a).cmp(encoded.row(*b)).then(a.cmp(b)));
         }
-        for equal in order.chunk_by(|a, b| encoded.get(*a) == encoded.get(*b)) {
+        for equal in order.chunk_by(|a, b| encoded.row(*a) == encoded.row(*b)) {
             let removals = equal.iter().any(|at| removal(*at));
-            let before = if removals || counted { part.count(encoded.get(equal[0])) } else { 0 };
+            let before = if removals || counted { part.count(encoded.row(equal[0])) } else { 0 };
             let after = equal.iter().fold(before, |n, at| if removal(*at) { n.saturating_sub(1) } else { n + 1 });
             if after != before {
                 deltas.push(Delta { row: equal[0], by: after as i64 - before as i64, before });
@@ -411,7 +424,7 @@ impl Work {
 
 /// Leaves of each partition the rows that can be among its first `to`, so that the others are never looked at in full:
 /// often a batch brings many rows of one partition. Rows whose keys are equal are told apart later.
-fn leave_first(rows: &mut Vec<u64>, keys: &Rows, to: usize) {
+fn leave_first(rows: &mut Vec<u64>, keys: &Encoded, to: usize) {
     let mut left = 0;
     let mut start = 0;
     while start < rows.len() {
@@ -463,11 +476,7 @@ impl Operator for TopN {
     }
 
     fn state_bytes(&self) -> usize {
-        self.partitions.bytes()
-            + self.log.as_ref().map_or(0, Log::bytes)
-            + self.changes.bytes()
-            + self.before.bytes()
-            + self.after.bytes()
+        self.partitions.bytes() + self.log.as_ref().map_or(0, Log::bytes) + self.changes.bytes() + self.before.bytes()
     }
 
     /// A partition is forgotten in silence, a window is shown.

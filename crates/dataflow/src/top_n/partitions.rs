@@ -6,11 +6,11 @@ use super::sorted::Sorted;
 use crate::by_group;
 use crate::graph::StateTtl;
 use crate::over::words::Words;
+use crate::row_bytes::Encoded;
 use crate::rows::time_column;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::SchemaRef;
-use arrow::row::Rows;
 use millstream_core::{Error, Millis, Result, Watermark};
 use millstream_state::keys::{KeyCodec, KeyTable};
 use std::cmp::Reverse;
@@ -146,10 +146,13 @@ impl Partitions {
 
     /// Leaves the rows that may be shown, or that find their partition forgotten: no mark is later than `latest`. The
     /// others only touch their partition.
-    pub fn touch_and_reject(&mut self, rows: &mut Vec<u64>, keys: &Rows, latest: Watermark, times: Option<&[Millis]>) {
-        if keys.num_rows() == 0 {
-            return;
-        }
+    pub fn touch_and_reject(
+        &mut self,
+        rows: &mut Vec<u64>,
+        keys: &Encoded,
+        latest: Watermark,
+        times: Option<&[Millis]>,
+    ) {
         let Partitions { parts, edges, ttl, .. } = self;
         let rejected = |group: usize, key: &[u8]| {
             let (edge, first) = (edges[group], first_bytes(key));
@@ -162,7 +165,7 @@ impl Partitions {
         rows.retain(|place| {
             let (group, row) = (by_group::group(*place), by_group::row(*place));
             let forgotten = ttl.as_ref().is_some_and(|ttl| ttl.is_forgotten(group, latest));
-            let stays = forgotten || !rejected(group as usize, keys.row(row).data());
+            let stays = forgotten || !rejected(group as usize, keys.row(row));
             if let Some(times) = times.filter(|_| !stays) {
                 touched.push((group, times[row]));
             }
@@ -177,6 +180,13 @@ impl Partitions {
         self.held -= part.bytes();
         with(part);
         self.held += part.bytes();
+    }
+
+    /// Puts other rows in the place of those of a group, which are given back.
+    pub fn replace(&mut self, group: u32, with: Sorted) -> Sorted {
+        let mut old = with;
+        self.change(group, |part| std::mem::swap(part, &mut old));
+        old
     }
 
     /// Keeps the rows that can be shown if others only come.

@@ -31,7 +31,7 @@ pub(super) struct Ranking {
 }
 
 /// Bytes that hold the length of a row's sort columns, behind the row, where ranks depend on it.
-pub(super) const TAIL: usize = 4;
+const TAIL: usize = 4;
 
 impl Ranking {
     /// Rows are kept with the length of their sort columns behind them, to tell which of them tie.
@@ -66,17 +66,16 @@ impl Ranking {
         }
     }
 
-    /// The rows shown that are not smaller than `low`, and some that are.
-    pub fn show(&self, part: &Sorted, low: Option<&[u8]>, shown: &mut Shown) {
-        shown.clear();
+    /// The rows shown that are not smaller than `low`, and some that are, with their ranks.
+    pub fn show<'a>(&self, part: &'a Sorted, low: Option<&[u8]>) -> Vec<Shown<'a>> {
         match self.function {
             RankFunction::RowNumber => {
                 let first = low.map_or(0, |low| part.position(low, self.to)).max(self.from - 1);
-                let ranks = first + 1..=self.to;
-                part.from(first).zip(ranks).for_each(|(row, rank)| shown.push(row, rank));
+                part.from(first).zip(first + 1..=self.to).collect()
             }
             RankFunction::Rank => {
                 let first = low.map_or(0, |low| part.position(self.sort_part(low), self.to));
+                let mut shown = Vec::new();
                 let (mut rank, mut before): (usize, Option<&[u8]>) = (first + 1, None);
                 for (at, row) in part.from(first).enumerate() {
                     if before.is_some_and(|before| !self.tie(before, row)) {
@@ -86,12 +85,14 @@ impl Ranking {
                         break;
                     }
                     if rank >= self.from {
-                        shown.push(row, rank);
+                        shown.push((row, rank));
                     }
                     before = Some(row);
                 }
+                shown
             }
             RankFunction::DenseRank => {
+                let mut shown = Vec::new();
                 let (mut rank, mut before): (usize, Option<&[u8]>) = (1, None);
                 for row in part.from(0) {
                     rank += usize::from(before.is_some_and(|before| !self.tie(before, row)));
@@ -99,10 +100,11 @@ impl Ranking {
                         break;
                     }
                     if rank >= self.from {
-                        shown.push(row, rank);
+                        shown.push((row, rank));
                     }
                     before = Some(row);
                 }
+                shown
             }
         }
     }
@@ -146,8 +148,8 @@ impl Ranking {
     /// Tells what has changed from one showing to the other.
     pub fn tell(
         &self,
-        before: &Shown,
-        after: &Shown,
+        before: &[Shown],
+        after: &[Shown],
         changes: &mut Changes,
         codec: &RowBytes,
         out: &mut dyn Output,
@@ -155,20 +157,16 @@ impl Ranking {
         if self.ranked && !self.tailed() {
             return self.tell_places(before, after, changes, codec, out);
         }
-        for pair in Pairs::of(before, after) {
-            if let (Some(b), None) = pair {
-                changes.make_room(1, codec, out)?;
-                changes.push(ChangeKind::Delete, self.plain(before.row(b)), before.ranks[b] as u64);
+        for pair in (Pairs { before, after }) {
+            if let (Some(before), None) = pair {
+                self.tell_one(ChangeKind::Delete, before, changes, codec, out)?;
             }
         }
-        for pair in Pairs::of(before, after) {
+        for pair in (Pairs { before, after }) {
             match pair {
-                (None, Some(a)) => {
-                    changes.make_room(1, codec, out)?;
-                    changes.push(ChangeKind::Insert, self.plain(after.row(a)), after.ranks[a] as u64);
-                }
-                (Some(b), Some(a)) if self.ranked && before.ranks[b] != after.ranks[a] => {
-                    self.tell_update((before, b), (after, a), changes, codec, out)?;
+                (None, Some(after)) => self.tell_one(ChangeKind::Insert, after, changes, codec, out)?,
+                (Some(before), Some(after)) if self.ranked && before.1 != after.1 => {
+                    self.tell_update(before, after, changes, codec, out)?;
                 }
                 _ => {}
             }
@@ -179,115 +177,111 @@ impl Ranking {
     /// Both showings begin with the same place.
     fn tell_places(
         &self,
-        before: &Shown,
-        after: &Shown,
+        before: &[Shown],
+        after: &[Shown],
         changes: &mut Changes,
         codec: &RowBytes,
         out: &mut dyn Output,
     ) -> Result<()> {
         for at in 0..before.len().max(after.len()) {
-            match (at < before.len(), at < after.len()) {
-                (true, true) if before.row(at) != after.row(at) => {
-                    self.tell_update((before, at), (after, at), changes, codec, out)?;
+            match (before.get(at), after.get(at)) {
+                (Some(before), Some(after)) if before.0 != after.0 => {
+                    self.tell_update(*before, *after, changes, codec, out)?;
                 }
-                (true, false) => {
-                    changes.make_room(1, codec, out)?;
-                    changes.push(ChangeKind::Delete, before.row(at), before.ranks[at] as u64);
-                }
-                (false, true) => {
-                    changes.make_room(1, codec, out)?;
-                    changes.push(ChangeKind::Insert, after.row(at), after.ranks[at] as u64);
-                }
+                (Some(before), None) => self.tell_one(ChangeKind::Delete, *before, changes, codec, out)?,
+                (None, Some(after)) => self.tell_one(ChangeKind::Insert, *after, changes, codec, out)?,
                 _ => {}
             }
         }
         Ok(())
     }
 
+    pub fn tell_one(
+        &self,
+        kind: ChangeKind,
+        (row, rank): Shown,
+        changes: &mut Changes,
+        codec: &RowBytes,
+        out: &mut dyn Output,
+    ) -> Result<()> {
+        changes.make_room(1, codec, out)?;
+        changes.push(kind, self.plain(row), rank as u64);
+        Ok(())
+    }
+
     fn tell_update(
         &self,
-        (before, b): (&Shown, usize),
-        (after, a): (&Shown, usize),
+        before: Shown,
+        after: Shown,
         changes: &mut Changes,
         codec: &RowBytes,
         out: &mut dyn Output,
     ) -> Result<()> {
         changes.make_room(2, codec, out)?;
         if self.update_before {
-            changes.push(ChangeKind::UpdateBefore, self.plain(before.row(b)), before.ranks[b] as u64);
+            changes.push(ChangeKind::UpdateBefore, self.plain(before.0), before.1 as u64);
         }
-        changes.push(ChangeKind::UpdateAfter, self.plain(after.row(a)), after.ranks[a] as u64);
+        changes.push(ChangeKind::UpdateAfter, self.plain(after.0), after.1 as u64);
         Ok(())
     }
 }
 
-/// Rows that are shown, copied, in order.
+/// A row that is shown, and its rank. Those of a partition stand in order.
+pub(super) type Shown<'a> = (&'a [u8], usize);
+
+/// Rows that are shown, copied: those that are about to change where they are.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct Copied {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
-    pub ranks: Vec<usize>,
+    ends: Vec<(usize, usize)>,
 }
 
-impl Shown {
-    pub fn clear(&mut self) {
+impl Copied {
+    /// Instead of those that it held.
+    pub fn copy(&mut self, shown: &[Shown]) {
         self.bytes.clear();
         self.ends.clear();
-        self.ranks.clear();
+        for (row, rank) in shown {
+            self.bytes.extend_from_slice(row);
+            self.ends.push((self.bytes.len(), *rank));
+        }
     }
 
-    fn push(&mut self, row: &[u8], rank: usize) {
-        self.bytes.extend_from_slice(row);
-        self.ends.push(self.bytes.len());
-        self.ranks.push(rank);
-    }
-
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub fn row(&self, at: usize) -> &[u8] {
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        &self.bytes[start..self.ends[at]]
+    pub fn shown(&self) -> Vec<Shown<'_>> {
+        let mut start = 0;
+        let row = |(end, rank): &(usize, usize)| (&self.bytes[std::mem::replace(&mut start, *end)..*end], *rank);
+        self.ends.iter().map(row).collect()
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * 8 + self.ranks.capacity() * 8
+        self.bytes.capacity() + self.ends.capacity() * 16
     }
 }
 
 /// The rows of two showings, each with the equal one of the other where there is one.
-struct Pairs<'a> {
-    before: &'a Shown,
-    after: &'a Shown,
-    b: usize,
-    a: usize,
+struct Pairs<'a, 'b> {
+    before: &'a [Shown<'b>],
+    after: &'a [Shown<'b>],
 }
 
-impl Pairs<'_> {
-    fn of<'a>(before: &'a Shown, after: &'a Shown) -> Pairs<'a> {
-        Pairs { before, after, b: 0, a: 0 }
-    }
-}
-
-impl Iterator for Pairs<'_> {
-    type Item = (Option<usize>, Option<usize>);
+impl<'b> Iterator for Pairs<'_, 'b> {
+    type Item = (Option<Shown<'b>>, Option<Shown<'b>>);
 
     fn next(&mut self) -> Option<Self::Item> {
         use std::cmp::Ordering::{Equal, Greater, Less};
-        let (b, a) = (self.b, self.a);
-        let order = match (b < self.before.len(), a < self.after.len()) {
-            (false, false) => return None,
-            (true, false) => Less,
-            (false, true) => Greater,
-            (true, true) => self.before.row(b).cmp(self.after.row(a)),
+        let (before, after) = (self.before.first().copied(), self.after.first().copied());
+        let order = match (before, after) {
+            (None, None) => return None,
+            (Some(_), None) => Less,
+            (None, Some(_)) => Greater,
+            (Some(before), Some(after)) => before.0.cmp(after.0),
         };
-        self.b += usize::from(order != Greater);
-        self.a += usize::from(order != Less);
+        self.before = &self.before[usize::from(order != Greater)..];
+        self.after = &self.after[usize::from(order != Less)..];
         Some(match order {
-            Less => (Some(b), None),
-            Greater => (None, Some(a)),
-            Equal => (Some(b), Some(a)),
+            Less => (before, None),
+            Greater => (None, after),
+            Equal => (before, after),
         })
     }
 }

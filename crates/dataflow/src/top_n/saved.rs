@@ -156,13 +156,13 @@ impl TopN {
         let rows = RecordBatch::try_new(self.input.clone(), columns.into_iter().flatten().collect())?;
         self.partitions.assign(&rows)?;
         let places: Vec<u64> = (0..rows.num_rows()).map(|i| self.partitions.place(i)).collect();
-        let keys = self.order_keys(&rows)?;
+        let keys = self.order.encode(&rows)?;
         let encoded = self.encode(&rows, &keys, &places)?;
         let ends = self.window.map(|(end, _)| Words::of(rows.column(end))).transpose()?;
         for at in 0..rows.num_rows() {
             let group = self.partitions.group_of(at);
             let empty = self.partitions.part(group).is_empty();
-            self.partitions.change(group, |part| part.insert(encoded.get(at), counts.value(at).max(0) as usize));
+            self.partitions.change(group, |part| part.insert(encoded.row(at), counts.value(at).max(0) as usize));
             if let Some(ends) = ends.as_ref().filter(|_| empty) {
                 self.partitions.open(ends[at], group);
             }

@@ -35,6 +35,31 @@ struct Tree {
 }
 
 impl Sorted {
+    /// These rows, which stand in order, in as much memory as they need.
+    pub fn of(rows: &[&[u8]]) -> Sorted {
+        let mut leaves = Vec::new();
+        let (mut from, mut bytes) = (0, 0);
+        for (at, row) in rows.iter().enumerate() {
+            if at > from && Leaf::head(at - from + 1) + bytes + row.len() > LEAF_BYTES {
+                leaves.push(Leaf::of(&rows[from..at]));
+                (from, bytes) = (at, 0);
+            }
+            bytes += row.len();
+        }
+        let last = Leaf::of(&rows[from..]);
+        if leaves.is_empty() {
+            return Sorted(Shape::Leaf(last));
+        }
+        leaves.push(last);
+        let bytes = leaves.iter().map(|l| l.data.capacity()).sum();
+        Sorted(Shape::Tree(Box::new(Tree { leaves, rows: rows.len(), bytes })))
+    }
+
+    /// All rows are in one piece of memory, which is no more than about [`LEAF_BYTES`] for several of them.
+    pub fn is_small(&self) -> bool {
+        matches!(self.0, Shape::Leaf(_))
+    }
+
     pub fn len(&self) -> usize {
         match &self.0 {
             Shape::Leaf(leaf) => leaf.len(),
@@ -241,6 +266,22 @@ struct Leaf {
 }
 
 impl Leaf {
+    fn of(rows: &[&[u8]]) -> Leaf {
+        if rows.is_empty() {
+            return Leaf::default();
+        }
+        let bytes: usize = rows.iter().map(|row| row.len()).sum();
+        let mut data = Vec::with_capacity(Leaf::head(rows.len()) + bytes);
+        data.extend_from_slice(&(rows.len() as u32).to_le_bytes());
+        let mut end = 0;
+        for row in rows {
+            end += row.len() as u32;
+            data.extend_from_slice(&end.to_le_bytes());
+        }
+        rows.iter().for_each(|row| data.extend_from_slice(row));
+        Leaf { data }
+    }
+
     fn word(&self, at: usize) -> usize {
         let bytes = self.data[at..at + 4].try_into().expect("a slice of four bytes");
         u32::from_le_bytes(bytes) as usize
@@ -436,6 +477,10 @@ mod tests {
                 prop_assert!(sorted.bytes() >= bytes && sorted.bytes() <= bytes + 24 * sorted.leaves().len() * 4 + 128);
             }
             prop_assert!(sorted.from(0).eq(model.iter().map(Vec::as_slice)));
+            let made = Sorted::of(&model.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            prop_assert!(made.from(0).eq(sorted.from(0)));
+            prop_assert_eq!((made.len(), made.last()), (sorted.len(), sorted.last()));
+            prop_assert!(made.bytes() <= sorted.bytes() + made.leaves().len() * 4 * size_of::<Leaf>());
             for from in [1, model.len() / 2, model.len(), model.len() + 1] {
                 prop_assert!(sorted.from(from).eq(model.iter().skip(from).map(Vec::as_slice)));
             }

@@ -2,9 +2,10 @@
 
 use crate::graph::{self, RankFunction, SortColumn, StateTtl, TopNScope};
 use crate::operator::{Event, Operator};
-use crate::testing::{Capture, Timeline, timestamp};
+use crate::testing::{Capture, Timeline, render, timestamp};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::TimeDomain;
+use millstream_state::table::Saver;
 use std::sync::Arc;
 
 pub(super) const COLUMNS: [(&str, DataType); 3] =
@@ -263,4 +264,25 @@ fn a_row_that_cannot_enter_is_not_kept() {
     }
     let emitted: usize = capture.emitted.iter().map(|(_, b)| b.len()).sum();
     assert_eq!(emitted, 3);
+}
+
+#[test]
+fn a_save_takes_along_the_rows_that_come_and_those_that_fall_out() {
+    let timeline = Timeline::new(&COLUMNS);
+    let mut operator = build(&highest(2, always(false)), &timeline.schema());
+    operator.track_changes();
+    let mut saved_behind = |rows: &[[&str; 3]]| {
+        let rows: Vec<Vec<String>> = rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
+        let batch = timeline.batch(&rows).into();
+        operator.step(Event::Batch { input: 0, batch }, &mut Capture::default()).expect("the step succeeds");
+        let mut saver = Saver::new(false);
+        operator.save(&mut saver).expect("the save succeeds");
+        saver.into_pieces().iter().map(|p| render(&p.rows, false).join(", ")).collect::<Vec<_>>()
+    };
+    // Change, row, how many there are.
+    assert_eq!(saved_behind(&[["a", "x", "5"], ["a", "y", "3"]]), ["0 a x 5 1, 0 a y 3 1"]);
+    assert_eq!(saved_behind(&[["a", "z", "4"]]), ["1 a y 3 null", "0 a z 4 1"]);
+    assert_eq!(saved_behind(&[["a", "x", "5"]]), ["1 a z 4 null", "0 a x 5 2"]);
+    assert_eq!(saved_behind(&[["a", "w", "6"], ["a", "v", "1"]]), ["0 a w 6 1, 0 a x 5 1"]);
+    assert_eq!(saved_behind(&[["a", "u", "2"]]), [""; 0]);
 }

@@ -1,12 +1,5 @@
 //! The slots of a key table.
 
-/// Two words and which of them are NULL.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Pair {
-    pub words: [u64; 2],
-    pub nulls: u32,
-}
-
 pub(super) fn set<K: Default + Clone>(keys: &mut Vec<K>, id: u32, key: K) {
     let id = id as usize;
     if id == keys.len() {
@@ -31,14 +24,6 @@ impl Slotted for u64 {
     #[inline(always)]
     fn hash(self) -> u64 {
         self.wrapping_mul(GOLDEN)
-    }
-}
-
-impl Slotted for Pair {
-    #[inline(always)]
-    fn hash(self) -> u64 {
-        let joined = (self.words[0].wrapping_mul(GOLDEN)).rotate_left(32) ^ self.words[1] ^ u64::from(self.nulls);
-        joined.wrapping_mul(GOLDEN)
     }
 }
 
@@ -165,7 +150,7 @@ impl<K: Slotted> Index<K> {
     #[cold]
     pub fn grow(&mut self) {
         let old = std::mem::take(&mut self.slots);
-        self.rebuild(self.used * 2, old.into_iter().filter(|s| s.id != EMPTY).map(|s| (s.key, s.id)));
+        self.rebuild(self.used, old.into_iter().filter(|s| s.id != EMPTY).map(|s| (s.key, s.id)));
     }
 
     /// Slots for `keys` keys, filled with these.

@@ -8,8 +8,9 @@
 //! slot, with nothing to follow. A text is forgotten with the last key that it is part of. The numbers are those of one table.
 
 use super::bytes::{Arena, BytesPlace, bytes_ids, find_bytes};
-use super::index::{Index, Pair};
-use super::{AHEAD, Ids, KeyTable, pair_id};
+use super::index::Index;
+use super::pairs::{Pair, Tag, find_pair, pair_ids};
+use super::{Ids, KeyTable};
 use arrow::array::BinaryArray;
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use millstream_core::key::mix;
@@ -32,7 +33,7 @@ pub(super) enum Values {
 /// The keys of a table.
 #[derive(Default)]
 pub(super) struct Named {
-    index: Index<Pair>,
+    index: Index<Tag>,
     keys: Vec<Pair>,
     /// Which word of a key is the number of a text.
     is_text: [bool; 2],
@@ -108,28 +109,8 @@ impl Named {
 
     /// The ids of keys whose texts have numbers.
     fn ids(&mut self, pairs: &[Pair], known: &mut Ids, ids: &mut Vec<u32>) {
-        for (i, pair) in pairs.iter().enumerate() {
-            if let Some(ahead) = pairs.get(i + AHEAD) {
-                self.index.prefetch(*ahead);
-            }
-            if pair.nulls == GONE {
-                ids.push(KeyTable::UNKNOWN);
-                continue;
-            }
-            let before = self.index.used;
-            ids.push(pair_id(&mut self.index, &mut self.keys, known, *pair));
-            if self.index.used > before {
-                self.each_text(*pair, Texts::add_use);
-            }
-        }
-    }
-
-    fn each_text(&mut self, pair: Pair, mut each: impl FnMut(&mut Texts, u64)) {
-        for side in 0..2 {
-            if self.is_text[side] && pair.nulls & (1 << side) == 0 {
-                each(&mut self.texts[side], pair.words[side]);
-            }
-        }
+        let Named { index, keys, texts, is_text, .. } = self;
+        pair_ids(index, keys, known, pairs, ids, |pair| each_text(*is_text, texts, pair, Texts::add_use));
     }
 
     /// As [`KeyTable::find_all`], of a table that has keys.
@@ -152,7 +133,7 @@ impl Named {
                     }
                 };
             }
-            self.index.find(pair, |_| true).unwrap_or(KeyTable::UNKNOWN)
+            find_pair(&self.index, &self.keys, pair)
         }));
     }
 
@@ -177,7 +158,15 @@ impl Named {
                 }
             }
         }
-        self.ids(&pairs, known, ids);
+        let there: Vec<bool> = pairs.iter().map(|pair| pair.nulls != GONE).collect();
+        pairs.retain(|pair| pair.nulls != GONE);
+        let mut found = Vec::with_capacity(pairs.len());
+        self.ids(&pairs, known, &mut found);
+        let mut found = found.into_iter();
+        ids.extend(there.into_iter().map(|there| match there {
+            true => found.next().unwrap_or(KeyTable::UNKNOWN),
+            false => KeyTable::UNKNOWN,
+        }));
     }
 
     /// The hash of a key, the same in every table.
@@ -192,14 +181,14 @@ impl Named {
 
     pub fn forget(&mut self, id: u32) {
         let pair = self.keys[id as usize];
-        self.index.remove(pair, id);
-        self.each_text(pair, Texts::drop_use);
+        self.index.remove(pair.tag(), id);
+        each_text(self.is_text, &mut self.texts, pair, Texts::drop_use);
     }
 
     /// The key of id `last` gets `id`, whose own has been forgotten.
     pub fn swap_remove(&mut self, id: u32, last: u32) {
         if id != last {
-            self.index.rename(self.keys[last as usize], last, id);
+            self.index.rename(self.keys[last as usize].tag(), last, id);
         }
         self.keys.swap_remove(id as usize);
     }
@@ -228,7 +217,7 @@ impl Named {
 
     pub fn unseal(&mut self) {
         if self.index.slots.is_empty() {
-            self.index.rebuild(self.keys.len(), self.keys.iter().enumerate().map(|(id, key)| (*key, id as u32)));
+            self.index.rebuild(self.keys.len(), self.keys.iter().enumerate().map(|(id, key)| (key.tag(), id as u32)));
         }
         for Texts { index, arena, uses, .. } in &mut self.texts {
             if index.slots.is_empty() {
@@ -255,6 +244,15 @@ impl Named {
         };
         let texts: usize = self.texts.iter().map(of).sum();
         self.index.bytes() + self.keys.capacity() * size_of::<Pair>() + self.numbers.capacity() * 4 + texts
+    }
+}
+
+/// Does something to each text of a key, by its number.
+fn each_text(is_text: [bool; 2], texts: &mut [Texts; 2], pair: Pair, each: impl Fn(&mut Texts, u64)) {
+    for side in 0..2 {
+        if is_text[side] && pair.nulls & (1 << side) == 0 {
+            each(&mut texts[side], pair.words[side]);
+        }
     }
 }
 

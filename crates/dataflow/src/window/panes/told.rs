@@ -2,11 +2,10 @@
 
 use crate::aggregate::Plan;
 use crate::graph::Panes;
-use crate::row_bytes::RowBytes;
+use crate::row_bytes::{self, RowBytes};
 use crate::rows::conform;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::row::Rows;
 use millstream_core::{Error, Result};
 use std::sync::Arc;
 
@@ -21,11 +20,11 @@ pub(in crate::window) struct Results {
 }
 
 /// Results as bytes, one for each group.
-pub(in crate::window) struct Encoded(Option<Rows>);
+pub(in crate::window) struct Encoded(Option<row_bytes::Encoded>);
 
 impl Encoded {
     pub fn row(&self, at: usize) -> &[u8] {
-        self.0.as_ref().map_or(&[], |rows| rows.row(at).data())
+        self.0.as_ref().map_or(&[], |rows| rows.row(at))
     }
 }
 
