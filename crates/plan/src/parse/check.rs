@@ -93,7 +93,22 @@ impl Visitor for Check {
             name, with_hints, partitions, json_path, sample, index_hints, with_ordinality, ..
         } = table
         else {
-            return ControlFlow::Continue(());
+            let (what, remedy) = match table {
+                TableFactor::MatchRecognize { .. } => (
+                    "MATCH_RECOGNIZE",
+                    "join the table with itself within bounds of time, or compare a row with those before it: LAG(x) OVER (..)",
+                ),
+                TableFactor::Pivot { .. } => ("PIVOT", "write SUM(x) FILTER (WHERE kind = 'a') AS a, .. with GROUP BY"),
+                TableFactor::Unpivot { .. } => {
+                    ("UNPIVOT", "write CROSS JOIN UNNEST(MAP['a', a, 'b', b]) AS u (name, v)")
+                }
+                TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => {
+                    ("JSON_TABLE", "write CROSS JOIN UNNEST(..) over an array that JSON_QUERY returns")
+                }
+                TableFactor::XmlTable { .. } => ("XMLTABLE", "take it out"),
+                _ => return ControlFlow::Continue(()),
+            };
+            return refuse(what, remedy, table.span().start);
         };
         let (what, remedy) = match () {
             () if sample.is_some() => ("TABLESAMPLE", "write WHERE RAND() < 0.1"),
