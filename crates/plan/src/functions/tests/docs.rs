@@ -151,7 +151,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("map_union", "The entries of both; the second's values stand.", "Two maps, not more."),
     (
         "json_value",
-        "A scalar by path; type, ON EMPTY, default, ON ERROR, default may follow as arguments.",
+        "A scalar by path; type, ON EMPTY, default, ON ERROR, default may follow as arguments. Numbers keep their digits: `1.50`.",
         "The clauses as in Flink, or as arguments.",
     ),
     (
