@@ -15,6 +15,7 @@ pub mod deduplicate;
 pub mod expand;
 pub mod expr;
 pub mod feed;
+pub mod floats;
 pub mod fuse;
 pub mod graph;
 pub mod group;
