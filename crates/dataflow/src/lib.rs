@@ -23,6 +23,7 @@ pub mod join;
 mod kept;
 pub mod limit;
 pub mod local;
+pub mod multiset;
 pub mod normalize;
 pub mod not_null;
 pub mod operator;

@@ -149,6 +149,9 @@ impl Connector for Filesystem {
             let stored: Fields = stored.cloned().collect();
             millstream_formats::avro::schema_of(&stored, avro.legacy_timestamps)?;
         }
+        if use_as == TableUse::Sink && !matches!(options, FormatOptions::Parquet(_) | FormatOptions::Avro(_)) {
+            millstream_formats::json::check_written(table.schema.fields())?;
+        }
         if use_as == TableUse::Sink && list::is_pattern(path) {
             return Err(Error::sql(format!("'path' = '{path}' is a pattern, and rows cannot be written to a pattern"))
                 .remedy("name one folder or file"));

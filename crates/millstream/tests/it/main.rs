@@ -7,6 +7,7 @@ mod batch;
 mod bucket;
 mod changes;
 mod cli;
+mod collect;
 mod comparisons;
 mod dice;
 mod emit;
