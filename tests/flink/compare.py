@@ -134,8 +134,7 @@ def declared(text):
     """The type as both engines declare it."""
     text = re.sub(r"\b(VAR)?CHAR\(\d+\)", "STRING", text)
     text = re.sub(r"\b(VAR)?BINARY\(\d+\)", "BYTES", text)
-    text = re.sub(r"TIMESTAMP\((\d)\) WITH LOCAL TIME ZONE", r"TIMESTAMP_LTZ(\1)", text)
-    return re.sub(r"MULTISET<(.*)>", r"MAP<\1, INT>", text)
+    return re.sub(r"TIMESTAMP\((\d)\) WITH LOCAL TIME ZONE", r"TIMESTAMP_LTZ(\1)", text)
 
 
 def number(text, single, digits):

@@ -12,6 +12,7 @@ use datafusion_expr::LogicalPlan;
 use futures::StreamExt;
 use millstream_core::{Batch, Clock, Connectors, Error, Result, Sink, SinkContext, TableSpec};
 use millstream_dataflow::not_null::Guard;
+use millstream_plan::functions::compare_floats;
 use millstream_plan::plan::Planned;
 use millstream_runtime::{Metrics, NodeMetrics, Sides, Snapshot, Summary, SystemClock};
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub fn start(planned: Planned, zone: &str, connectors: Arc<dyn Connectors>) -> R
         }
         let plan = unnest::lower(statement.logical).map_err(ours)?;
         let plan = windows::lower(plan, zone).map_err(ours)?;
+        let plan = compare_floats(plan).map_err(ours)?;
         let plan = resolve(plan, &planned.scans, &scans).map_err(ours)?;
         ready.push((statement.sink, plan));
     }

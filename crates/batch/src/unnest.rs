@@ -11,6 +11,7 @@ use datafusion_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility, col,
 };
+use millstream_core::multiset;
 use millstream_plan::plan::unnest::CrossUnnest;
 use std::sync::Arc;
 
@@ -78,6 +79,13 @@ impl ScalarUDFImpl for Elements {
         let array = match &args.args[0] {
             ColumnarValue::Array(array) => array.clone(),
             ColumnarValue::Scalar(value) => ScalarValue::to_array_of_size(value, args.number_rows)?,
+        };
+        let array = match multiset::element_of(array.data_type()) {
+            Some(_) => {
+                let elements = multiset::elements(array.as_map());
+                Arc::new(elements.map_err(|e| DataFusionError::External(Box::new(e)))?)
+            }
+            None => array,
         };
         let (offsets, values): (Vec<i32>, ArrayRef) = match array.data_type() {
             DataType::List(_) => {

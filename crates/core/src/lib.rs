@@ -16,6 +16,7 @@ pub mod error;
 pub mod key;
 pub mod lookup;
 pub mod metadata;
+pub mod multiset;
 pub mod rate;
 pub mod retry;
 pub mod sink;

@@ -302,6 +302,8 @@ pub enum AggregateFunction {
         separator: String,
     },
     ArrayAgg,
+    /// Which values there are, and how often.
+    Collect,
     ApproxCountDistinct,
     /// `fraction` in 0..=1.
     ApproxPercentile {

@@ -1,7 +1,7 @@
 //! `CROSS JOIN UNNEST(array)`: a row for each element of an array or a map.
 //!
 //! The element's columns follow the row's own: one column for a plain element, one for each field of a ROW, key and
-//! value of a map, then the ordinality (1, 2, 3 …) where it is asked for. Output comes in pieces of bounded length:
+//! value of a map, each value of a multiset as often as it is held, then the ordinality (1, 2, 3 …) where it is asked for. Output comes in pieces of bounded length:
 //! one row may hold any number of elements.
 //!
 //! In place of an array, a number: the row so many times, and no column more. When such a row is updated in its number alone, only the
@@ -17,7 +17,7 @@ use arrow::array::{
 use arrow::buffer::NullBuffer;
 use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use millstream_core::{Batch, ChangeKind, Error, Result};
+use millstream_core::{Batch, ChangeKind, Error, Result, multiset};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -44,6 +44,10 @@ impl Unnest {
         if let Some(counts) = array.as_primitive_opt::<Int64Type>() {
             return self.repeat(batch, counts, out);
         }
+        let array = match multiset::element_of(array.data_type()) {
+            Some(_) => Arc::new(multiset::elements(array.as_map())?),
+            None => array,
+        };
         let (elements, ranges) = elements_of(&array)?;
         let mut piece = Piece::default();
         // Row by row, because each row has its own number of elements; the elements are moved in columns.
@@ -168,7 +172,7 @@ fn elements_of(array: &ArrayRef) -> Result<(Vec<ArrayRef>, Ranges<'_>)> {
             let offsets = map.value_offsets().windows(2).map(|w| w[0] as usize..w[1] as usize);
             Ok((vec![map.keys().clone(), map.values().clone()], Box::new(offsets)))
         }
-        other => Err(Error::sql(format!("UNNEST needs an ARRAY or a MAP, and was given {other}"))),
+        other => Err(Error::sql(format!("UNNEST needs an ARRAY, a MAP or a MULTISET, and was given {other}"))),
     }
 }
 

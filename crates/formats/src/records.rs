@@ -279,7 +279,8 @@ impl RecordOptions {
             RecordOptions::Confluent(o) => o.check_written(schema),
             RecordOptions::DebeziumConfluent(o) => o.check_written(&avro::envelope(schema.fields())),
             RecordOptions::Protobuf(o) | RecordOptions::ProtobufConfluent(o) => o.check_written(schema),
-            _ => self.check(schema),
+            RecordOptions::Raw(_) | RecordOptions::Avro(_) => self.check(schema),
+            _ => crate::json::check_written(schema.fields()),
         }
     }
 

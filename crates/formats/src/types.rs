@@ -1,6 +1,7 @@
 //! Names of types as SQL writes them, for messages.
 
 use arrow::datatypes::{DataType, TimeUnit};
+use millstream_core::multiset::element_of;
 
 /// `INT`, `DECIMAL(10, 2)`, `ROW<a INT, b STRING>`.
 pub fn sql_type(of: &DataType) -> String {
@@ -26,11 +27,12 @@ pub fn sql_type(of: &DataType) -> String {
         DataType::Timestamp(unit, None) => format!("TIMESTAMP({})", digits(unit)),
         DataType::Timestamp(unit, Some(_)) => format!("TIMESTAMP_LTZ({})", digits(unit)),
         DataType::List(item) => format!("ARRAY<{}>", sql_type(item.data_type())),
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(kv) if kv.len() == 2 => {
+        DataType::Map(entries, _) => match (element_of(of), entries.data_type()) {
+            (Some(element), _) => format!("MULTISET<{}>", sql_type(element)),
+            (None, DataType::Struct(kv)) if kv.len() == 2 => {
                 format!("MAP<{}, {}>", sql_type(kv[0].data_type()), sql_type(kv[1].data_type()))
             }
-            other => format!("MAP<{other}>"),
+            (None, other) => format!("MAP<{other}>"),
         },
         DataType::Struct(fields) => {
             let fields: Vec<String> =

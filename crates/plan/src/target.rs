@@ -640,7 +640,7 @@ mod tests {
             CREATE TABLE out_t (s TIMESTAMP_LTZ(3), n BIGINT) WITH ('connector' = 'print');
             INSERT INTO out_t SELECT window_start, COUNT(*) FROM TABLE(HOP(TABLE bid, DESCRIPTOR(ts), INTERVAL '2' SECONDS, INTERVAL '10' SECONDS))
               GROUP BY window_start, window_end;
-            SELECT DATE_FORMAT(ts, 'yyyy'), CAST(price AS DOUBLE), SUM(price) OVER (ORDER BY ts), LISTAGG(x, ','), ARRAY_AGG(x),
+            SELECT DATE_FORMAT(ts, 'yyyy'), CAST(price AS DOUBLE), SUM(price) OVER (ORDER BY ts), LISTAGG(x, ','), ARRAY_AGG(x), COLLECT(x),
               FLOOR(ts TO DAY), EXTRACT(DAY FROM ts), CASE WHEN a THEN b END FROM bid;";
         for target in [Target::Flink1_20, Target::Flink2_2] {
             assert_eq!(warnings(sql, target), Vec::<String>::new());

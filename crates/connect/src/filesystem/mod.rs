@@ -79,10 +79,9 @@ const ACCEPTED: [&str; 3] =
 
 impl Connector for Filesystem {
     fn validate(&self, table: &TableSpec, use_as: TableUse) -> Result<()> {
+        // First of all: a key that nobody knows may be the misspelt one that is missing.
+        check_known(table)?;
         let options = format_options(table)?;
-        let known: Vec<&str> = OPTIONS.iter().chain(&ACCEPTED).chain(options.format().keys()).copied().collect();
-        // A key that nobody knows may be the misspelt one that is missing.
-        check_keys(table, &in_a_bucket(table.option(PATH).unwrap_or_default(), known))?;
         let path = required(table, PATH, "data/orders")?;
         if files::in_bucket(path) {
             files::check_bucket(table, path)?;
@@ -149,6 +148,9 @@ impl Connector for Filesystem {
             let stored = table.schema.fields().iter().filter(|f| !table.partitioned_by.contains(f.name()));
             let stored: Fields = stored.cloned().collect();
             millstream_formats::avro::schema_of(&stored, avro.legacy_timestamps)?;
+        }
+        if use_as == TableUse::Sink && !matches!(options, FormatOptions::Parquet(_) | FormatOptions::Avro(_)) {
+            millstream_formats::json::check_written(table.schema.fields())?;
         }
         if use_as == TableUse::Sink && list::is_pattern(path) {
             return Err(Error::sql(format!("'path' = '{path}' is a pattern, and rows cannot be written to a pattern"))
@@ -277,6 +279,19 @@ pub fn wants_single_writer(table: &TableSpec) -> bool {
 /// Whether the files say what has become of rows.
 fn tells_changes(table: &TableSpec) -> bool {
     table.option(FORMAT).is_some_and(|name| ChangeFormat::of(name).is_some())
+}
+
+fn check_known(table: &TableSpec) -> Result<()> {
+    let own = OPTIONS.iter().chain(&ACCEPTED).copied();
+    let in_place = |known| in_a_bucket(table.option(PATH).unwrap_or_default(), known);
+    if let Some(Ok(format)) = table.option(FORMAT).map(str::parse::<Format>) {
+        return check_keys(table, &in_place(own.chain(format.keys().iter().copied()).collect()));
+    }
+    // Which format is meant is not known, and so not whether a key of one is wrong.
+    let formats: Vec<Format> = Format::NAMES.iter().filter_map(|name| name.parse().ok()).collect();
+    let mut rest = table.clone();
+    rest.options.retain(|key, _| !formats.iter().any(|format| format.keys().contains(&key.as_str())));
+    check_keys(&rest, &in_place(own.collect()))
 }
 
 fn format_options(table: &TableSpec) -> Result<FormatOptions> {

@@ -222,6 +222,11 @@ fn check(table: &TableSpec, upsert: bool) -> Result<()> {
     }
     let mut rest = table.clone();
     rest.options.retain(|key, _| !key.starts_with("properties."));
+    if table.option(FORMAT).or(table.option(VALUE_FORMAT)).is_none() {
+        // The key that says it may be misspelt. Those of the format, whichever it is, are not.
+        let of_formats: Vec<&str> = records::NAMES.iter().flat_map(|name| RecordOptions::keys(name)).copied().collect();
+        rest.options.retain(|key, _| !of_formats.contains(&key.strip_prefix("value.").unwrap_or(key)));
+    }
     known.push("properties.bootstrap.servers".into());
     known.push("properties.group.id".into());
     check_keys(&rest, &known.iter().map(String::as_str).collect::<Vec<_>>())

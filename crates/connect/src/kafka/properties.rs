@@ -156,6 +156,10 @@ impl Properties {
             }
         }
         if found.brokers.is_empty() {
+            if let Some(key) = found.others.keys().find(|key| did_you_mean(key, [SERVERS]).is_some()) {
+                return Err(Error::sql(format!("the connector '{}' has no option '{PREFIX}{key}'", table.connector()))
+                    .remedy(format!("did you mean '{PREFIX}{SERVERS}'?")));
+            }
             return Err(Error::sql(format!(
                 "the connector '{}' needs the option '{PREFIX}{SERVERS}'",
                 table.connector()

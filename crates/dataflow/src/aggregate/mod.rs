@@ -3,8 +3,8 @@
 //! ```text
 //!  calls ──Plan──▶ cells (fixed size, one record for each group)   COUNT, SUM, AVG, MIN, MAX of plain types
 //!                ├▶ distinct sets (shared by the calls on one argument)   any call with DISTINCT
-//!                ├▶ sides (one state for each group)   text, lists, sketches, moments, DataFusion's kernels
-//!                └▶ bags (values and their counts)   where rows may be taken back: MIN, MAX, DISTINCT, lists
+//!                ├▶ sides (one state for each group)   text, lists, multisets, sketches, moments, DataFusion's kernels
+//!                └▶ bags (values and their counts)   where rows may be taken back: MIN, MAX, DISTINCT, lists, multisets
 //! ```
 //!
 //! The records of fixed-size cells lie one behind the other, so a group costs one cache line or two however many
@@ -19,6 +19,7 @@
 
 mod bag;
 mod cells;
+mod collect;
 mod distinct;
 mod fold;
 mod input;
@@ -31,6 +32,7 @@ mod sketch;
 mod tests;
 
 pub use bag::BagRows;
+pub(crate) use bag::canonical;
 pub use input::Prepared;
 pub use saved::Names;
 
@@ -250,6 +252,10 @@ impl Plan {
                 let bag = self.bag(&[arg("ARRAY_AGG")?], order.filter(|_| !distinct), filter, !distinct)?;
                 Finish::Bag(bag, BagRead::Array { once: distinct })
             }
+            Collect if retracts => {
+                let bag = self.bag(&[arg("COLLECT")?], None, filter, false)?;
+                Finish::Bag(bag, BagRead::Multiset { once: distinct })
+            }
             ApproxCountDistinct if retracts => {
                 let column = arg("APPROX_COUNT_DISTINCT")?;
                 self.side(&name, pick, false, false, sketch::counted_distinct(column))
@@ -316,6 +322,11 @@ impl Plan {
                 false,
                 ordered::array_agg(arg("ARRAY_AGG")?, &kind(arg("ARRAY_AGG")?), call.result.data_type(), distinct),
             ),
+            Collect => {
+                let column = arg("COLLECT")?;
+                let make = collect::collect(column, &kind(column), call.result.data_type())?;
+                self.side(&name, pick, true, true, make)
+            }
             ApproxCountDistinct => {
                 let column = arg("APPROX_COUNT_DISTINCT")?;
                 self.side(&name, pick, true, false, sketch::approx_count_distinct(column))

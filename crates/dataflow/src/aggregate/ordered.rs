@@ -14,7 +14,7 @@ use millstream_core::{Error, Result};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-type Make = Arc<dyn Fn() -> Box<dyn Side> + Send + Sync>;
+pub(super) type Make = Arc<dyn Fn() -> Box<dyn Side> + Send + Sync>;
 
 pub(super) fn explain(e: DataFusionError) -> Error {
     Error::data(e.strip_backtrace()).remedy("guard the argument of the aggregate, for example with a FILTER clause")

@@ -143,6 +143,7 @@ impl Plan {
             LastValue => "last",
             ListAgg { .. } => "listagg",
             ArrayAgg => "array_agg",
+            Collect => "collect",
             ApproxCountDistinct => "approx_count_distinct",
             ApproxPercentile { .. } => "approx_percentile",
             Kernel(function) => function.fun().name(),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::render;
 use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type};
+use millstream_core::multiset::multiset_of;
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).expect("a batch")
@@ -166,10 +167,11 @@ fn a_group_without_values_is_null_and_counts_nothing() {
     calls.push(AggregateCall { distinct: true, ..call(Count, 1, int.clone()) });
     calls.push(call(Min, 2, DataType::Utf8));
     calls.push(call(ListAgg { separator: ",".into() }, 2, DataType::Utf8));
+    calls.push(call(Collect, 2, multiset_of(&DataType::Utf8)));
     calls.push(call(ApproxCountDistinct, 2, int.clone()));
     calls.push(call(ApproxPercentile { fraction: 0.5 }, 1, DataType::Float64));
     let results = aggregate(&calls, &rows).expect("aggregates");
-    assert_eq!(text(results), "0 null null null null null null null 0 null null 0 null");
+    assert_eq!(text(results), "0 null null null null null null null 0 null null {} 0 null");
 }
 
 #[test]
@@ -189,6 +191,25 @@ fn moments_and_lists_and_edges_go_by_time_not_by_arrival() {
     ];
     let results = aggregate(&calls, &rows).expect("aggregates");
     assert_eq!(text(results), "4.0 2.0 4 4 2 [4;9;7;5;5;;4;4;2]".replace(";;", ";null;"));
+}
+
+#[test]
+fn a_multiset_counts_values_in_their_order() {
+    let x: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(-2), None, Some(7), Some(0), Some(7)]));
+    let name: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), Some(""), None, Some("é"), Some("b"), Some("a")]));
+    let double: ArrayRef = Arc::new(Float64Array::from(vec![-0.0, 0.0, f64::NAN, 1.5, -f64::NAN, 0.0]));
+    let rows = batch(vec![("ts", times(6)), ("x", x), ("name", name), ("double", double)]);
+    let collect = |column: usize, kind: &DataType| call(AggregateFunction::Collect, column, multiset_of(kind));
+    let once = |call: AggregateCall| AggregateCall { distinct: true, ..call };
+    let calls = [
+        collect(1, &DataType::Int64),
+        once(collect(1, &DataType::Int64)),
+        collect(2, &DataType::Utf8),
+        collect(3, &DataType::Float64),
+    ];
+    let results = aggregate(&calls, &rows).expect("aggregates");
+    let wanted = "{-2:_1;0:_1;7:_3} {-2:_1;0:_1;7:_1} {:_1;a:_1;b:_2;é:_1} {0.0:_3;1.5:_1;NaN:_2}";
+    assert_eq!(text(results), wanted);
 }
 
 #[test]

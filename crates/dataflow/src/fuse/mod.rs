@@ -33,6 +33,7 @@ pub mod text;
 mod words;
 
 use crate::expr::Expr;
+use crate::floats::{Comparison, is_comparison};
 use arrow::datatypes::Schema;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::Operator;
@@ -73,7 +74,7 @@ fn fuse_tree(expr: &Physical, input: &Schema) -> datafusion_common::Result<Physi
 fn is_plain(e: &Physical) -> bool {
     let node = e.as_ref();
     let itself = if let Some(b) = node.downcast_ref::<BinaryExpr>() {
-        compares(*b.op()) || matches!(b.op(), Operator::And | Operator::Or)
+        is_comparison(*b.op()) || matches!(b.op(), Operator::And | Operator::Or)
     } else if let Some(f) = node.downcast_ref::<ScalarFunctionExpr>() {
         matches!(f.name(), "lower" | "upper" | "char_length" | "hour" | "minute" | "second")
             || reads::field_of(e).is_some()
@@ -84,17 +85,12 @@ fn is_plain(e: &Physical) -> bool {
             || node.is::<IsNullExpr>()
             || node.is::<IsNotNullExpr>()
             || node.is::<NotExpr>()
+            || node.is::<Comparison>()
             || node.is::<words::InWords>()
             || node.is::<letters::Without>()
             || node.downcast_ref::<open::Open>().is_some_and(open::Open::is_plain)
     };
     itself && e.children().into_iter().all(is_plain)
-}
-
-/// Whether two values are compared by their order.
-fn compares(op: Operator) -> bool {
-    use Operator::*;
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
 }
 
 /// The value of a constant.

@@ -3,7 +3,8 @@
 //! The number needs no cast to a decimal first: 64 bits by 64 bits fit 128, so the product is exact and cannot overflow.
 //! And where the product is only compared with a constant, the constant is divided instead, once.
 
-use super::{Physical, compares, literal};
+use super::{Physical, literal};
+use crate::floats::is_comparison;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, RecordBatch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema};
 use datafusion_common::{Result, ScalarValue, internal_err};
@@ -29,7 +30,7 @@ pub fn fuse(e: &Physical, input: &Schema) -> Result<Option<Physical>> {
     if let Some(b) = e.downcast_ref::<BinaryExpr>() {
         return match b.op() {
             Operator::Multiply => product(b, input),
-            op if compares(*op) => comparison(b, input),
+            op if is_comparison(*op) => comparison(b, input),
             _ => Ok(None),
         };
     }

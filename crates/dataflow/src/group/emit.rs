@@ -8,6 +8,7 @@
 //! | there | nothing | `-D`, with the values that it had |
 
 use super::{GroupAggregate, Touched};
+use crate::multiset::as_lists;
 use crate::operator::{Output, ROWS_MAX};
 use crate::rows::conform;
 use arrow::array::*;
@@ -82,7 +83,7 @@ impl GroupAggregate {
                 let column = distinct(&old, &new)?;
                 differ.iter_mut().zip(column.values()).for_each(|(all, one)| *all |= one);
             } else {
-                let compare = make_comparator(&old, &new, SortOptions::default())?;
+                let compare = make_comparator(&as_lists(&old), &as_lists(&new), SortOptions::default())?;
                 differ.iter_mut().enumerate().for_each(|(i, all)| *all |= compare(i, i).is_ne());
             }
         }

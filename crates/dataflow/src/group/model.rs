@@ -5,6 +5,7 @@ use crate::graph::{AggregateCall, AggregateFunction};
 use crate::testing::{Capture, Crew, pressed_if, render, timestamp};
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Schema};
+use millstream_core::multiset::multiset_of;
 use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +133,9 @@ fn calls(rich: bool) -> Vec<AggregateCall> {
         distinct(call(ListAgg { separator: "/".into() }, Some(4), DataType::Utf8)),
         call(listagg(), Some(4), DataType::Utf8),
         call(ArrayAgg, Some(2), list(DataType::Int64)),
+        call(Collect, Some(2), multiset_of(&DataType::Int64)),
+        flagged(call(Collect, Some(4), multiset_of(&DataType::Utf8))),
+        distinct(call(Collect, Some(4), multiset_of(&DataType::Utf8))),
         call(FirstValue, Some(2), DataType::Int64),
         flagged(call(LastValue, Some(4), DataType::Utf8)),
         call(VarPop, Some(6), DataType::Float64),
@@ -278,6 +282,9 @@ impl Model {
             shown((!texts.is_empty()).then(|| texts.iter().cloned().collect::<Vec<_>>().join("/"))),
             shown((!listed.is_empty()).then(|| listed.join("+"))),
             shown((!array.is_empty()).then(|| format!("[{}]", array.join(";")))),
+            multiset(values.iter()),
+            multiset(flagged_values.iter().map(text)),
+            multiset(texts.iter()),
             some(by_place(&self.all, false).iter().find_map(|(_, n)| value(*n))),
             shown(by_place(&self.flagged, true).iter().rev().find_map(|(_, n)| value(*n)).map(|n| text(&n))),
             float(moments.variance(false)),
@@ -287,6 +294,14 @@ impl Model {
         ]
         .join(" ")
     }
+}
+
+/// As it is printed.
+fn multiset<T: Ord + ToString>(values: impl Iterator<Item = T>) -> String {
+    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+    values.for_each(|value| *counts.entry(value).or_default() += 1);
+    let entries: Vec<String> = counts.iter().map(|(value, n)| format!("{}:_{n}", value.to_string())).collect();
+    format!("{{{}}}", entries.join(";"))
 }
 
 /// Rows as text, doubles by their bits.

@@ -6,7 +6,8 @@ use super::sketches::{DistinctSketches, Hashed, QuantileSketches};
 use super::values::{Anew, CountDistinct, Distinct, Ends, Extreme, Extremes, Foreign, Function, Lag, explain};
 use super::words::{Bytes, Decimals, Floats, Nothing, Nullable, OrderedFloats, Scalars, Words};
 use crate::graph::{AggregateCall, AggregateFunction, Frame, OverCall, OverFunction};
-use arrow::array::{Array, ArrayRef, AsArray, ListArray};
+use crate::multiset::collected;
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, new_empty_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -71,6 +72,7 @@ fn build_aggregate(spec: &AggregateCall, frame: Frame, input: &SchemaRef) -> Res
         StddevSamp => build.spread(true, true),
         ListAgg { separator } => build.list(separator.clone()),
         ArrayAgg => build.array(),
+        Collect => build.collect(),
         ApproxPercentile { fraction } => build.percentile(*fraction),
         Kernel(function) => {
             // One that cannot take rows back says so when it is asked for.
@@ -279,6 +281,19 @@ impl Build<'_> {
             let offsets = OffsetBuffer::from_lengths([values.len()]);
             Ok(ScalarValue::List(Arc::new(ListArray::try_new(item.clone(), offsets, values, None)?)))
         })
+    }
+
+    fn collect(self) -> Result<Box<dyn Call>> {
+        let (kind, multiset, once) = (self.kind()?.clone(), self.result(), self.spec.distinct);
+        let of_column = {
+            let multiset = multiset.clone();
+            move |column: &ArrayRef| {
+                let collected = collected(column, once, &multiset)?;
+                ScalarValue::try_from_array(&collected, 0).map_err(explain)
+            }
+        };
+        let of_nothing = of_column(&new_empty_array(&kind))?;
+        self.anew_or(of_nothing, move |columns| of_column(&columns[0]))
     }
 
     fn percentile(self, fraction: f64) -> Result<Box<dyn Call>> {

@@ -13,6 +13,7 @@ use crate::testing::{Capture, Crew, Timeline, owners, pressed, timestamp};
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use arrow::util::display::array_value_to_string;
+use millstream_core::multiset::multiset_of;
 use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -105,6 +106,7 @@ fn values_from_the_beginning_stay_in_order() {
             aggregate(FirstValue, &[2], DataType::Int64, BEGINNING),
             aggregate(LastValue, &[2], DataType::Int64, BEGINNING),
             aggregate(ArrayAgg, &[2], list, BEGINNING),
+            aggregate(Collect, &[2], multiset_of(&DataType::Int64), BEGINNING),
             distinct(aggregate(Count, &[2], DataType::Int64, BEGINNING)),
             distinct(aggregate(Sum, &[2], DataType::Int64, ALL_ROWS)),
             distinct(aggregate(Sum, &[3], DataType::Float64, BEGINNING)),
@@ -113,14 +115,14 @@ fn values_from_the_beginning_stay_in_order() {
         ],
         "
         rows       10 ann null 0.5 0
-        watermark  10               -> 10 ann null null [null] 0 null 0.5 1 1
+        watermark  10               -> 10 ann null null [null] {} 0 null 0.5 1 1
         rows       20 ann 4 0.5 0
-        watermark  20               -> 20 ann 4 4 [null;4] 1 4 0.5 1 2
+        watermark  20               -> 20 ann 4 4 [null;4] {4:_1} 1 4 0.5 1 2
         rows       30 ann 4 2.5 0, 30 bob 1 null 0
-        watermark  30               -> 30 ann 4 4 [null;4;4] 1 4 3.0 2 3, 30 bob 1 1 [1] 1 1 null 0 0
+        watermark  30               -> 30 ann 4 4 [null;4;4] {4:_2} 1 4 3.0 2 3, 30 bob 1 1 [1] {1:_1} 1 1 null 0 0
         rows       40 ann 6 0 0, 41 ann 4 -0.0 0
-        watermark  41               -> 40 ann 4 6 [null;4;4;6] 2 10 3.0 3 4
-                                    -> 41 ann 4 4 [null;4;4;6;4] 2 10 3.0 3 5
+        watermark  41               -> 40 ann 4 6 [null;4;4;6] {4:_2;6:_1} 2 10 3.0 3 4
+                                    -> 41 ann 4 4 [null;4;4;6;4] {4:_3;6:_1} 2 10 3.0 3 5
         end",
     );
 }

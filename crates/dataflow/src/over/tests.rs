@@ -4,6 +4,7 @@ use crate::testing::{Capture, Timeline, pressed_with, timestamp};
 use arrow::array::{AsArray, Float64Array, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 use arrow::util::display::array_value_to_string;
+use millstream_core::multiset::multiset_of;
 use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -260,6 +261,8 @@ pub(super) fn calls(a: Frame, b: Frame) -> Vec<OverCall> {
         aggregate(Sum, &[4], DataType::Float64, a),
         aggregate(ListAgg { separator: "+".into() }, &[5], DataType::Utf8, a),
         aggregate(ArrayAgg, &[3], list, b),
+        aggregate(Collect, &[5], multiset_of(&DataType::Utf8), a),
+        distinct(aggregate(Collect, &[3], multiset_of(&int()), b)),
         filtered,
         aggregate(Max, &[4], DataType::Float64, b),
         aggregate(VarSamp, &[3], DataType::Float64, a),
@@ -301,6 +304,8 @@ fn naive(frame: &[&Row]) -> Vec<String> {
         if doubles.is_empty() { String::new() } else { number(double) },
         texts.join("+"),
         format!("[{}]", frame.iter().map(|r| show(r.int)).collect::<Vec<_>>().join(", ")),
+        multiset(texts.iter()),
+        multiset(different.iter()),
         some(!even.is_empty(), even.iter().sum()),
         doubles.iter().copied().max_by(f64::total_cmp).map_or(String::new(), number),
         if ints.len() < 2 { String::new() } else { number(variance(&ints)) },
@@ -308,6 +313,14 @@ fn naive(frame: &[&Row]) -> Vec<String> {
         texts.iter().collect::<BTreeSet<_>>().len().to_string(),
         texts.iter().collect::<BTreeSet<_>>().len().to_string(),
     ]
+}
+
+/// As it is printed.
+fn multiset<T: Ord + ToString>(values: impl Iterator<Item = T>) -> String {
+    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+    values.for_each(|value| *counts.entry(value).or_default() += 1);
+    let entries: Vec<String> = counts.iter().map(|(value, n)| format!("{}: {n}", value.to_string())).collect();
+    format!("{{{}}}", entries.join(", "))
 }
 
 fn variance(ints: &[i64]) -> f64 {
@@ -363,7 +376,7 @@ proptest! {
         accepted.sort_by_key(|r| (r.time, r.place));
         let expected: Vec<(i64, Vec<String>)> = (0..accepted.len()).map(|i| {
             let (of_a, of_b) = (naive(&in_frame(&accepted, i, a)), naive(&in_frame(&accepted, i, b)));
-            let pick = |c: usize| if [1, 3, 7, 9, 12, 13, 14, 16, 18].contains(&c) { of_b[c].clone() } else { of_a[c].clone() };
+            let pick = |c: usize| if [1, 3, 7, 9, 12, 14, 15, 16, 18, 20].contains(&c) { of_b[c].clone() } else { of_a[c].clone() };
             (accepted[i].place, (0..of_a.len()).map(pick).collect())
         }).collect();
 

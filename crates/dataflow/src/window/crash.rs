@@ -8,6 +8,7 @@ use datafusion_functions_aggregate as functions;
 use datafusion_physical_expr::aggregate::AggregateExprBuilder;
 use datafusion_physical_expr::expressions::Column;
 use millstream_core::ChangeKind;
+use millstream_core::multiset::multiset_of;
 use millstream_state::table::Piece;
 use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
@@ -102,6 +103,7 @@ fn every_call() -> Vec<AggregateCall> {
     for column in COLUMNS[2..].iter().copied() {
         let kind = schema().field(at(column)).data_type().clone();
         calls.extend([Min, Max, FirstValue, LastValue].map(|f| call(f, Some(column), kind.clone())));
+        calls.push(call(Collect, Some(column), multiset_of(&kind)));
         calls.push(call(ArrayAgg, Some(column), list(kind)));
     }
     for column in ["small", "x"] {
@@ -125,6 +127,7 @@ fn every_call() -> Vec<AggregateCall> {
             call(Sum, Some("x"), Float64),
             call(ListAgg { separator: "+".into() }, Some("title"), Utf8),
             call(ArrayAgg, Some("day"), list(Date32)),
+            call(Collect, Some("title"), multiset_of(&Utf8)),
             call(StddevPop, Some("small"), Float64),
         ] {
             more.push(AggregateCall { distinct: true, filter, ..c });

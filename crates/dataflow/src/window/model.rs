@@ -4,6 +4,7 @@ use super::*;
 use crate::graph::{AggregateCall, AggregateFunction, Trigger, WindowTime};
 use crate::testing::{Capture, Crew, pressed, render, timestamp};
 use arrow::datatypes::{DataType, Field};
+use millstream_core::multiset::multiset_of;
 use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,6 +103,8 @@ fn rich_calls() -> Vec<AggregateCall> {
         AggregateCall { distinct: true, ..call(Sum, Some(2), DataType::Int64) },
         call(Min, Some(4), DataType::Utf8),
         call(ListAgg { separator: "+".into() }, Some(4), DataType::Utf8),
+        call(Collect, Some(2), multiset_of(&DataType::Int64)),
+        AggregateCall { distinct: true, filter: Some(3), ..call(Collect, Some(2), multiset_of(&DataType::Int64)) },
         call(FirstValue, Some(2), DataType::Int64),
         call(LastValue, Some(4), DataType::Utf8),
         AggregateCall { distinct: true, ..call(Count, Some(4), DataType::Int64) },
@@ -130,6 +133,8 @@ fn reference(rows: &[Row], rich: bool) -> String {
             shown((!set.is_empty()).then(|| set.iter().sum::<i64>())),
             shown(texts.iter().min()),
             shown((!texts.is_empty()).then(|| texts.join("+"))),
+            multiset(values.iter()),
+            multiset(distinct(&flagged).iter()),
             shown(values.first()),
             shown(texts.last()),
             set.len().to_string(),
@@ -149,6 +154,14 @@ fn reference(rows: &[Row], rich: bool) -> String {
         shown((!values.is_empty()).then(|| format!("{:?}", exact.value()))),
     ]
     .join(" ")
+}
+
+/// As it is printed.
+fn multiset<'a>(values: impl Iterator<Item = &'a i64>) -> String {
+    let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
+    values.for_each(|value| *counts.entry(*value).or_default() += 1);
+    let entries: Vec<String> = counts.iter().map(|(value, n)| format!("{value}:_{n}")).collect();
+    format!("{{{}}}", entries.join(";"))
 }
 
 type Results = BTreeMap<String, String>;

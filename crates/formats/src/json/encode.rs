@@ -4,9 +4,38 @@ use crate::Encoder;
 use crate::options::JsonOptions;
 use crate::records::RecordEncoder;
 use crate::text::{Column, Style, write_json_string};
+use crate::types::sql_type;
 use arrow::array::{BinaryArray, BinaryBuilder, Int8Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
-use millstream_core::{Batch, Result};
+use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
+use millstream_core::multiset::element_of;
+use millstream_core::{Batch, Error, Result};
+
+/// Checks that rows of these columns can be written.
+///
+/// # Errors
+/// A MULTISET of something else than texts: its values are the keys of an object.
+pub fn check_written(columns: &Fields) -> Result<()> {
+    fn other_keys(of: &DataType) -> Option<&DataType> {
+        let fields: &[std::sync::Arc<Field>] = match of {
+            multiset if element_of(multiset).is_some_and(|e| *e != DataType::Utf8) => return Some(multiset),
+            DataType::List(inner) | DataType::Map(inner, _) => std::slice::from_ref(inner),
+            DataType::Struct(fields) => fields,
+            _ => return None,
+        };
+        fields.iter().find_map(|f| other_keys(f.data_type()))
+    }
+    for column in columns {
+        if let Some(multiset) = other_keys(column.data_type()) {
+            return Err(Error::sql(format!(
+                "column `{}` holds a {}, and keys of JSON objects are text",
+                column.name(),
+                sql_type(multiset)
+            ))
+            .remedy("CAST the values AS STRING before they are collected, and declare MULTISET<STRING>"));
+        }
+    }
+    Ok(())
+}
 
 /// Writes one object for each row, with all columns, NULL as `null` or left out.
 pub struct JsonEncoder {

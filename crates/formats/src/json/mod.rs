@@ -21,7 +21,7 @@ mod encode;
 mod flat;
 
 pub(crate) use cell::{CellReader, skip_value, space};
-pub use encode::JsonEncoder;
+pub use encode::{JsonEncoder, check_written};
 
 use crate::bad::{Fault, OnBadRow, settle, shown};
 use crate::lines::{Cut, LINES_MAX, Line, Lines, too_long};

@@ -84,7 +84,7 @@ fn what_gives_no_rows_says_so() {
     assert!(
         e.expect_err("a text")
             .to_string()
-            .contains("UNNEST and TABLE(f(..)) take an ARRAY or a MAP, and this is STRING")
+            .contains("UNNEST and TABLE(f(..)) take an ARRAY, a MAP or a MULTISET, and this is STRING")
     );
     let e = run("SELECT * FROM TABLE(TUMBEL(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR));", Mode::Streaming, 1);
     assert!(e.expect_err("a slip").to_string().contains("TUMBLE"));

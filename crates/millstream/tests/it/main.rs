@@ -8,6 +8,8 @@ mod broadcast;
 mod bucket;
 mod changes;
 mod cli;
+mod collect;
+mod comparisons;
 mod dice;
 mod emit;
 mod functions;

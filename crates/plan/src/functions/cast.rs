@@ -19,6 +19,7 @@ use datafusion_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
+use millstream_core::multiset::element_of;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -384,9 +385,12 @@ pub(super) fn sql_type(data_type: &DataType) -> String {
             format!("TIMESTAMP{}({})", if zone.is_some() { "_LTZ" } else { "" }, digits(unit))
         }
         List(item) => format!("ARRAY<{}>", sql_type(item.data_type())),
-        Map(entries, _) => match entries.data_type() {
-            Struct(f) if f.len() == 2 => format!("MAP<{}, {}>", sql_type(f[0].data_type()), sql_type(f[1].data_type())),
-            other => other.to_string(),
+        Map(entries, _) => match (element_of(data_type), entries.data_type()) {
+            (Some(element), _) => format!("MULTISET<{}>", sql_type(element)),
+            (None, Struct(f)) if f.len() == 2 => {
+                format!("MAP<{}, {}>", sql_type(f[0].data_type()), sql_type(f[1].data_type()))
+            }
+            (None, other) => other.to_string(),
         },
         Struct(fields) => {
             let fields: Vec<String> =

@@ -9,6 +9,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int32Type};
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_common::{Result, exec_err, plan_err};
+use millstream_core::multiset::{cardinalities, element_of};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -78,7 +79,7 @@ fn comparable<const N: usize>(columns: [&ArrayRef; N]) -> Result<[Rows; N]> {
     rows.try_into().map_err(|_| datafusion_common::DataFusionError::Internal("a column was lost".to_string()))
 }
 
-/// How many items or entries; NULL for NULL.
+/// How many items or entries, or values of a multiset; NULL for NULL.
 fn cardinality(c: &Call) -> Result<ArrayRef> {
     let array = c.whole(0)?;
     let count = |offsets: &[i32], row: usize| offsets[row + 1] - offsets[row];
@@ -93,12 +94,20 @@ fn cardinality(c: &Call) -> Result<ArrayRef> {
             };
             c.make::<Int32Type>(|row| Ok(lists.is_valid(row).then(|| count(lists.value_offsets(), row))))
         }
+        multiset if element_of(multiset).is_some() => {
+            let multisets = array.as_map();
+            let held = cardinalities(multisets);
+            c.make::<Int32Type>(|row| match i32::try_from(held[row]) {
+                Ok(count) => Ok(multisets.is_valid(row).then_some(count)),
+                Err(_) => exec_err!("CARDINALITY: the multiset holds {} values, more than an INT", held[row]),
+            })
+        }
         DataType::Map(..) => {
             let maps = array.as_map();
             c.make::<Int32Type>(|row| Ok(maps.is_valid(row).then(|| count(maps.value_offsets(), row))))
         }
         DataType::Null => c.make::<Int32Type>(|_| Ok(None)),
-        other => plan_err!("CARDINALITY takes an ARRAY or a MAP, not {}", super::cast::sql_type(other)),
+        other => plan_err!("CARDINALITY takes an ARRAY, a MAP or a MULTISET, not {}", super::cast::sql_type(other)),
     }
 }
 

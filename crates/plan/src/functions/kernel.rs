@@ -22,6 +22,7 @@ use datafusion_expr::type_coercion::binary::type_union_resolution;
 use datafusion_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use millstream_core::multiset::element_of;
 use millstream_dataflow::fuse::text::TextColumn;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -96,7 +97,7 @@ impl Kind {
                 FixedSizeList(item, _) => Some(List(item.clone())),
                 _ => None,
             },
-            Kind::Map => matches!(given, Map(_, _)).then(|| given.clone()),
+            Kind::Map => (matches!(given, Map(_, _)) && element_of(given).is_none()).then(|| given.clone()),
             Kind::Any => Some(given.clone()),
         }
     }

@@ -21,6 +21,7 @@ mod collection;
 mod conditional;
 mod encode;
 mod field;
+mod floats;
 mod interval;
 mod json;
 mod kernel;
@@ -39,6 +40,7 @@ mod wall;
 mod zone;
 
 pub use cast::{CastTo, FlinkCasts};
+pub use floats::compare_floats;
 pub use operators::FlinkOperators;
 pub use planner::{FlinkExprPlanner, plain_calls};
 pub use zone::SessionZone;

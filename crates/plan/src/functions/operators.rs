@@ -7,10 +7,13 @@
 //! - A DOUBLE and a DECIMAL are compared as DOUBLE. DataFusion would compare them as DECIMAL(30, 15), which holds neither
 //!   1e300 nor 2.5e-19.
 //! - A DECIMAL divided has as many digits as Flink says: see [`quotient_type`].
+//! - ROWs are equal if their fields are, one by one: where one is NULL, and no other differs, it is not known.
+//! - FLOAT and DOUBLE that are constants are compared as Java does; of columns, once they are compiled.
 //! - A remainder has the type of the divisor.
 //! - LIKE knows no escape but that of ESCAPE; SIMILAR TO knows `%` and `_`, and takes the whole text.
 //! - FIRST_VALUE and LAST_VALUE leave NULLs out.
 
+use super::floats;
 use super::kernel::{Call, Function, Kind};
 use super::math::decimals;
 use super::zone::SessionZone;
@@ -21,11 +24,14 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion_expr::expr::{Between, Cast, InList, NullTreatment, ScalarFunction, WindowFunction};
 use datafusion_expr::expr_rewriter::NamePreserver;
-use datafusion_expr::utils::merge_schema;
+use datafusion_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion_expr::{
-    BinaryExpr, Expr, ExprSchemable, Like, LogicalPlan, Operator, ScalarUDF, WindowFunctionDefinition, cast, lit,
+    BinaryExpr, Expr, ExprSchemable, Like, LogicalPlan, Operator, ScalarUDF, WindowFunctionDefinition, cast, lit, not,
 };
+use datafusion_functions::core::expr_fn::get_field;
+use datafusion_functions::core::r#struct::StructFunc;
 use datafusion_optimizer::AnalyzerRule;
+use millstream_dataflow::floats as dataflow_floats;
 use std::cell::Cell;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -97,6 +103,12 @@ impl FlinkOperators {
                 let [expr, low, high] = parts.map(Box::new);
                 Ok(told(Expr::Between(Between { expr, negated: b.negated, low, high }), changed))
             }
+            Expr::InList(i) if matches!(i.expr.get_type(schema), Ok(DataType::Struct(_))) => {
+                let equal = |item: Expr| self.rows_equal(i.expr.as_ref().clone(), item, schema);
+                let any = disjunction(i.list.into_iter().map(equal).collect::<Result<Vec<_>>>()?);
+                let any = any.unwrap_or(lit(false));
+                Ok(Transformed::yes(if i.negated { not(any) } else { any }))
+            }
             Expr::InList(mut i) => {
                 let mut parts = vec![*i.expr];
                 parts.append(&mut i.list);
@@ -162,8 +174,17 @@ impl FlinkOperators {
     fn binary(&self, left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         let mut sides = [left, right];
         let mut changed = false;
+        if matches!(op, Operator::Eq | Operator::NotEq) && sides.iter().all(|side| is_row(side, schema)) {
+            let [left, right] = sides;
+            let equal = self.rows_equal(left, right, schema)?;
+            return Ok(Transformed::yes(if op == Operator::Eq { equal } else { not(equal) }));
+        }
         if is_comparison(op) {
             changed = as_doubles(&mut sides, schema)?;
+        }
+        if dataflow_floats::is_comparison(op) && sides[0] != sides[1] && constant_floats(&sides, schema) {
+            let [left, right] = sides.map(|side| cast(side, DataType::Float64));
+            return Ok(Transformed::yes(floats::call(left, op, right)));
         }
         let whole = |sides: [Expr; 2]| {
             let [left, right] = sides.map(Box::new);
@@ -182,6 +203,17 @@ impl FlinkOperators {
             }
             _ => Ok(told(whole(sides), changed)),
         }
+    }
+
+    /// `a.x = b.x AND a.y = b.y` for `a = b`.
+    fn rows_equal(&self, left: Expr, right: Expr, schema: &DFSchema) -> Result<Expr> {
+        let (left, right) = (fields(left, schema)?, fields(right, schema)?);
+        if left.len() != right.len() {
+            return plan_err!("a ROW of {} fields is compared with one of {}", left.len(), right.len());
+        }
+        let equal = |(left, right)| self.binary(left, Operator::Eq, right, schema).map(|t| t.data);
+        let all = left.into_iter().zip(right).map(equal).collect::<Result<Vec<_>>>()?;
+        Ok(conjunction(all).unwrap_or(lit(true)))
     }
 
     /// LIKE or SIMILAR TO with the pattern in the form that the engine's operator takes.
@@ -216,6 +248,29 @@ impl FlinkOperators {
         l.pattern = Box::new(pattern);
         Ok(Transformed::yes(l))
     }
+}
+
+fn is_row(e: &Expr, schema: &DFSchema) -> bool {
+    matches!(e.get_type(schema), Ok(DataType::Struct(_)))
+}
+
+/// The fields of a ROW, as they were written where it is made here.
+fn fields(row: Expr, schema: &DFSchema) -> Result<Vec<Expr>> {
+    match row {
+        Expr::ScalarFunction(f) if f.func.inner().is::<StructFunc>() => Ok(f.args),
+        row => match row.get_type(schema)? {
+            DataType::Struct(fields) => {
+                Ok(fields.iter().map(|field| get_field(row.clone(), field.name().as_str())).collect())
+            }
+            other => plan_err!("a ROW is compared with a value of type {other}"),
+        },
+    }
+}
+
+fn constant_floats(sides: &[Expr; 2], schema: &DFSchema) -> bool {
+    let numbers = sides.iter().map(|side| side.get_type(schema).ok().filter(DataType::is_numeric));
+    let types: Vec<DataType> = numbers.flatten().collect();
+    types.len() == 2 && types.iter().any(DataType::is_floating) && sides.iter().all(floats::is_constant)
 }
 
 fn is_comparison(op: Operator) -> bool {

@@ -5,6 +5,7 @@ use crate::catalog::{ColumnKind, TableDef};
 use crate::parse::types::{arrow_type, parse_text};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion_sql::sqlparser::ast::{self, Expr};
+use millstream_core::multiset::multiset_of;
 use std::sync::Arc;
 
 fn read(text: &str) -> Vec<Statement> {
@@ -58,6 +59,14 @@ fn every_type_has_its_arrow_type() {
         ("BINARY(4)", Binary),
         ("VARBINARY(10)", Binary),
         ("BYTES", Binary),
+        ("MULTISET<STRING>", multiset_of(&Utf8)),
+        ("STRING MULTISET", multiset_of(&Utf8)),
+        (
+            "multiset<ROW<a INT, b MULTISET<BIGINT>>> ARRAY",
+            list(multiset_of(&Struct(
+                vec![Field::new("a", Int32, true), Field::new("b", multiset_of(&Int64), true)].into(),
+            ))),
+        ),
         ("DATE", Date32),
         ("TIME", Time32(TimeUnit::Millisecond)),
         ("TIME(3) WITHOUT TIME ZONE", Time32(TimeUnit::Millisecond)),

@@ -1,8 +1,8 @@
 //! Types as Flink writes them, to Arrow.
 //!
 //! ```text
-//!  type    := name [ '(' numbers ')' ] [ suffix ] { ARRAY | [NOT] NULL }
-//!           | ARRAY '<' type '>' | MAP '<' type ',' type '>'
+//!  type    := name [ '(' numbers ')' ] [ suffix ] { ARRAY | MULTISET | [NOT] NULL }
+//!           | ARRAY '<' type '>' | MULTISET '<' type '>' | MAP '<' type ',' type '>'
 //!           | ROW ( '<' fields '>' | '(' fields ')' )
 //!  fields  := name type [ 'comment' ] { ',' .. }
 //! ```
@@ -18,6 +18,7 @@ use datafusion_sql::sqlparser::ast;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 use millstream_core::error::did_you_mean;
+use millstream_core::multiset::multiset_of;
 use std::sync::Arc;
 
 /// How deep `ARRAY<ROW<MAP<..` may go.
@@ -34,7 +35,7 @@ pub struct SqlType {
 }
 
 /// The names that a type can start with, for "did you mean".
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "BOOLEAN",
     "TINYINT",
     "SMALLINT",
@@ -57,6 +58,7 @@ const NAMES: [&str; 24] = [
     "TIMESTAMP_LTZ",
     "ARRAY",
     "MAP",
+    "MULTISET",
     "ROW",
     "DEC",
 ];
@@ -154,6 +156,9 @@ impl Reader<'_, '_> {
                 let element = Field::new("item", parsed.data_type, true);
                 let not_null = if parsed.nullable { "" } else { " NOT NULL" };
                 parsed = SqlType::new(DataType::List(Arc::new(element)), format!("ARRAY<{}{not_null}>", parsed.text));
+            } else if take_word(self.parser, "MULTISET") {
+                let text = format!("MULTISET<{}>", parsed.with_null());
+                parsed = SqlType::new(multiset_of(&parsed.data_type), text);
             } else if is_word(self.parser, 0, "NOT") && is_word(self.parser, 1, "NULL") {
                 self.parser.advance_token();
                 self.parser.advance_token();
@@ -216,6 +221,12 @@ impl Reader<'_, '_> {
                 let text = format!("ARRAY<{}>", element.with_null());
                 Ok(SqlType::new(DataType::List(Arc::new(Field::new("item", element.data_type, true))), text))
             }
+            "MULTISET" => {
+                self.open("MULTISET<TYPE>")?;
+                let element = self.any()?;
+                self.close()?;
+                Ok(SqlType::new(multiset_of(&element.data_type), format!("MULTISET<{}>", element.with_null())))
+            }
             "MAP" => {
                 self.open("MAP<KEY, VALUE>")?;
                 let key = self.any()?;
@@ -233,10 +244,9 @@ impl Reader<'_, '_> {
                 Ok(SqlType::new(DataType::Map(Arc::new(entries), false), text))
             }
             "ROW" => self.row(),
-            "MULTISET" | "RAW" | "INTERVAL" | "VARIANT" | "SYMBOL" | "NULL" => fail(
+            "RAW" | "INTERVAL" | "VARIANT" | "SYMBOL" | "NULL" => fail(
                 format!("the type {name} is not supported"),
                 match name.as_str() {
-                    "MULTISET" => "use MAP<TYPE, INT>: a value with how often it occurs",
                     "INTERVAL" => "store the length of time as BIGINT (milliseconds)",
                     "VARIANT" => "use STRING and the JSON functions",
                     _ => "use BYTES",
@@ -252,7 +262,7 @@ impl Reader<'_, '_> {
                         (None, Some(ours)) => format!("did you mean {ours}?"),
                         (None, None) => {
                             "types are BOOLEAN, INT, BIGINT, DOUBLE, DECIMAL(p, s), STRING, BYTES, DATE, TIME, \
-                                 TIMESTAMP(p), TIMESTAMP_LTZ(p), ARRAY<..>, MAP<..> and ROW<..>"
+                                 TIMESTAMP(p), TIMESTAMP_LTZ(p), ARRAY<..>, MAP<..>, MULTISET<..> and ROW<..>"
                                 .into()
                         }
                     },

@@ -1,11 +1,12 @@
 //! `FOR SYSTEM_TIME AS OF time`: on its way through DataFusion, a condition of the join.
 //!
 //! ```text
-//!  o JOIN r FOR SYSTEM_TIME AS OF o.ts AS r ON o.k = r.k   ──▶   o JOIN r ON o.k = r.k AND $as_of(o.ts, o.k = r.k)
+//!  o JOIN r FOR SYSTEM_TIME AS OF o.ts AS r ON o.k = r.k   ──▶   o JOIN r ON o.k = r.k AND $as_of(o.ts, o.k = r.k, FALSE)
 //! ```
 //!
 //! DataFusion knows tables of no time but the present and drops the clause. As a condition it is resolved where both sides
-//! are in scope, and what else stands in ON keeps it from being moved to one of them. Lowering takes it out again.
+//! are in scope, and what else stands in ON keeps it from being moved to one of them. Lowering takes it out again. The last
+//! argument says whether it is the MATCH_CONDITION of an ASOF JOIN, which comes the same way.
 //!
 //! The versions themselves stand under a [`Versions`] node: their time is read though no expression names it, and no filter
 //! may go below, since a version that does not pass still ends the one before it.
@@ -25,7 +26,7 @@ pub const NAME: &str = "$as_of";
 pub fn as_of() -> ScalarUDF {
     super::marker::marker(
         NAME,
-        2,
+        3,
         "FOR SYSTEM_TIME AS OF is not there yet in batch mode: run the query in streaming mode",
     )
 }

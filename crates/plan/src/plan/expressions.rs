@@ -13,6 +13,7 @@ use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr, create_physical_expr};
 use millstream_core::{Error, Result};
 use millstream_dataflow::expr::Expr;
+use millstream_dataflow::floats;
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ impl<'p, 'c> Compiler<'p, 'c> {
     }
 
     pub fn physical(&self, e: &Logical, schema: &DFSchema) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
-        create_physical_expr(e, schema, &self.props, &self.context)
+        let compiled = create_physical_expr(e, schema, &self.props, &self.context)?;
+        floats::compared(compiled, schema.as_arrow())
     }
 
     /// A compiled expression over the columns of `input`, named.

@@ -182,7 +182,7 @@ impl Unnests<'_> {
                 return Err(self.fail(&item.relation, e));
             }
             for join in &mut item.joins {
-                self.nearest(join)?;
+                let matched = self.nearest(join)?;
                 let without = match &join.join_operator {
                     JoinOperator::Join(c) | JoinOperator::Inner(c) => matches!(c, JoinConstraint::None),
                     JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => matches!(c, JoinConstraint::None),
@@ -219,7 +219,7 @@ impl Unnests<'_> {
                 let arg = |e: Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(e));
                 let args = FunctionArgumentList {
                     duplicate_treatment: None,
-                    args: vec![arg(time), arg(on.clone())],
+                    args: vec![arg(time), arg(on.clone()), arg(Expr::value(Value::Boolean(matched)))],
                     clauses: Vec::new(),
                 };
                 let call = Expr::Function(Function {
@@ -259,9 +259,10 @@ impl Unnests<'_> {
         Ok(())
     }
 
-    /// Makes a LEFT JOIN of versions of `ASOF JOIN .. MATCH_CONDITION`, whose condition stands where their time would.
-    fn nearest(&self, join: &mut Join) -> Result<()> {
-        let JoinOperator::AsOf { match_condition, constraint } = &join.join_operator else { return Ok(()) };
+    /// Makes a LEFT JOIN of versions of `ASOF JOIN .. MATCH_CONDITION`, whose condition stands where their time would;
+    /// says whether it was one.
+    fn nearest(&self, join: &mut Join) -> Result<bool> {
+        let JoinOperator::AsOf { match_condition, constraint } = &join.join_operator else { return Ok(false) };
         let JoinConstraint::On(on) = constraint.clone() else {
             let e = Error::sql("ASOF JOIN without ON");
             let e = e.remedy("write ASOF JOIN r MATCH_CONDITION (left.time >= r.time) ON left.key = r.key");
@@ -276,7 +277,7 @@ impl Unnests<'_> {
             }
         }
         join.join_operator = JoinOperator::LeftOuter(JoinConstraint::On(on));
-        Ok(())
+        Ok(true)
     }
 
     fn fold(&self, from: Vec<TableWithJoins>) -> Result<Vec<TableWithJoins>> {

@@ -5,6 +5,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion_common::Result as DfResult;
 use datafusion_expr::planner::TypePlanner;
 use datafusion_sql::sqlparser::ast;
+use millstream_core::multiset::element_of;
 use std::sync::Arc;
 
 /// Types inside expressions: `CAST(x AS DECIMAL(10, 2))`.
@@ -42,11 +43,12 @@ pub fn sql_name(t: &DataType) -> String {
             if zone.is_some() { format!("TIMESTAMP_LTZ({p})") } else { format!("TIMESTAMP({p})") }
         }
         DataType::List(item) | DataType::LargeList(item) => format!("ARRAY<{}>", sql_name(item.data_type())),
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(f) if f.len() == 2 => {
+        DataType::Map(entries, _) => match (element_of(t), entries.data_type()) {
+            (Some(element), _) => format!("MULTISET<{}>", sql_name(element)),
+            (None, DataType::Struct(f)) if f.len() == 2 => {
                 format!("MAP<{}, {}>", sql_name(f[0].data_type()), sql_name(f[1].data_type()))
             }
-            other => other.to_string(),
+            (None, other) => other.to_string(),
         },
         DataType::Struct(fields) => {
             let fields: Vec<String> =
@@ -100,7 +102,9 @@ pub fn fits(from: &DataType, to: &DataType) -> bool {
         (Date32, Timestamp(_, _)) => true,
         (Time32(_) | Time64(_), Time32(_)) => true,
         (List(a) | LargeList(a) | FixedSizeList(a, _), List(b)) => fits(a.data_type(), b.data_type()),
-        (Map(a, _), Map(b, _)) => fits(a.data_type(), b.data_type()),
+        (Map(a, _), Map(b, _)) => {
+            element_of(from).is_some() == element_of(to).is_some() && fits(a.data_type(), b.data_type())
+        }
         (Struct(a), Struct(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| fits(a.data_type(), b.data_type()))
         }

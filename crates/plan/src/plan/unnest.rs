@@ -10,6 +10,7 @@ use datafusion_common::{DFSchema, DFSchemaRef, Result as DfResult, TableReferenc
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore};
 use datafusion_sql::sqlparser::ast::{self, NullInclusion, Spanned, TableFactor};
+use millstream_core::multiset::element_of;
 use millstream_core::{Error, Place};
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -65,13 +66,18 @@ impl CrossUnnest {
     }
 }
 
-/// What an element gives: a ROW its fields, a MAP key and value, else the element itself. Empty: no collection.
+/// What an element gives: a ROW its fields, a MAP key and value, else the element itself, as do the values of a MULTISET.
+/// Empty: no collection.
 fn element_fields(collection: &DataType, with_ordinality: bool) -> Vec<Field> {
+    let of_element = |element: &DataType| match element {
+        DataType::Struct(fields) => fields.iter().map(|f| f.as_ref().clone().with_nullable(true)).collect(),
+        other => vec![Field::new("f0", other.clone(), true)],
+    };
     let mut fields = match collection {
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => match item.data_type() {
-            DataType::Struct(fields) => fields.iter().map(|f| f.as_ref().clone().with_nullable(true)).collect(),
-            other => vec![Field::new("f0", other.clone(), true)],
-        },
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            of_element(item.data_type())
+        }
+        multiset if element_of(multiset).is_some() => element_of(multiset).map(of_element).unwrap_or_default(),
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(fields) => fields.iter().map(|f| f.as_ref().clone()).collect(),
             _ => Vec::new(),
@@ -193,8 +199,11 @@ impl RelationPlanner for UnnestPlanner {
         let array_type = array.get_type(input.schema().as_ref())?;
         let elements = element_fields(&array_type, with_ordinality);
         if elements.is_empty() {
-            let what = format!("UNNEST and TABLE(f(..)) take an ARRAY or a MAP, and this is {}", sql_name(&array_type));
-            return Err(fail(Error::sql(what).remedy("name a column of type ARRAY or MAP")));
+            let what = format!(
+                "UNNEST and TABLE(f(..)) take an ARRAY, a MAP or a MULTISET, and this is {}",
+                sql_name(&array_type)
+            );
+            return Err(fail(Error::sql(what).remedy("name a column of type ARRAY, MAP or MULTISET")));
         }
         let mut names: Vec<String> = elements.iter().map(|f| f.name().clone()).collect();
         let mut qualifier = None;

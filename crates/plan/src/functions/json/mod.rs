@@ -4,6 +4,7 @@
 //! and `ON ERROR`; without them NULL answers both. Keys come out in alphabetical order, as Flink writes them.
 
 mod make;
+mod number;
 mod path;
 
 use super::kernel::{Call, Function, JSON_MARK, Kind, Memo, some};
@@ -123,7 +124,9 @@ fn json_value(c: &Call) -> Result<ArrayRef> {
         _ => c.make_text(|row, out| {
             match some!(value(row)?) {
                 Value::String(text) => out.push_str(&text),
-                other => out.push_str(&scalar_text(&other)),
+                // The parser took its digits away.
+                Value::Number(n) if n.is_f64() => out.push_str(&digits(c, row)?.unwrap_or_else(|| n.to_string())),
+                other => out.push_str(&other.to_string()),
             }
             Ok(Some(()))
         })?,
@@ -147,16 +150,13 @@ fn is_lax(c: &Call, row: usize) -> Result<bool> {
     Ok(path.get(..4).is_some_and(|mode| mode.eq_ignore_ascii_case("lax ")))
 }
 
-/// A number as JSON writes it, but whole doubles as Java does: `1.0`.
-fn scalar_text(value: &Value) -> String {
-    match value {
-        Value::Number(n) if n.is_f64() => {
-            let mut text = String::new();
-            super::cast::write_double(n.as_f64().unwrap_or_default(), &mut text);
-            text
-        }
-        other => other.to_string(),
-    }
+/// The number at the path, with the digits that stand in the document.
+fn digits(c: &Call, row: usize) -> Result<Option<String>> {
+    let (text, path) = (some!(c.text(0)?.at(row)), some!(c.text(1)?.at(row)));
+    Ok(match find_in(&number::quoted(text), path)? {
+        Ok(Found::One(Value::String(number))) => Some(number::decimal(&number)),
+        _ => None,
+    })
 }
 
 /// The value if it is, or can be read as, one of the wanted type.
@@ -183,13 +183,16 @@ thread_local! {
 /// What the path finds in the document; `None` where either is NULL. The inner error is one of the document.
 fn find(c: &Call, row: usize) -> Result<Option<Result<Found, String>>> {
     let (text, path) = (some!(c.text(0)?.at(row)), some!(c.text(1)?.at(row)));
+    find_in(text, path).map(Some)
+}
+
+fn find_in(text: &str, path: &str) -> Result<Result<Found, String>> {
     LAST_PATH.with_borrow_mut(|last| {
         let path = last.get(path, Path::parse)?;
-        let document = match serde_json::from_str(text) {
-            Ok(document) => document,
-            Err(e) => return Ok(Some(Err(format!("the text is no JSON: {e}")))),
-        };
-        Ok(Some(path.find(document)))
+        Ok(match serde_json::from_str(text) {
+            Ok(document) => path.find(document),
+            Err(e) => Err(format!("the text is no JSON: {e}")),
+        })
     })
 }
 

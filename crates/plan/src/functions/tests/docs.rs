@@ -136,7 +136,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("greatest", "The greatest; NULL if one is NULL.", ""),
     ("least", "The least; NULL if one is NULL.", ""),
     ("typeof", "The type, as SQL writes it.", "TIMESTAMP(0) shows as TIMESTAMP(3)."),
-    ("cardinality", "Number of items or entries.", ""),
+    ("cardinality", "Number of items or entries; of a MULTISET, of all its values.", "Takes a MULTISET too."),
     ("element", "The only item of an array.", ""),
     ("array_contains", "Whether an item is there; NULL can be sought.", ""),
     ("array_position", "Where an item first stands, from 1; 0 if it does not.", ""),
@@ -152,7 +152,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("map_union", "The entries of both; the second's values stand.", "Two maps, not more."),
     (
         "json_value",
-        "A scalar by path; type, ON EMPTY, default, ON ERROR, default may follow as arguments.",
+        "A scalar by path; type, ON EMPTY, default, ON ERROR, default may follow as arguments. Numbers keep their digits: `1.50`.",
         "The clauses as in Flink, or as arguments.",
     ),
     (
@@ -192,6 +192,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("var_samp", "The variance of a sample, from exact sums.", "Always DOUBLE; NULL for one row."),
     ("stddev_pop", "The root of VAR_POP.", "Always DOUBLE."),
     ("stddev_samp", "The root of VAR_SAMP.", "Always DOUBLE; NULL for one row."),
+    ("collect", "The values that are not NULL, each with how often it is there: a MULTISET.", ""),
     ("listagg", "Texts joined by a separator, `,` if left out; NULLs are left out.", "ORDER BY may stand inside."),
     ("first_value", "The first that is not NULL.", "ORDER BY may stand inside."),
     ("last_value", "The last that is not NULL.", "ORDER BY may stand inside."),

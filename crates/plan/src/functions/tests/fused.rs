@@ -3,7 +3,7 @@
 
 use super::*;
 use arrow::array::{
-    AsArray, BooleanArray, Int32Array, Int64Array, LargeStringArray, StringArray, StructArray,
+    AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, LargeStringArray, StringArray, StructArray,
     TimestampMillisecondArray,
 };
 use arrow::compute::filter;
@@ -96,6 +96,15 @@ const EXPRESSIONS: &[(&str, &str)] = &[
     ("SPLIT_INDEX(u, '/', n)", ""),
     ("SPLIT_INDEX(large, '/', 1)", ""),
     ("SPLIT_INDEX(large, '/', 2)", ""),
+    ("d > 1 AND e < 2", "Open"),
+    ("d <> e OR NOT d >= e", ""),
+    ("d = e", ""),
+    ("d BETWEEN e AND 3", "Open"),
+    ("d IN (1, e, CAST('NaN' AS DOUBLE))", ""),
+    ("d NOT IN (1, 2, CAST('NaN' AS DOUBLE), 4)", ""),
+    ("CASE WHEN d > 1 THEN 'more' WHEN d <= e THEN 'less' ELSE 'none' END", "Choice"),
+    ("CASE WHEN d < e THEN i WHEN d = e THEN r.m ELSE i END", "Pick"),
+    ("e > 0 AND REGEXP_EXTRACT(u, 'a+') = 'a'", "Open"),
     ("HOUR(ts)", ""),
     ("MINUTE(ts)", ""),
 ];
@@ -111,6 +120,8 @@ fn schema() -> Arc<Schema> {
         field("b", DataType::Boolean),
         field("ts", DataType::Timestamp(TimeUnit::Millisecond, None)),
         field("r", DataType::Struct(row_fields())),
+        field("d", DataType::Float64),
+        field("e", DataType::Float64),
     ]))
 }
 
@@ -215,8 +226,20 @@ fn batch(rows: &[Row]) -> RecordBatch {
         Arc::new(rows.iter().map(|r| r.4).collect::<BooleanArray>()),
         Arc::new(rows.iter().map(|r| r.5).collect::<TimestampMillisecondArray>()),
         row,
+        Arc::new(rows.iter().map(|r| r.0.map(float)).collect::<Float64Array>()),
+        Arc::new(rows.iter().map(|r| r.1.map(|n| float(n.into()))).collect::<Float64Array>()),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+/// Many of those that compare in a way of their own.
+fn float(n: i64) -> f64 {
+    match n.rem_euclid(7) {
+        0 | 1 => f64::NAN,
+        2 => 0.0,
+        3 => -0.0,
+        _ => n as f64,
+    }
 }
 
 fn run(columns: &[Compiled], filter: Option<Compiled>, rows: RecordBatch) -> Option<RecordBatch> {

@@ -107,7 +107,13 @@ impl Bench {
         let casts = FlinkCasts { zone: self.zone };
         let expr = expr.transform_up(|e| casts.rewrite(e, &schema, &self.options))?.data;
         expr.get_type(&schema)?;
-        datafusion_physical_expr::create_physical_expr(&expr, &schema, &ExecutionProps::new(), &Default::default())
+        let compiled = datafusion_physical_expr::create_physical_expr(
+            &expr,
+            &schema,
+            &ExecutionProps::new(),
+            &Default::default(),
+        )?;
+        millstream_dataflow::floats::compared(compiled, schema.as_arrow())
     }
 
     /// The value as CAST(x AS STRING) writes it.

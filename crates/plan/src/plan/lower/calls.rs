@@ -120,6 +120,7 @@ impl Lowering<'_, '_> {
             ("first_value", 1) => Some(AggregateFunction::FirstValue),
             ("last_value", 1) => Some(AggregateFunction::LastValue),
             ("array_agg", 1) => Some(AggregateFunction::ArrayAgg),
+            ("collect", 1) => Some(AggregateFunction::Collect),
             ("string_agg" | "listagg", 1 | 2) => {
                 let separator = match args.get(1) {
                     None => ",".to_string(),

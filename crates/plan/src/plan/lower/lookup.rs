@@ -12,9 +12,9 @@
 use super::super::as_of::Versions;
 use super::super::table::DeclaredTable;
 use super::temporal::is_as_of;
-use super::{Lowering, Rel, as_column, is_proctime};
+use super::{Lowering, Rel, as_column, is_proctime, literal};
 use datafusion_common::tree_node::Transformed;
-use datafusion_common::{DFSchema, NullEquality};
+use datafusion_common::{DFSchema, NullEquality, ScalarValue};
 use datafusion_expr::utils::{conjunction, split_conjunction};
 use datafusion_expr::{Expr as Logical, Extension, LogicalPlan, TableScan};
 use millstream_core::{Error, Result, TimeDomain};
@@ -26,7 +26,11 @@ use std::sync::Arc;
 pub fn is_lookup(j: &datafusion_expr::Join) -> bool {
     let clause = j.filter.iter().flat_map(split_conjunction).find(|e| is_as_of(e));
     let Some(Logical::ScalarFunction(clause)) = clause else { return false };
-    let Some(time) = clause.args.first() else { return false };
+    let [time, .., matched] = clause.args.as_slice() else { return false };
+    // ASOF JOIN has a condition there.
+    if matches!(literal(matched), Some(ScalarValue::Boolean(Some(true)))) {
+        return false;
+    }
     let column = as_column(time).and_then(|c| j.left.schema().index_of_column(c).ok());
     is_proctime(time) || column.and_then(|c| clock_of(&j.left, c)) == Some(TimeDomain::Processing)
 }

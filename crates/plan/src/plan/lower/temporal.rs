@@ -4,9 +4,9 @@
 use super::super::as_of;
 use super::super::changes::Key;
 use super::join::{Side, between, compared_times};
-use super::{Col, Lowering, Rel, Versioned, as_column};
+use super::{Col, Lowering, Rel, Versioned, as_column, literal};
 use arrow::datatypes::{DataType, Schema};
-use datafusion_common::DFSchema;
+use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr as Logical, ExprSchemable, Operator};
 use datafusion_physical_expr::expressions::BinaryExpr;
@@ -23,6 +23,14 @@ pub fn is_as_of(e: &Logical) -> bool {
 /// Whether a join chooses between versions.
 pub fn has_as_of(j: &datafusion_expr::Join) -> bool {
     j.filter.iter().flat_map(split_conjunction).any(is_as_of)
+}
+
+/// Of a MATCH_CONDITION.
+fn unmatched(what: String) -> Error {
+    Error::sql(what).remedy(
+        "write MATCH_CONDITION (left.time >= right.time), where older rows count as none with AND right.time >= left.time - \
+         INTERVAL '5' MINUTE; both are the columns of the WATERMARK of their tables",
+    )
 }
 
 /// Of RIGHT and FULL JOIN, and of IN.
@@ -74,9 +82,22 @@ impl Lowering<'_, '_> {
         let (left_schema, right_schema) = (j.left.schema(), j.right.schema());
         let left = self.side(left, left_schema, j.on.iter().map(|p| &p.0))?;
         let right = self.side(right, right_schema, j.on.iter().map(|p| &p.1))?;
-        let clause = clause.args.first().ok_or_else(|| Error::internal("a clause without a time"))?;
-        if matches!(clause.get_type(both), Ok(DataType::Boolean)) {
-            return self.nearest(left, right, kind, clause, tests, both);
+        let [clause, _, matched] = clause.args.as_slice() else {
+            return Err(Error::internal("a clause of a temporal join with other arguments"));
+        };
+        let condition = matches!(clause.get_type(both), Ok(DataType::Boolean));
+        match (matches!(literal(matched), Some(ScalarValue::Boolean(Some(true)))), condition) {
+            (true, true) => return self.nearest(left, right, kind, clause, tests, both),
+            (true, false) => {
+                return Err(unmatched("MATCH_CONDITION holds no comparison of the times of both sides".into()));
+            }
+            (false, true) => {
+                return Err(Error::sql("FOR SYSTEM_TIME AS OF takes a time, and this is a condition").remedy(
+                    "name the column of the left table that has the WATERMARK; what a row and its version have to fulfil stands in ON. \
+                     A condition on both times belongs to ASOF JOIN .. MATCH_CONDITION",
+                ));
+            }
+            (false, false) => {}
         }
         let time = as_column(clause).and_then(|c| left_schema.index_of_column(c).ok());
         let time = match time.map(|i| (i, left.rel.columns[i].time)) {
@@ -138,12 +159,6 @@ impl Lowering<'_, '_> {
         tests: &[Logical],
         both: &DFSchema,
     ) -> Result<Rel> {
-        let wrong = |what: String| {
-            Error::sql(what).remedy(
-                "write MATCH_CONDITION (left.time >= right.time), where older rows count as none with AND right.time >= left.time - \
-                 INTERVAL '5' MINUTE; both are the columns of the WATERMARK of their tables",
-            )
-        };
         let width = left.at.len();
         let time_of = |i: usize| match i.checked_sub(width) {
             None => left.rel.columns[i].time,
@@ -156,19 +171,19 @@ impl Lowering<'_, '_> {
             let bounds =
                 bounds.filter(|b| b.domain == TimeDomain::Event && found.is_none_or(|f| f == (b.left, b.right)));
             let Some(b) = bounds else {
-                return Err(wrong("MATCH_CONDITION compares something else than the times of both sides".into()));
+                return Err(unmatched("MATCH_CONDITION compares something else than the times of both sides".into()));
             };
             found = Some((b.left, b.right));
             least = b.at_least.map_or(least, |l| Some(least.map_or(l, |least| least.max(l))));
             most = b.at_most.map_or(most, |m| Some(most.map_or(m, |most| most.min(m))));
         }
         let (Some((time, version)), Some(0)) = (found, least) else {
-            return Err(wrong(
+            return Err(unmatched(
                 "MATCH_CONDITION does not say that a row meets the last one at its time or before".into(),
             ));
         };
         if most.is_some_and(|most| most < 0) {
-            return Err(wrong("MATCH_CONDITION holds for no two rows".into()));
+            return Err(unmatched("MATCH_CONDITION holds for no two rows".into()));
         }
         self.insert_only(&left.rel, "the left side of an ASOF JOIN")?;
         self.insert_only(&right.rel, "the right side of an ASOF JOIN")?;
