@@ -26,6 +26,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::*;
 use arrow::row::{RowConverter, Rows, SortField};
 use bytes::{Arena, BytesPlace, bytes_ids, find_bytes};
+pub use index::prefetch;
 use index::{Index, View, set};
 use millstream_core::key::mix;
 use millstream_core::{Error, Result};
@@ -603,8 +604,8 @@ impl KeyTable {
     }
 }
 
-/// Rows that a look-up asks the memory for in advance.
-const AHEAD: usize = 16;
+/// Rows that a look-up [asks the memory for](prefetch) in advance.
+pub const AHEAD: usize = 16;
 
 /// Visits rows until one is refused (that row and its id) or not known (that row and the slot for its key).
 #[inline(always)]

@@ -9,7 +9,7 @@ use arrow::array::*;
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::Schema;
 use millstream_core::Result;
-use millstream_state::keys::{KeyBatch, KeyCodec, KeyTable};
+use millstream_state::keys::{KeyBatch, KeyCodec, KeyTable, prefetch};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -230,20 +230,8 @@ impl DistinctSet {
 
     #[inline(always)]
     fn prefetch(&self, word: u64, group: usize) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let last = self.slots.len().wrapping_sub(1);
-            if let Some(slot) = self.slots.get(home(word, self.serials[group]) & last) {
-                // SAFETY: a prefetch reads nothing that the program can see, and the address is a live slot's.
-                unsafe {
-                    std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-                        std::ptr::from_ref(slot).cast(),
-                    );
-                }
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (word, group);
+        let last = self.slots.len().wrapping_sub(1);
+        prefetch(&self.slots, home(word, self.serials[group]) & last);
     }
 
     /// Marks the value as seen by the group under these filters; the bits that are new.

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use millstream_core::{Batch, ChangeKind, Error, Millis, Result};
-use millstream_state::keys::{KeyCodec, KeyTable};
+use millstream_state::keys::{KeyCodec, KeyTable, prefetch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
@@ -311,6 +311,12 @@ impl Chains {
     #[inline]
     pub fn first(&self, key: u32) -> u32 {
         self.heads.get(key as usize).copied().unwrap_or(NONE)
+    }
+
+    /// Asks the memory for what [`Chains::first`] and [`Chains::link`] look at.
+    #[inline(always)]
+    pub fn prefetch(&self, key: u32) {
+        prefetch(&self.heads, key as usize);
     }
 
     #[inline]

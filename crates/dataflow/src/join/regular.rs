@@ -24,7 +24,7 @@ use crate::rows::time_column;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Error, Result, TimeDomain, Watermark};
-use millstream_state::keys::KeyCodec;
+use millstream_state::keys::{AHEAD, KeyCodec};
 use millstream_state::table::{Saver, TableDef};
 
 /// The operator of [`graph::JoinScope::Always`].
@@ -127,6 +127,9 @@ impl Regular {
         let mut probe =
             Probe::new(&self.shape, side, &batch.rows, &acts, Some(&mut own.memory), &mut other.memory, out);
         for (row, act) in acts.iter().enumerate().filter(|(_, a)| a.sign != 0) {
+            if let Some(ahead) = self.keys.ids.get(row + AHEAD) {
+                other.chains.prefetch(*ahead);
+            }
             if is_matchable(row) {
                 let mut slot = other.chains.first(self.keys.ids[row]);
                 while slot != NONE {

@@ -7,6 +7,7 @@ use super::store::NONE;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::NullBuffer;
 use millstream_core::{Error, Millis, Result, Watermark};
+use millstream_state::keys::{AHEAD, prefetch};
 
 /// The rows of one input of a join that is kept up to date, by key.
 pub(super) struct Side {
@@ -56,6 +57,10 @@ impl Side {
         held: &mut [u32],
     ) {
         for (row, slot) in rows {
+            if let Some(ahead) = ids.get(row + AHEAD) {
+                self.chains.prefetch(*ahead);
+                prefetch(held, *ahead as usize);
+            }
             let at = slot as usize;
             if let (Some(ttl), Some(times)) = (&mut self.ttl, times) {
                 if ttl.times.len() <= at {

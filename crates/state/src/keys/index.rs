@@ -77,7 +77,7 @@ impl<K: Slotted> View<'_, K> {
 
 /// Asks the memory for one of these.
 #[inline(always)]
-pub(super) fn prefetch<T>(items: &[T], at: usize) {
+pub fn prefetch<T>(items: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(item) = items.get(at) {
         // SAFETY: a prefetch reads nothing that the program can see, and the address is that of an item.
