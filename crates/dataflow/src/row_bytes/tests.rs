@@ -101,8 +101,11 @@ fn column(kind: &DataType, chosen: &[Option<u8>]) -> ArrayRef {
     }
 }
 
-/// Of a few columns: the type, its order, and how the values are chosen.
-fn batches() -> impl Strategy<Value = (Vec<(usize, bool, bool)>, Vec<Vec<Option<u8>>>)> {
+/// A column: which type, whether it descends, and whether NULLs come first.
+type Kind = (usize, bool, bool);
+
+/// A few columns, and how the values of each are chosen.
+fn batches() -> impl Strategy<Value = (Vec<Kind>, Vec<Vec<Option<u8>>>)> {
     (1usize..6, 1usize..20).prop_flat_map(|(columns, rows)| {
         let kinds = prop::collection::vec((0..types().len(), any::<bool>(), any::<bool>()), columns);
         let values = prop::collection::vec(prop::option::weighted(0.8, any::<u8>()), rows);

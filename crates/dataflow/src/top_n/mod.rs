@@ -433,7 +433,7 @@ fn leave_first(rows: &mut Vec<u64>, keys: &Encoded, to: usize) {
         let next = end;
         if end - start > to {
             let key = |row: &u64| keys.row(by_group::row(*row));
-            let (_, last, behind) = rows[start..end].select_nth_unstable_by(to - 1, |a, b| key(a).cmp(&key(b)));
+            let (_, last, behind) = rows[start..end].select_nth_unstable_by(to - 1, |a, b| key(a).cmp(key(b)));
             let last = *last;
             let mut ties = 0;
             for at in 0..behind.len() {
