@@ -136,10 +136,7 @@ impl BagSet {
 
     /// Each value of these groups, in order, with its count.
     fn held(&self, spec: &BagSpec, once: bool, groups: impl Iterator<Item = usize>) -> Result<Held> {
-        fn all<'a, K: Key>(
-            bags: &'a [Bag<K>],
-            groups: impl Iterator<Item = usize>,
-        ) -> (Vec<&'a K>, Vec<i64>, Vec<usize>) {
+        fn all<K: Key>(bags: &[Bag<K>], groups: impl Iterator<Item = usize>) -> (Vec<&K>, Vec<i64>, Vec<usize>) {
             let (mut keys, mut counts, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
             for group in groups {
                 let before = keys.len();
