@@ -164,7 +164,7 @@ impl PartitionReader for Reader {
         if !self.small && self.world.ended.load(SeqCst) < PARTITIONS {
             self.world.too_early.store(true, SeqCst);
         }
-        if self.small && self.polls % 3 > 0 {
+        if self.small && !self.polls.is_multiple_of(3) {
             return Ok(Polled::Pending);
         }
         if self.next == BATCHES && (self.small || !self.world.endless) {
