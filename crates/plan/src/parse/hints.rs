@@ -16,6 +16,9 @@ use datafusion_sql::sqlparser::parser::ParserError;
 use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 use std::ops::ControlFlow;
 
+/// What a hint says, without blanks.
+type Tokens = std::vec::IntoIter<Token>;
+
 /// A hint with the word that it stands behind.
 pub(super) struct Hint {
     says: Says,
@@ -94,54 +97,50 @@ fn read(text: &str, at: Location) -> Result<Says, ParserError> {
 const OPTIONS_FORM: &str = "write /*+ OPTIONS('key' = 'value') */";
 
 /// `(t, s, ..)`: names of tables, or texts as Flink takes them.
-fn names(mut tokens: std::vec::IntoIter<Token>, at: Location) -> Result<Vec<String>, ParserError> {
+fn names(tokens: Tokens, at: Location) -> Result<Vec<String>, ParserError> {
     let form = "write SELECT /*+ BROADCAST(t) */, with the name or the alias of a table in FROM";
-    if tokens.next() != Some(Token::LParen) {
-        return fail("cannot read the hint", form, at);
-    }
-    let mut names = Vec::new();
-    loop {
-        match tokens.next() {
-            Some(Token::Word(w)) => names.push(w.value),
-            Some(Token::SingleQuotedString(name)) => names.push(name),
-            _ => return fail("cannot read the hint", form, at),
-        }
-        match tokens.next() {
-            Some(Token::Comma) => {}
-            Some(Token::RParen) => break,
-            _ => return fail("cannot read the hint", form, at),
-        }
-    }
-    if tokens.next().is_some() {
-        return fail("more than one hint in one comment", form, at);
-    }
-    Ok(names)
+    listed(tokens, at, form, |tokens| match tokens.next() {
+        Some(Token::Word(w)) => Some(w.value),
+        Some(Token::SingleQuotedString(name)) => Some(name),
+        _ => None,
+    })
 }
 
 /// `('key' = 'value', ..)`.
-fn options(mut tokens: std::vec::IntoIter<Token>, at: Location) -> Result<Vec<(String, String)>, ParserError> {
-    let form = OPTIONS_FORM;
+fn options(tokens: Tokens, at: Location) -> Result<Vec<(String, String)>, ParserError> {
+    listed(tokens, at, OPTIONS_FORM, |tokens| match (tokens.next(), tokens.next(), tokens.next()) {
+        (Some(Token::SingleQuotedString(k)), Some(Token::Eq), Some(Token::SingleQuotedString(v))) => Some((k, v)),
+        _ => None,
+    })
+}
+
+/// What stands in the parentheses of a hint, with commas between and nothing behind.
+fn listed<T>(
+    mut tokens: Tokens,
+    at: Location,
+    form: &str,
+    one: impl Fn(&mut Tokens) -> Option<T>,
+) -> Result<Vec<T>, ParserError> {
+    let wrong = || fail("cannot read the hint", form, at);
     if tokens.next() != Some(Token::LParen) {
-        return fail("cannot read the hint", form, at);
+        return wrong();
     }
-    let mut options = Vec::new();
+    let mut all = Vec::new();
     loop {
-        match (tokens.next(), tokens.next(), tokens.next()) {
-            (Some(Token::SingleQuotedString(k)), Some(Token::Eq), Some(Token::SingleQuotedString(v))) => {
-                options.push((k, v));
-            }
-            _ => return fail("cannot read the hint", form, at),
+        match one(&mut tokens) {
+            Some(one) => all.push(one),
+            None => return wrong(),
         }
         match tokens.next() {
             Some(Token::Comma) => {}
             Some(Token::RParen) => break,
-            _ => return fail("cannot read the hint", form, at),
+            _ => return wrong(),
         }
     }
-    if tokens.next().is_some() {
-        return fail("more than one hint in one comment", form, at);
+    match tokens.next() {
+        None => Ok(all),
+        Some(_) => fail("more than one hint in one comment", form, at),
     }
-    Ok(options)
 }
 
 /// Puts the hints to their tables.

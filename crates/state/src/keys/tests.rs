@@ -1,6 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 fn table_of(columns: &[ArrayRef]) -> (KeyCodec, KeyTable, Vec<u32>) {
     let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();

@@ -1,34 +1,14 @@
 //! Joins with a small table in every task against nested loops, in random cuts, on random tasks, with crashes.
 
+use super::multi::{Row, batch, schema, text};
 use super::*;
 use crate::testing::{Table, render};
-use arrow::array::Int8Array;
 use millstream_state::table::{Saver, alive};
 use proptest::prelude::*;
-
-type Row = (Option<i64>, i64);
-
-fn schema() -> SchemaRef {
-    let number = |name: &str| Field::new(name, DataType::Int64, true);
-    Arc::new(Schema::new(vec![number("k"), number("v")]))
-}
-
-fn batch(rows: &[(i8, Row)]) -> Batch {
-    let keys: Int64Array = rows.iter().map(|r| r.1.0).collect();
-    let values: Int64Array = rows.iter().map(|r| Some(r.1.1)).collect();
-    let kinds: Vec<i8> = rows.iter().map(|r| if r.0 > 0 { 0 } else { 3 }).collect();
-    let kinds = kinds.contains(&3).then(|| Int8Array::from(kinds));
-    let rows = RecordBatch::try_new(schema(), vec![Arc::new(keys), Arc::new(values)]).expect("as declared");
-    Batch { rows, marks: None, kinds }
-}
 
 fn made(spec: &graph::Join) -> Box<dyn Operator> {
     let inputs = [schema(), schema()];
     join(spec, &inputs, &output(spec.kind, &inputs)).expect("the join can be made")
-}
-
-fn text(n: Option<i64>) -> String {
-    n.map_or("null".to_owned(), |n| n.to_string())
 }
 
 /// What the rows of the large side come to beside all of the small one.

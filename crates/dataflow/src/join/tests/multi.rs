@@ -6,14 +6,14 @@ use arrow::array::Int8Array;
 use millstream_state::tier::MemorySpace;
 use proptest::prelude::*;
 
-type Row = (Option<i64>, i64);
+pub(super) type Row = (Option<i64>, i64);
 
-fn schema() -> SchemaRef {
+pub(super) fn schema() -> SchemaRef {
     let number = |name: &str| Field::new(name, DataType::Int64, true);
     Arc::new(Schema::new(vec![number("k"), number("v")]))
 }
 
-fn batch(rows: &[(i8, Row)]) -> Batch {
+pub(super) fn batch(rows: &[(i8, Row)]) -> Batch {
     let keys: Int64Array = rows.iter().map(|r| r.1.0).collect();
     let values: Int64Array = rows.iter().map(|r| Some(r.1.1)).collect();
     let kinds: Vec<i8> = rows.iter().map(|r| if r.0 > 0 { 0 } else { 3 }).collect();
@@ -60,7 +60,7 @@ fn nested_loops(there: &[Vec<Row>], outer: &[bool]) -> Vec<String> {
     rows
 }
 
-fn text(n: Option<i64>) -> String {
+pub(super) fn text(n: Option<i64>) -> String {
     n.map_or("null".to_owned(), |n| n.to_string())
 }
 
